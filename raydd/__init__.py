@@ -1,0 +1,20 @@
+"""raydd: dataset distillation on Ray.
+
+Importing the package is cheap: torch and ray are imported by the parts that use them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raydd.loading import load
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from raydd.loading import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,195 @@
+"""The typed configuration tree and how a command line becomes one.
+
+Every group's schema is the dataclass beside its component; the YAML files in ``configs/`` only set
+values. Hydra composes, and answers unknown keys and wrong types before anything else runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from raydd.engine.cluster import ClusterConfig
+from raydd.engine.evaluate import ProtocolConfig
+from raydd.engine.pixels import DataConfig
+from raydd.engine.squeeze import TeacherConfig
+from raydd.methods.curricular import CurricularConfig
+
+
+class ConfigError(ValueError):
+    """The command line does not describe a run; the text is one sentence."""
+
+
+@dataclass
+class DatasetConfig:
+    """A real data set: where it lies and how networks see it.
+
+    Attributes:
+        name: in run names and reports.
+        kind: "digits", "imagefolder", "parquet" or "webdataset".
+        root: local folder or any fsspec URI.
+        split_train: name of the training split.
+        split_test: name of the split that judges.
+        num_classes: C; null reads it from the data.
+        classes_file: text file with one class name per line; null reads the names from the data.
+        image_column: of a parquet source.
+        label_column: of a parquet source.
+        resolution: side of a network's input, pixels.
+        resize: shorter side before the centre crop, pixels.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        flip: probability of a mirrored view; 0 where mirror images mean something else.
+        licence: of the images; the distilled set inherits it.
+        gated: whether the public copy asks for an accepted licence.
+    """
+
+    name: str = MISSING
+    kind: str = MISSING
+    root: str = MISSING
+    split_train: str = "train"
+    split_test: str = "test"
+    num_classes: int | None = None
+    classes_file: str | None = None
+    image_column: str = "image"
+    label_column: str = "label"
+    resolution: int = MISSING
+    resize: int = MISSING
+    mean: tuple[float, float, float] = MISSING
+    std: tuple[float, float, float] = MISSING
+    flip: float = 0.5
+    licence: str = "unknown"
+    gated: bool = False
+
+
+@dataclass
+class RunConfig:
+    """Everything ``python -m raydd.run`` can be told.
+
+    Attributes:
+        method: knobs of the driver.
+        dataset: the real images.
+        teacher: the network that knows them.
+        protocol: how the product is judged.
+        data: how real images are read.
+        cluster: processes and devices.
+        name: of the run's folder; null spells method, data set, ipc, seed and a hash of the rest.
+        storage: local folder or object-store URI for runs and shared stages.
+        seed: of every random draw.
+        evaluate: judge the product and random real images of the same size.
+        export: "none", or "imagefolder" to write the product as PNG files too.
+        plan: print stages, units, bytes and memory, and stop.
+        verbose: say more.
+    """
+
+    method: Any = MISSING
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    name: str | None = None
+    storage: str = "runs"
+    seed: int = 0
+    evaluate: bool = True
+    export: str = "none"
+    plan: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.export not in ("none", "imagefolder"):
+            raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
+
+
+# Keys that say how a run is carried out, not what it makes: they may differ when it is continued.
+HOW = ("cluster", "storage", "plan", "verbose", "export", "name")
+
+
+def config_dir() -> Path:
+    """Folder of the YAML files: inside an installed package, else at the top of the checkout."""
+    package = Path(__file__).parent
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def compose_config(overrides: Sequence[str]) -> RunConfig:
+    """Compose and check the configuration of one run.
+
+    Args:
+        overrides: Hydra overrides, e.g. ``["dataset=cifar10", "method.ipc=50"]``.
+    Returns:
+        The typed tree.
+    Raises:
+        ConfigError: unknown key or group, wrong type or a value that cannot run.
+    """
+    tree = compose_tree(overrides)
+    try:
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_sentence(error)) from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def compose_tree(overrides: Sequence[str]) -> DictConfig:
+    """Compose the tree that ``--cfg job`` prints."""
+    _register()
+    try:
+        with initialize_config_dir(str(config_dir().resolve()), version_base=None):
+            return compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_sentence(error)) from error
+
+
+def run_name(config: RunConfig) -> str:
+    """The run's name: as given, or spelled from its fields and a hash of everything it makes."""
+    if config.name:
+        return config.name
+    digest = hashlib.sha256(json.dumps(what(config), sort_keys=True).encode()).hexdigest()[:6]
+    return f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-{digest}"
+
+
+def what(config: RunConfig) -> dict[str, Any]:
+    """The part of a configuration that decides what the run makes, as json values."""
+    values = {key: value for key, value in asdict(config).items() if key not in HOW}
+    return json.loads(json.dumps(values))
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ between two nested dictionaries."""
+    keys: list[str] = []
+    for key in sorted({*old, *new}):
+        ours, theirs = old.get(key), new.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            keys += differing_keys(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            keys.append(prefix + key)
+    return keys
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    store.store(group="method", name="curricular_schema", node=CurricularConfig)
+    store.store(group="dataset", name="dataset_schema", node=DatasetConfig)
+    store.store(group="teacher", name="teacher_schema", node=TeacherConfig)
+    store.store(group="protocol", name="protocol_schema", node=ProtocolConfig)
+    store.store(group="cluster", name="cluster_schema", node=ClusterConfig)
+
+
+def _sentence(error: Exception) -> str:
+    """The part of a Hydra or OmegaConf error that a user needs, on one line."""
+    cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
+    lines = [line.strip() for line in f"{error}\n{cause}".splitlines()]
+    drop = ("object_type", "reference_type", "To append", "See https", "Set the env")
+    kept = dict.fromkeys(line for line in lines if line and not line.startswith(drop))
+    return " ".join(kept).replace("full_key: ", "key ")

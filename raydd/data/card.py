@@ -1,0 +1,167 @@
+"""The data-set card: README.md of a distilled set, for people and for the Hub.
+
+The YAML header lets ``datasets.load_dataset`` and the Hub's viewer read the folder as it is.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from upath import UPath
+
+# Identifiers that the Hub knows; any other licence text goes under "other".
+HUB_LICENCES = frozenset(
+    "apache-2.0 mit bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 "
+    "cc-by-nc-sa-4.0 odc-by odbl pddl gpl-3.0 unknown".split()
+)
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card says beyond the numbers found in the set itself.
+
+    Attributes:
+        name: title of the set, e.g. the run's name.
+        method: method that made it.
+        source_name: data set it was distilled from.
+        source_licence: its licence, in words or as a Hub identifier; the terms pass on.
+        recipe: constants of the run, nested as in the config; printed as YAML.
+        results: what was measured, name -> text or number; empty until it was evaluated.
+    """
+
+    name: str
+    method: str
+    source_name: str
+    source_licence: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_card(
+    folder: str | UPath,
+    card: Card,
+    *,
+    class_names: Sequence[str],
+    counts: Sequence[int],
+    resolution: int,
+) -> None:
+    """Write README.md; arguments as for ``render_card``."""
+    text = render_card(card, class_names=class_names, counts=counts, resolution=resolution)
+    (UPath(folder) / "README.md").write_text(text, "utf-8")
+
+
+def render_card(
+    card: Card, *, class_names: Sequence[str], counts: Sequence[int], resolution: int
+) -> str:
+    """Return the card as markdown with a YAML header.
+
+    Args:
+        card: names, method, licence, recipe, results.
+        class_names: in label order.
+        counts: images per class, in label order.
+        resolution: side of the images, pixels.
+    """
+    header = yaml.safe_dump(_header(card, class_names, sum(counts)), sort_keys=False, width=1000,
+                            allow_unicode=True)  # fmt: skip
+    recipe = yaml.safe_dump(_plain(card.recipe), sort_keys=False) if card.recipe else "not recorded\n"
+    least, most = min(counts, default=0), max(counts, default=0)
+    per_class = str(most) if least == most else f"{least} to {most}"
+    return _BODY.format(
+        header=header,
+        name=card.name,
+        method=card.method,
+        source_name=card.source_name,
+        source_licence=card.source_licence,
+        num_images=sum(counts),
+        num_classes=len(class_names),
+        per_class=per_class,
+        resolution=resolution,
+        recipe=recipe,
+        results=_results(card.results),
+    )
+
+
+def _header(card: Card, class_names: Sequence[str], num_images: int) -> dict[str, Any]:
+    licence = card.source_licence.strip().lower()
+    known = licence in HUB_LICENCES
+    names = {str(index): name for index, name in enumerate(class_names)}
+    return {
+        "license": licence if known else "other",
+        **({} if known else {"license_name": re.sub(r"[^a-z0-9]+", "-", licence)[:60].strip("-")}),
+        "task_categories": ["image-classification"],
+        "size_categories": [next((name for top, name in SIZES if num_images < top), "1M<n<10M")],
+        "tags": ["dataset-distillation", "raydd", card.method],
+        "dataset_info": {
+            "features": [
+                {"name": "image", "dtype": "image"},
+                {"name": "label", "dtype": {"class_label": {"names": names}}},
+                {"name": "slot", "dtype": "int32"},
+                {"name": "curriculum", "dtype": "int32"},
+                {"name": "origin", "dtype": "string"},
+                {"name": "source_id", "dtype": "string"},
+            ],
+            "splits": [{"name": "train", "num_examples": num_images}],
+        },
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+            }
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Reduce to what YAML can say: configs hold tuples, numpy numbers and paths."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _results(results: Mapping[str, Any]) -> str:
+    if not results:
+        return "Not measured yet: `python -m raydd.evaluate` measures any distilled set.\n"
+    lines = ["| measured | value |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in _plain(results).items()]
+    return "\n".join(lines) + "\n"
+
+
+_BODY = """---
+{header}---
+
+# {name}
+
+{num_images} images that stand for the {source_name} training set: {num_classes} classes,
+{per_class} images per class, {resolution} x {resolution} pixels, made by `{method}` of raydd.
+
+## Load it
+
+```python
+import datasets, raydd
+
+images = datasets.load_dataset("path/to/this/folder", split="train")  # PIL images, class names
+dataset = raydd.load("path/to/this/folder")                           # torch Dataset
+```
+
+`ray.data.read_parquet("path/to/this/folder/data")` reads the columns: `image` (PNG), `label`,
+`slot` (number within the class), `curriculum` (round of the method), `origin` (synthetic or real),
+`source_id` (the real image it is or started from). `raydd.json` holds the class order, the
+preprocessing (mean, std, sizes), the whole configuration, versions, seeds and the sha256 of
+every file.
+
+## Results
+
+{results}
+## Recipe
+
+```yaml
+{recipe}```
+
+## Licence and privacy
+
+Source: {source_name}. Its licence: {source_licence}. A set distilled from it inherits those terms.
+
+Distillation gives no privacy guarantee: images that start from real ones can resemble them.
+"""

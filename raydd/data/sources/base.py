@@ -1,0 +1,106 @@
+"""What every source of real images offers: rows, shards and ids.
+
+A source is cheap to pickle (it never holds a list of all images), because it travels to every
+worker; the worker asks it for one shard at a time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+MAX_IMAGE_BYTES = 1 << 28  # a larger "image" is refused before it is read into memory
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a source.
+
+    Attributes:
+        id: stable string that says where the image lies; ``Source.fetch`` takes it.
+        class_index: position in ``Source.class_names``; -1 where the label is unusable.
+        image: the encoded file, not yet decoded; empty where ``reason`` is set.
+        reason: why the row is broken, in plain words; None for a good row.
+    """
+
+    id: str
+    class_index: int
+    image: bytes
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One piece of a source that a single worker reads.
+
+    Attributes:
+        name: stable and unique within the source.
+        begin: first part of the piece; what a part is (class folder, row group, row) and whether
+            it is used at all is the source's own business.
+        end: one past the last part.
+    """
+
+    name: str
+    begin: int = 0
+    end: int = 0
+
+
+class Source(Protocol):
+    """A labelled set of real images, read in shards or by id."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest that changes when files (names, sizes) or the class order change."""
+
+    def shards(self) -> list[Shard]:
+        """Independent pieces in a stable order; together they hold every row once."""
+
+    def read(self, shard: Shard) -> Iterator[Row]:
+        """Stream the rows of one shard in a stable order, with bounded memory.
+
+        A bad row never ends the pass: it comes with ``reason`` set.
+        """
+
+    def fetch(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """Read chosen images by id, without another pass over the data.
+
+        Returns:
+            id -> encoded image, in the order of ``ids``.
+        Raises:
+            ValueError: an id that this source does not hold.
+        """
+
+    def class_counts(self) -> np.ndarray | None:
+        """Images per class, int64 [C]; None when only a full pass could tell."""
+
+
+def broken(row_id: str, reason: str, class_index: int = -1) -> Row:
+    """Return the row that stands for an image nobody can use."""
+    return Row(row_id, class_index, b"", reason)
+
+
+def resolve_label(label: object, index: Mapping[str, int]) -> tuple[int, str | None]:
+    """Turn a stored label into a class index.
+
+    Args:
+        label: an integer class index, a class name, or None.
+        index: class name -> class index, all classes.
+    Returns:
+        (class_index, None), or (-1, reason) for a label that means no class.
+    """
+    if label is None:
+        return -1, "the label is missing"
+    if isinstance(label, str):
+        if label in index:
+            return index[label], None
+        return -1, f"the label {label!r} is not a class name"
+    if not isinstance(label, int) or isinstance(label, bool):
+        return -1, f"the label {label!r} is neither an integer nor a class name"
+    if 0 <= label < len(index):
+        return label, None
+    return -1, f"the label {label} is out of range 0..{len(index) - 1}"

@@ -1,0 +1,162 @@
+"""Addresses: any local path or fsspec URI, and what went wrong with it in one sentence."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+
+
+@dataclass(frozen=True)
+class Root:
+    """Where a source lies.
+
+    Attributes:
+        kind: the source's kind, for messages.
+        url: absolute address; a local path or an fsspec URI.
+    """
+
+    kind: str
+    url: str
+
+    @classmethod
+    def open(cls, kind: str, root: str) -> "Root":
+        """Resolve ``root`` against the working folder of this process (workers have another).
+
+        Raises:
+            ValueError: the URI's package is not installed.
+        """
+        try:
+            fs, path = fsspec.core.url_to_fs(str(root))
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"The {kind} root {root} cannot be opened: {error}.") from error
+        fs.invalidate_cache()  # a listing of an earlier run must not hide changed files
+        local = "file" in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+        return cls(kind, path if local else str(root).rstrip("/"))
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system (fsspec keeps one instance per address)."""
+        return fsspec.core.url_to_fs(self.url)[0]
+
+    @property
+    def path(self) -> str:
+        """The root as the file system spells it, without a trailing slash."""
+        return str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
+
+    def listing(self, relative: str = "") -> list[dict[str, Any]]:
+        """Entries of a folder below the root, sorted by name: name (last part), size, type.
+
+        Raises:
+            ValueError: the root is missing, gated or out of reach.
+        """
+        folder = f"{self.path}/{relative}" if relative else self.path
+        with self.explained():
+            entries = self.fs.ls(folder, detail=True)
+        # Object stores list a folder's own marker object among its files: left out here.
+        entries = [entry for entry in entries if entry["name"].rstrip("/") != folder]
+        named = [{**entry, "name": last_part(entry["name"].rstrip("/"))} for entry in entries]
+        return sorted(named, key=lambda entry: str(entry["name"]))
+
+    def folders(self, relative: str = "") -> list[str]:
+        """Names of the folders below ``relative``, sorted; hidden ones left out."""
+        return [
+            entry["name"]
+            for entry in self.listing(relative)
+            if is_folder(entry) and not entry["name"].startswith(".")
+        ]
+
+    def has_folder(self, relative: str) -> bool:
+        """Tell whether the folder exists below the root."""
+        with self.explained():
+            return bool(self.fs.isdir(f"{self.path}/{relative}"))
+
+    def require(self) -> None:
+        """Raise ValueError unless the root exists."""
+        with self.explained():
+            if not self.fs.exists(self.path):
+                raise FileNotFoundError(self.path)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what file systems raise for a wrong address into one sentence for the user."""
+        try:
+            yield
+        except Exception as error:
+            sentence = self._explanation(error)
+            if sentence is None:
+                raise
+            raise ValueError(sentence) from error
+
+    def _explanation(self, error: Exception) -> str | None:
+        # By name: huggingface_hub and its HTTP client are imported only for hf:// roots.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"GatedRepoError", "PermissionError"}:
+            return (
+                f"The {self.kind} root {self.url} may not be read: accept its terms on its page, "
+                "log in (for the Hub: `hf auth login`, or set HF_TOKEN) and run again."
+            )
+        if names & {"FileNotFoundError", "NotADirectoryError", "RepositoryNotFoundError"}:
+            return f"The {self.kind} root {self.url} does not exist; set dataset.root."
+        if names & {
+            "TransportError",
+            "ConnectionError",
+            "OfflineModeIsEnabled",
+            "LocalEntryNotFoundError",
+        }:
+            return (
+                f"The {self.kind} root {self.url} is out of reach ({error}); connect this machine "
+                "or set dataset.root to a copy."
+            )
+        return None
+
+
+def split_folder(root: Root, split: str) -> str:
+    """Return the folder that holds ``split``: the split's own, or "" where the root has no splits.
+
+    A root without split folders is all training data: serving it as the test set too would turn
+    the evaluation into a test on the training images.
+
+    Raises:
+        ValueError: the split is missing.
+    """
+    if root.has_folder(split):
+        return split
+    present = [name for name in root.folders() if name.lower() in SPLIT_NAMES]
+    if not present and split == "train":
+        return ""
+    raise missing_split(root, split, present)
+
+
+def missing_split(root: Root, split: str, present: Sequence[str]) -> ValueError:
+    """Return the error for a split that is not there, naming those that are."""
+    there = f"it has {', '.join(present)}" if present else "it has no split folders or files"
+    return ValueError(
+        f"The {root.kind} root {root.url} has no split {split!r} ({there}); "
+        "set dataset.split_train and dataset.split_test."
+    )
+
+
+def names_split(file_name: str, split: str) -> bool:
+    """Tell whether a file name carries the split as a word: ``x-train-01.tar``, ``train_3.tar``."""
+    return re.search(rf"(^|[-_.]){re.escape(split)}([-_.]|$)", file_name) is not None
+
+
+def last_part(path: str) -> str:
+    """Return the last component of a path."""
+    return path.rsplit("/", 1)[-1]
+
+
+def digest(*parts: object) -> str:
+    """Return the sha256 (hex) of the parts, separated."""
+    return hashlib.sha256("\x00".join(map(str, parts)).encode()).hexdigest()
+
+
+def is_folder(entry: dict[str, Any]) -> bool:
+    """Tell whether an entry of ``Root.listing`` is a folder."""
+    return bool(entry["type"] == "directory")

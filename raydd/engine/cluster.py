@@ -1,0 +1,123 @@
+"""Join the Ray cluster that RAY_ADDRESS names, or start a small private one.
+
+Every door calls :func:`connect` once. Worker counts, threads and devices are derived here and
+nowhere else, so that a plan which would deadlock is refused with its numbers instead of hanging.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+# Ray reads these when it is imported or when a fit starts; a user's own setting wins.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is paid at every report
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+import torch  # noqa: E402
+
+from raydd.engine.errors import Refused  # noqa: E402
+
+_MIN_LOGICAL_CPUS = 4  # fewer starve Ray Data's readers beside actors: a silent hang
+
+
+@dataclass
+class ClusterConfig:
+    """Machines and processes; no value here changes a synthesised byte."""
+
+    num_workers: int | None = None
+    """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
+    use_gpu: bool | None = None
+    """null uses GPUs when the cluster has them."""
+    threads_per_worker: int = 1
+    """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
+    object_store_mb: int = 300
+    """Shared memory of a private local cluster, MiB."""
+    max_failures: int = 8
+    """Worker-group restarts that one fit survives."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the connected cluster offers, resolved against the configuration."""
+
+    num_workers: int
+    use_gpu: bool
+    threads_per_worker: int
+    parallel: int
+    max_failures: int
+
+    @property
+    def device(self) -> str:
+        """Device string of a worker, ``cuda`` or ``cpu``."""
+        return "cuda" if self.use_gpu else "cpu"
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Logical resources of one Train worker."""
+        return {"CPU": 1, "GPU": 1} if self.use_gpu else {"CPU": 1}
+
+
+def connect(config: ClusterConfig) -> Resources:
+    """Attach to the running cluster of ``RAY_ADDRESS``, else start a private local one.
+
+    Returns:
+        The worker count, device and parallelism to use.
+    Raises:
+        Refused: more workers or GPUs are asked for than the cluster can ever give.
+    """
+    if not ray.is_initialized():
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(address="auto", **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1, (config.num_workers or 0) + 2),
+                include_dashboard=False,
+                object_store_memory=config.object_store_mb << 20,
+                **quiet,
+            )
+    return resolve(config, ray.cluster_resources())
+
+
+def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
+    """Turn the configuration and the cluster's totals into worker counts; refuse deadlocks."""
+    cpus, gpus = int(totals.get("CPU", 0)), int(totals.get("GPU", 0))
+    use_gpu = gpus > 0 if config.use_gpu is None else config.use_gpu
+    if use_gpu and gpus == 0:
+        raise Refused("cluster.use_gpu=true, but this cluster has no free GPU; use cluster.use_gpu=false.")
+    workers = config.num_workers if config.num_workers is not None else (gpus if use_gpu else 0)
+    room = gpus if use_gpu else cpus - 1
+    if workers > room:
+        raise Refused(
+            f"cluster.num_workers={workers} asks for more than this cluster can run at once: "
+            f"{cpus} CPUs (one is kept for reading data) and {gpus} GPUs; use at most {room}."
+        )
+    physical = min(cpus, os.cpu_count() or 1) if _single_node(totals) else cpus - 1
+    parallel = gpus if use_gpu else max(1, physical // max(1, config.threads_per_worker))
+    return Resources(workers, use_gpu, config.threads_per_worker, parallel, config.max_failures)
+
+
+def _single_node(totals: dict[str, float]) -> bool:
+    """Whether the cluster is one machine, whose logical CPUs may exceed its cores."""
+    return sum(name.startswith("node:") and "__" not in name for name in totals) <= 1
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,135 @@
+"""Stage ``evaluate``: fresh networks trained on an image set under a named protocol.
+
+A unit is one training, (architecture, seed); each is one Ray task on one core or GPU and leaves
+``outcome.json`` in a folder of its own. Random real images of the same size go through the same
+function: that is the point of it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+import torch
+from upath import UPath
+
+from raydd.engine.cluster import Resources
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.train import OUTCOME, TrainJob, train_network
+from raydd.models.registry import ModelConfig
+from raydd.ops.recipe import Recipe
+
+
+@dataclass
+class ProtocolConfig:
+    """How a set of images is judged; printed with every result.
+
+    Attributes:
+        name: of the protocol.
+        architectures: networks trained from scratch, the first is the headline.
+        seeds: trainings per architecture and image set.
+        labels: "soft" (the teacher is asked during training) or "hard".
+        recipe: epochs, optimiser, views, loss.
+    """
+
+    name: str = "soft"
+    architectures: list[ModelConfig] = field(default_factory=lambda: [ModelConfig()])
+    seeds: int = 3
+    labels: str = "soft"
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.labels not in ("soft", "hard"):
+            raise ValueError(f"protocol.labels must be soft or hard, got {self.labels!r}")
+        if self.seeds < 1 or not self.architectures:
+            raise ValueError("a protocol needs at least one architecture and one seed")
+
+
+def evaluate_images(
+    stages: Stages,
+    images: Sequence[Sequence[Artifact]],
+    job: TrainJob,
+    protocol: ProtocolConfig,
+    test: Artifact,
+    teacher: Artifact,
+    resources: Resources,
+    seed: int,
+    title: str,
+) -> list[dict[str, Any]]:
+    """Train every architecture with every seed and report the accuracies.
+
+    Args:
+        stages: where results are kept.
+        images: image artifacts for each seed; a distilled set is the same for all of them.
+        job: template with class names, preprocessing, flip and journal.
+        protocol: what is trained and how.
+        test: artifact of the decoded test split.
+        teacher: artifact that gives soft labels.
+        resources: how many trainings run at once, and where.
+        seed: run seed.
+        title: ``distilled`` or ``random``.
+    Returns:
+        One dict per training: architecture, images (the title), seed, top1_last, top1_best, curve
+        and seconds; accuracies in [0, 1].
+    """
+    units = [(a, s) for a in range(len(protocol.architectures)) for s in range(protocol.seeds)]
+
+    def work(folder: UPath) -> dict[str, Any]:
+        jobs = []
+        for a, s in units:
+            name = f"{_name(protocol.architectures[a])}-seed{s}"
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            jobs.append(
+                replace(
+                    job, folder=str(folder / name), model=protocol.architectures[a], recipe=protocol.recipe,
+                    images=tuple(str(i.folder) for i in images[s]), test=str(test.folder),
+                    teacher=str(teacher.folder) if protocol.labels == "soft" else None,
+                    seed_parts=(seed, "evaluate", _name(protocol.architectures[a]), s),
+                    stage=f"evaluate {title} {name}", device=resources.device,
+                )
+            )  # fmt: skip
+        outcomes = train_many(jobs, resources)
+        return {
+            "results": [
+                {"architecture": _name(protocol.architectures[a]), "images": title, "seed": s, **outcome}
+                for (a, s), outcome in zip(units, outcomes, strict=True)
+            ]
+        }
+
+    artifact = stages.run(
+        "evaluate", work,
+        inputs=[*(i for group in images for i in group), test, teacher],
+        config={"protocol": json.loads(json.dumps(protocol, default=vars)), "flip": job.flip},
+        seed=seed, title=title, units=len(units),
+        count_done=lambda folder: len(list(folder.glob(f"*/{OUTCOME}"))),
+    )  # fmt: skip
+    return artifact.summary["results"]
+
+
+def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str, Any]]:
+    """Run independent trainings as Ray tasks, one device or ``threads_per_worker`` cores each."""
+    options = {"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1}
+    task = ray.remote(max_retries=resources.max_failures, **options)(_train_task)
+    running: dict[Any, int] = {}
+    outcomes: list[dict[str, Any]] = [{}] * len(jobs)
+    waiting = list(enumerate(jobs))
+    while waiting or running:
+        while waiting and len(running) < resources.parallel:
+            index, job = waiting.pop(0)
+            running[task.remote(job, resources.threads_per_worker)] = index
+        (ready, *_), _ = ray.wait(list(running), num_returns=1)
+        outcomes[running.pop(ready)] = ray.get(ready)
+    return outcomes
+
+
+def _train_task(job: TrainJob, threads: int) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    return train_network(job)
+
+
+def _name(model: ModelConfig) -> str:
+    width = f"-w{model.width}" if model.width else ""
+    norm = f"-{model.norm}" if model.norm != "batch" else ""
+    return f"{model.name}{width}{norm}".replace("/", "-")

@@ -1,0 +1,86 @@
+"""Judge a product beside random real images and gather everything the report says."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from raydd.engine.checkpoint import WEIGHTS
+from raydd.engine.engine import Engine
+from raydd.engine.evaluate import ProtocolConfig
+from raydd.engine.product import Product
+from raydd.engine.stages import Artifact, plain
+from raydd.ops.intervals import mean_and_interval
+
+_PACKAGES = ("raydd", "ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
+
+
+def judge(engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int) -> list[dict[str, Any]]:
+    """Train fresh networks on the product and on random real images of the same size.
+
+    Every seed gets another random subset, so that the interval of the baseline covers the draw.
+
+    Returns:
+        One dict per training, see :func:`raydd.engine.evaluate.evaluate_images`.
+    """
+    seeds = range(protocol.seeds)
+    random = [[engine.random_images(product.scores, ipc, draw)] for draw in seeds]
+    distilled = engine.evaluate([product.images for _ in seeds], protocol, product.teacher, "distilled")
+    return distilled + engine.evaluate(random, protocol, product.teacher, "random")
+
+
+def build_report(
+    engine: Engine, product: Product, results: Sequence[dict[str, Any]], protocol: ProtocolConfig, sizes: dict[str, int],
+    run: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Gather the report.
+
+    Args:
+        engine: for stage times and the teacher.
+        product: the curricula.
+        results: of :func:`judge`; may be empty.
+        protocol: printed with the result.
+        sizes: bytes of images and labels.
+        run: name, method, dataset, licence, seed, ipc and the configuration.
+    """
+    score = product.scores.summary
+    teacher_bytes = (product.teacher.folder / WEIGHTS).stat().st_size
+    return {
+        **run,
+        "num_classes": len(engine.class_names),
+        "num_images": run["ipc"] * len(engine.class_names),
+        "headline": headline(results),
+        "results": list(results),
+        "protocol": json.loads(json.dumps(protocol, default=vars)),
+        "bytes": {**sizes, "teacher": teacher_bytes},
+        "teacher": {
+            "name": engine.teacher.model.name,
+            "top1": engine.checkpoint_top1(product.teacher),
+            "top1_train": score["top1"],
+        },
+        "curricula": [
+            {"curriculum": i, "slots": item.images.summary["slots"], "rungs": _rungs(item.start)}
+            for i, item in enumerate(product.curricula)
+        ],
+        "stages": [asdict(record) for record in engine.stages.records],
+        "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Last-epoch accuracy of the first architecture: mean and 95 % interval over seeds, [0, 1]."""
+    if not results:
+        return None
+    architecture = results[0]["architecture"]
+    summary: dict[str, Any] = {"architecture": architecture}
+    for images in ("distilled", "random"):
+        values = [r["top1_last"] for r in results if (r["images"], r["architecture"]) == (images, architecture)]
+        mean, half_width = mean_and_interval(values)
+        summary[images] = {"mean": mean, "half_width": half_width, "values": values}
+    return summary
+
+
+def _rungs(start: Artifact | None) -> dict[str, list[int]]:
+    return plain(start.summary["rungs"]) if start else {}

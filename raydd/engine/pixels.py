@@ -1,0 +1,137 @@
+"""Decode a small source once and keep its pixels: the training set of a teacher, the test set.
+
+Only for sources below ``data.memory_limit_mb`` of pixels; larger ones are streamed at every epoch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray.data as rd
+import torch
+from torch import Tensor
+from upath import UPath
+
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.stream import decode_rows, encoded_rows, part_files, read_table, run_pass
+
+
+@dataclass
+class DataConfig:
+    """How real images are read; no value here changes which images are chosen."""
+
+    max_rejected: float = 0.01
+    """Highest fraction of broken images, in [0, 1]; above it the run stops."""
+    max_pixels: int = 50_000_000
+    """An image with more pixels is quarantined instead of decoded."""
+    memory_limit_mb: int = 1000
+    """Decoded sets up to this size are kept as one tensor; larger ones are streamed. MiB."""
+    score_batch: int = 256
+    """Images per forward pass of the score stage."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in memory.
+
+    Attributes:
+        images: uint8 [N, 3, R, R].
+        labels: int64 [N].
+        ids: N strings, the real images' ids; empty for synthetic images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def decode_source(
+    stages: Stages, source: Source, split: str, preprocessing: Preprocessing, config: DataConfig
+) -> Artifact:
+    """Stage ``decode``: the pixels of every good image, uint8, one part file per shard."""
+
+    def decode_batch(batch: pa.Table) -> pa.Table:
+        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        batch = batch.drop_columns(["image"]).append_column("pixels", _pixel_column(pixels))
+        return batch.set_column(batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
+
+    return stages.run(
+        "decode",
+        lambda folder: run_pass(folder, source, transform, config.max_rejected),
+        inputs=[source.fingerprint],
+        config={"size": [preprocessing.resolution, preprocessing.resize], "max_pixels": config.max_pixels},
+        seed=0,  # decoding draws nothing: every seed shares it
+        title=split,
+    )
+
+
+def load_pixels(folder: UPath, resolution: int) -> ImageSet:
+    """Read the parts of a finished ``decode`` stage into one tensor."""
+    images, labels, ids = [], [], []
+    for path in part_files(folder):
+        table = read_table(path)
+        images.append(_pixel_array(table.column("pixels"), resolution))
+        labels.append(table.column("class_index").to_numpy())
+        ids += table.column("id").to_pylist()
+    pixels = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
+    return ImageSet(pixels, torch.from_numpy(np.concatenate(labels).astype(np.int64)), tuple(ids))
+
+
+def image_table(
+    pixels: np.ndarray, labels: Sequence[int], slots: Sequence[int], curriculum: int, source_ids: Sequence[str | None]
+) -> pa.Table:
+    """Images as rows: pixels, class_index, id (of the real image behind it), slot, curriculum.
+
+    Args:
+        pixels: uint8 [N, R, R, 3].
+        labels: N class indices.
+        slots: N slots.
+        curriculum: of all N images.
+        source_ids: N ids of real images, or None.
+    """
+    count = len(pixels)
+    return pa.table(
+        {
+            "id": pa.array(source_ids, pa.string()),
+            "class_index": pa.array(labels, pa.int32()),
+            "slot": pa.array(slots, pa.int32()),
+            "curriculum": pa.array([curriculum] * count, pa.int32()),
+            "pixels": _pixel_column(pixels),
+        }
+    )
+
+
+def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
+    """Dataset of decoded rows (pixels uint8 [R, R, 3], class_index) for sets too large for memory."""
+
+    def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
+        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        good = np.array([not reason for reason in reasons])
+        return {"pixels": pixels[good], "class_index": batch.column("class_index").to_numpy()[good]}
+
+    rows = encoded_rows(source, list(enumerate(source.shards()))).randomize_block_order(seed=0)
+    return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
+
+
+def _pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
+    width = int(np.prod(pixels.shape[1:]))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())])
+
+
+def _pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
+    width = resolution * resolution * 3
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        for chunk in column.chunks
+    ]
+    flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
+    return flat.reshape(-1, resolution, resolution, 3)

@@ -1,0 +1,116 @@
+"""Stage ``score``: one streaming pass of one model over the real set writes the score table.
+
+One row per good image: id, class_index, prediction, true_logit, true_probability. The tables of two
+models over one source have the same rows in the same order, part by part, so that a selection may
+walk through them side by side. Logits are computed in float32 and in batches padded to one size:
+a decision must not depend on how the stream was cut.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data as rd
+import torch
+import torch.nn.functional as F
+from upath import UPath
+
+from raydd.data.sources import Source
+from raydd.engine.checkpoint import load_checkpoint
+from raydd.engine.cluster import Resources
+from raydd.engine.pixels import DataConfig
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.stream import actor_options, decode_rows, part_files, read_table, run_pass
+from raydd.models.preprocess import normalise
+
+
+def score_source(
+    stages: Stages,
+    source: Source,
+    checkpoint: Artifact,
+    config: DataConfig,
+    resources: Resources,
+    title: str,
+) -> Artifact:
+    """Score every real image with a checkpoint's network.
+
+    Args:
+        stages: where the table goes.
+        source: the real training images.
+        checkpoint: artifact of ``squeeze`` or ``train``.
+        config: batch size and limits.
+        resources: actors and devices.
+        title: what the progress line says, e.g. ``teacher``.
+    Returns:
+        Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts rows and
+        rejected rows.
+    """
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return rows.map_batches(
+            Scorer,
+            fn_constructor_args=(str(checkpoint.folder), config, resources.device, resources.threads_per_worker),
+            batch_size=config.score_batch,
+            batch_format="pyarrow",
+            **actor_options(resources),
+        )
+
+    def work(folder: UPath) -> dict[str, Any]:
+        summary = run_pass(folder, source, transform, config.max_rejected)
+        return summary | {"top1": _top1(folder)}
+
+    return stages.run(
+        "score",
+        work,
+        inputs=[checkpoint, source.fingerprint],
+        config={"max_pixels": config.max_pixels},
+        seed=0,
+        title=title,
+        units=len(source.shards()),
+        count_done=lambda folder: len(list((folder / "parts").glob("*.parquet"))),
+    )
+
+
+def _top1(folder: UPath) -> float:
+    """Accuracy over all parts, read one at a time."""
+    right = rows = 0
+    for path in part_files(folder):
+        table = read_table(path, ["class_index", "prediction"])
+        right += pc.sum(pc.equal(table["class_index"], table["prediction"])).as_py() or 0
+        rows += table.num_rows
+    return right / max(rows, 1)
+
+
+class Scorer:
+    """A network on one device; decodes and scores batches of encoded rows."""
+
+    def __init__(self, folder: str, config: DataConfig, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.config = config
+        self.device = torch.device(device)
+        network, card = load_checkpoint(UPath(folder))
+        self.preprocessing = card.preprocessing
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
+        labels = batch.column("class_index").to_numpy().astype(np.int64)
+        scores = self._scores(torch.from_numpy(pixels), torch.from_numpy(labels.copy()))
+        table = batch.drop_columns(["image", "reason"])
+        for name, values in {"reason": pa.array(reasons, pa.string()), **scores}.items():
+            table = table.append_column(name, values)
+        return table
+
+    @torch.inference_mode()
+    def _scores(self, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+        count = len(pixels)
+        padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)).to(self.device)
+        images = normalise(padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std)
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))[:count].float().cpu()
+        rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
+        return {
+            "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),
+            "true_logit": pa.array(logits.gather(1, rows)[:, 0].numpy()),
+            "true_probability": pa.array(logits.softmax(1).gather(1, rows)[:, 0].numpy()),
+        }

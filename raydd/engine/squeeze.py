@@ -1,0 +1,101 @@
+"""Stage ``squeeze``: a teacher, trained on the real set or taken from where it already is."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+from upath import UPath
+
+from raydd.data.classes import check_class_order
+from raydd.data.preprocessing import Preprocessing
+from raydd.engine.checkpoint import CARD, CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.engine.errors import Refused
+from raydd.models.registry import ModelConfig, create_model
+from raydd.ops.recipe import Recipe
+
+
+@dataclass
+class TeacherConfig:
+    """Which network teaches, and how it is made.
+
+    Attributes:
+        model: architecture; ``pretrained=true`` takes public weights instead of training.
+        recipe: how it is trained on the real set, with hard labels.
+        checkpoint: a checkpoint folder of raydd, or a .safetensors / .pt file with weights of
+            ``model``; null trains (or takes public weights).
+        min_top1: least accuracy on the real training images, [0, 1]; null is three times chance.
+            A teacher below it most likely has another class order.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    checkpoint: str | None = None
+    min_top1: float | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the real set must be read to make this teacher."""
+        return self.checkpoint is None and not self.model.pretrained
+
+
+def adopt_teacher(
+    folder: UPath, config: TeacherConfig, class_names: tuple[str, ...], preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Copy a teacher that exists into a stage folder, with its card.
+
+    Args:
+        folder: stage folder.
+        config: names public weights or a checkpoint.
+        class_names: of the source; a checkpoint folder with others is refused.
+        preprocessing: for weights that bring none.
+    Returns:
+        Summary with the architecture's name.
+    Raises:
+        Refused: the file is no plain weight file, or does not fit the architecture.
+        ValueError: the class order differs.
+    """
+    if config.checkpoint is None:
+        network = create_model(config.model, len(class_names), preprocessing.resolution)
+        card = CheckpointCard(config.model, class_names, _public_preprocessing(network, preprocessing))
+    elif (UPath(config.checkpoint) / CARD).exists():
+        network, card = load_checkpoint(UPath(config.checkpoint))
+        check_class_order(class_names, card.class_names, "the teacher checkpoint")
+    else:
+        network = create_model(config.model, len(class_names), preprocessing.resolution)
+        _load_weights(network, UPath(config.checkpoint))
+        card = CheckpointCard(config.model, class_names, preprocessing)
+    save_checkpoint(folder, network, card)
+    return {"model": card.model.name, "top1": card.top1}
+
+
+def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preprocessing:
+    """timm networks know the constants they were trained with; the resolution stays the source's."""
+    public = getattr(network, "pretrained_cfg", None)
+    if not public or "mean" not in public:
+        return default
+    return Preprocessing(default.resolution, default.resize, tuple(public["mean"]), tuple(public["std"]))
+
+
+def _load_weights(network: nn.Module, path: UPath) -> None:
+    if not path.exists():
+        raise Refused(f"teacher.checkpoint={path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load(path.read_bytes())
+        else:
+            with path.open("rb") as file:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise Refused(
+            f"teacher.checkpoint={path} is not a plain weight file (weights_only load failed: "
+            f"{str(error).splitlines()[0]}); save the network's state_dict and try again."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise Refused(
+            f"teacher.checkpoint={path} does not fit teacher.model.name: {str(error).splitlines()[-1].strip()}"
+        ) from error

@@ -1,0 +1,130 @@
+"""Stage folders: what is finished is never run again, by this run, the next one or a sweep.
+
+A stage is a pure function of its input artifacts, its section of the configuration and the seed.
+Its folder carries the hash of the three, and ``manifest.json``, written last, says that it is
+finished. A folder without a manifest is work in progress: the stage continues in it.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+from upath import UPath
+
+from raydd.engine.progress import Progress
+
+FORMAT = 1  # raise when a stage's files change meaning: older folders are then left alone
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage folder.
+
+    Attributes:
+        folder: where its files lie.
+        key: hash of stage, inputs, configuration and seed; names the artifact everywhere.
+        summary: what the stage returned, as json values.
+    """
+
+    folder: UPath
+    key: str
+    summary: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass
+class StageRecord:
+    """One line of the report's stage table: wall seconds and whether the artifact was there."""
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+class Stages:
+    """Runs stages in ``<storage>/stages`` and remembers what this run asked for."""
+
+    def __init__(self, storage: UPath, progress: Progress) -> None:
+        self.root = storage / "stages"
+        self.progress = progress
+        self.records: list[StageRecord] = []
+
+    def run(
+        self,
+        name: str,
+        work: Callable[[UPath], Mapping[str, Any]],
+        *,
+        inputs: Sequence[Artifact | str],
+        config: Any,
+        seed: int,
+        title: str = "",
+        units: int = 0,
+        count_done: Callable[[UPath], int] | None = None,
+    ) -> Artifact:
+        """Return the artifact of a stage, running ``work`` only if it is not finished.
+
+        Args:
+            name: stage name, the first part of the folder's name.
+            work: fills the folder it is given and returns a json-able summary. It may be
+                called again after a kill and must then continue from what lies there.
+            inputs: artifacts (or fingerprints) that the result depends on.
+            config: the configuration section that the result depends on, and nothing else.
+            seed: the run seed.
+            title: what the progress line says.
+            units: how many units the stage has, for the progress line.
+            count_done: counts finished units in the folder, polled for the progress line.
+        """
+        key = digest(name, config, [_key(item) for item in inputs], seed)
+        folder = self.root / f"{name}-{key[:16]}"
+        label = f"{name} {title}".strip()
+        started = time.perf_counter()
+        if (folder / MANIFEST).exists():
+            self.progress.cached(label)
+            self.records.append(StageRecord(label, 0.0, True))
+            return Artifact(folder, key, json.loads((folder / MANIFEST).read_text())["summary"])
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.progress.stage(label, units, (lambda: count_done(folder)) if count_done else None):
+            summary = dict(work(folder))
+        seconds = time.perf_counter() - started
+        manifest = {
+            "stage": name, "key": key, "format": FORMAT, "seed": seed, "seconds": seconds,
+            "config": plain(config), "inputs": [_key(item) for item in inputs], "summary": summary,
+        }  # fmt: skip
+        write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+        self.records.append(StageRecord(label, seconds, False))
+        return Artifact(folder, key, summary)
+
+
+def digest(*parts: Any) -> str:
+    """Hash json-able values and dataclasses; equal for equal content on every machine."""
+    text = json.dumps([FORMAT, *map(plain, parts)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dictionaries, everything else as it is."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def write_atomic(path: UPath, content: bytes) -> None:
+    """Write a file that is either absent or whole, whatever is killed meanwhile.
+
+    A local file is renamed into place; an object store shows an object only when it is complete.
+    """
+    if path.protocol in ("", "file"):
+        partial = f"{path}.{os.getpid()}.partial"
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, str(path))
+    else:
+        path.write_bytes(content)
+
+
+def _key(item: Artifact | str) -> str:
+    return item.key if isinstance(item, Artifact) else item

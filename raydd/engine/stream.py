@@ -1,0 +1,214 @@
+"""One pass of Ray Data over a source, shard by shard, in bounded memory.
+
+The shard is the unit of resume: when every row of a shard has arrived, its part file is written,
+sorted by position, so that the files do not depend on workers, block sizes or arrival order.
+A pass that is killed continues with the shards that have no part file.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray.data as rd
+from upath import UPath
+
+from raydd.data.images import BrokenImage, decode
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Shard, Source
+from raydd.engine.cluster import Resources
+from raydd.engine.errors import Refused
+from raydd.engine.stages import Stages, write_atomic
+
+_CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
+_BLOCK_BYTES = 16 << 20
+_END = "end of shard"  # reason of the marker row that closes a shard and carries its length
+
+_ENCODED = pa.schema(
+    [("id", pa.string()), ("class_index", pa.int32()), ("image", pa.binary()),
+     ("reason", pa.string()), ("shard", pa.int32()), ("row", pa.int64())]
+)  # fmt: skip
+
+
+def run_pass(
+    folder: UPath,
+    source: Source,
+    transform: Callable[[rd.Dataset], rd.Dataset],
+    max_rejected: float,
+) -> dict[str, Any]:
+    """Stream every shard that has no part file yet through ``transform`` and write its part.
+
+    Args:
+        folder: stage folder; gets ``parts/NNNNN.parquet``, one per shard, ``rejected/`` beside it
+            and, at the end, ``rejected.parquet`` (id, reason).
+        source: the real images.
+        transform: maps a Dataset of encoded rows (id, class_index, image, reason, shard, row) to
+            one that keeps all columns but ``image``; rows with a reason pass through untouched.
+        max_rejected: highest fraction of broken rows, [0, 1].
+    Returns:
+        ``rows`` and ``rejected`` counts and how often each ``reasons`` occurred.
+    Raises:
+        Refused: more than ``max_rejected`` of the rows are broken.
+    """
+    shards = source.shards()
+    todo = [(i, shard) for i, shard in enumerate(shards) if not _part(folder, i).exists()]
+    for name in ("parts", "rejected"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if todo:
+        _configure()
+        _collect(transform(encoded_rows(source, todo)), folder)
+    return _summary(folder, len(shards), max_rejected)
+
+
+def count_classes(stages: Stages, source: Source) -> np.ndarray:
+    """Stage ``count``: images of each class, int64 [C], for sources that cannot tell without a pass."""
+
+    def work(folder: UPath) -> dict[str, Any]:
+        run_pass(folder, source, lambda rows: rows.drop_columns(["image"]), max_rejected=1.0)
+        counts = np.zeros(len(source.class_names), np.int64)
+        for path in part_files(folder):
+            labels = read_table(path, ["class_index"])["class_index"].to_numpy()
+            counts += np.bincount(labels, minlength=len(counts))
+        return {"counts": counts.tolist()}
+
+    artifact = stages.run("count", work, inputs=[source.fingerprint], config=None, seed=0, title="classes")
+    return np.array(artifact.summary["counts"], np.int64)
+
+
+def encoded_rows(source: Source, shards: Sequence[tuple[int, Shard]]) -> rd.Dataset:
+    """Dataset of the shards' encoded images, one read task per shard."""
+    items = [{"index": index, "shard": shard} for index, shard in shards]
+
+    def read(batch: dict[str, np.ndarray]) -> Iterator[pa.Table]:
+        yield from _read_shard(source, batch["shard"][0], int(batch["index"][0]))
+
+    return rd.from_items(items, override_num_blocks=len(items)).map_batches(read, batch_size=1)
+
+
+def decode_rows(
+    batch: pa.Table, preprocessing: Preprocessing, max_pixels: int
+) -> tuple[np.ndarray, list[str]]:
+    """Decode a batch of encoded rows.
+
+    Returns:
+        uint8 pixels [N, R, R, 3], zero where a row is broken, and the reason for every row
+        (empty when the row is good).
+    """
+    side = preprocessing.resolution
+    reasons = batch.column("reason").to_pylist()
+    pixels = np.zeros((len(reasons), side, side, 3), np.uint8)
+    for i, encoded in enumerate(batch.column("image")):
+        if not reasons[i]:
+            try:
+                pixels[i] = decode(encoded.as_py(), preprocessing, max_pixels)
+            except BrokenImage as error:
+                reasons[i] = str(error)
+    return pixels, reasons
+
+
+def part_files(folder: UPath) -> list[UPath]:
+    """The part files of a finished pass, in shard order."""
+    return sorted((folder / "parts").iterdir(), key=lambda path: path.name)
+
+
+def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
+    """Read one parquet file, local or on an object store."""
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
+def write_table(path: UPath, table: pa.Table) -> None:
+    """Write one parquet file; it is there whole or not at all."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(path, sink.getvalue())
+
+
+def actor_options(resources: Resources) -> dict[str, Any]:
+    """Keyword arguments of ``map_batches`` for one model per device."""
+    options: dict[str, Any] = {
+        "compute": rd.ActorPoolStrategy(size=resources.parallel),
+        "max_restarts": resources.max_failures,  # unset, a dying process is restarted for ever
+        "max_task_retries": resources.max_failures,
+    }
+    return options | ({"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1})
+
+
+def _configure() -> None:
+    context = rd.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES
+
+
+def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
+    rows: list[dict[str, Any]] = []
+    count = 0
+    for row in source.read(shard):
+        rows.append(
+            {"id": row.id, "class_index": row.class_index, "image": row.image,
+             "reason": row.reason or "", "shard": index, "row": count}
+        )  # fmt: skip
+        count += 1
+        if len(rows) == _CHUNK_ROWS:
+            yield pa.Table.from_pylist(rows, schema=_ENCODED)
+            rows = []
+    rows.append({"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count})
+    yield pa.Table.from_pylist(rows, schema=_ENCODED)
+
+
+def _collect(dataset: rd.Dataset, folder: UPath) -> None:
+    """Write each shard's part when all its rows have arrived."""
+    pending: dict[int, list[pa.Table]] = defaultdict(list)
+    arrived: dict[int, int] = defaultdict(int)
+    length: dict[int, int] = {}
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for shard in pc.unique(table.column("shard")).to_pylist():
+            rows = table.filter(pc.equal(table.column("shard"), shard))
+            ends = pc.equal(rows.column("reason"), _END)
+            for end in rows.filter(ends).column("row").to_pylist():
+                length[shard] = end
+            rows = rows.filter(pc.invert(ends))
+            pending[shard].append(rows)
+            arrived[shard] += rows.num_rows
+            if length.get(shard) == arrived[shard]:
+                _write_part(folder, shard, pa.concat_tables(pending.pop(shard)))
+
+
+def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
+    table = table.sort_by("row")
+    good = pc.equal(table.column("reason"), "")
+    rejected = table.filter(pc.invert(good)).select(["id", "reason"])
+    write_table(_part(folder, shard, "rejected"), rejected)
+    write_table(_part(folder, shard), table.filter(good).drop_columns(["reason", "shard", "row"]))
+
+
+def _part(folder: UPath, shard: int, kind: str = "parts") -> UPath:
+    return folder / kind / f"{shard:05d}.parquet"
+
+
+def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
+    rejected = pa.concat_tables(
+        read_table(_part(folder, i, "rejected")) for i in range(num_shards)
+    )
+    rows = 0
+    for i in range(num_shards):
+        with _part(folder, i).open("rb") as file:
+            rows += pq.ParquetFile(file).metadata.num_rows
+    write_table(folder / "rejected.parquet", rejected)
+    reasons = rejected.group_by("reason").aggregate([("reason", "count")])
+    total = rows + rejected.num_rows
+    if rejected.num_rows > max_rejected * total:
+        raise Refused(
+            f"{rejected.num_rows} of {total} images are broken, more than data.max_rejected="
+            f"{max_rejected:g} allows; their ids and reasons are in {folder / 'rejected.parquet'}."
+        )
+    return {
+        "rows": rows, "rejected": rejected.num_rows,
+        "reasons": dict(zip(reasons.column("reason").to_pylist(),
+                            reasons.column("reason_count").to_pylist(), strict=True)),
+    }  # fmt: skip

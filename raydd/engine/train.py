@@ -1,0 +1,271 @@
+"""Train one network: teachers on real images, students and judges on distilled ones.
+
+The same loop serves Ray Train's workers (:func:`train_worker`) and a single Ray task
+(:func:`train_network`). Small sets are held as uint8 on the device and augmented there, a
+batch at a time; sets above the memory limit arrive through Ray Data.
+"""
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from upath import UPath
+
+from raydd.data.preprocessing import Preprocessing
+from raydd.engine.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.engine.fit import rank_and_world
+from raydd.engine.journal import Journal
+from raydd.engine.pixels import ImageSet, load_pixels
+from raydd.engine.stages import write_atomic
+from raydd.models.precision import autocast_dtype
+from raydd.models.preprocess import normalise
+from raydd.models.registry import ModelConfig, create_model
+from raydd.ops.recipe import Recipe, augment_batch, build_optimizer, learning_rate_factor, mix_batch, training_loss
+from raydd.ops.seeds import derive_seed, generator
+
+_TEST_BATCH = 500
+_STATE, OUTCOME = "state.pt", "outcome.json"
+
+
+@dataclass
+class TrainJob:
+    """Everything a worker needs to train one network; picklable.
+
+    Attributes:
+        folder: where state, checkpoint and ``outcome.json`` go.
+        model: architecture of the network.
+        class_names: names of the outputs.
+        preprocessing: of the network's input.
+        images: folders of ``decode``, ``synthesize`` or ``fetch`` artifacts; empty: the images
+            arrive through ``ray.train.get_dataset_shard("train")``.
+        resolution: side of the stored training images, pixels.
+        num_images: size of a streamed set; it fixes the steps of an epoch on every rank.
+        recipe: epochs, optimiser, augmentation, loss.
+        flip: probability of a mirrored view, a property of the data.
+        teacher: folder of the checkpoint that gives soft labels; None trains on hard labels.
+        warm_start: folder of a checkpoint to start from.
+        test: folder of the decoded test split; None measures nothing.
+        seed_parts: name of this training; fixes initialisation and every draw.
+        stage: name in the journal.
+        journal: path of ``metrics.jsonl``.
+        device: ``cpu`` or ``cuda``.
+        checkpoint_seconds: least time between two epoch checkpoints.
+    """
+
+    folder: str
+    model: ModelConfig
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    images: tuple[str, ...]
+    resolution: int
+    recipe: Recipe
+    flip: float
+    seed_parts: tuple[str | int, ...]
+    stage: str
+    num_images: int = 0
+    teacher: str | None = None
+    warm_start: str | None = None
+    test: str | None = None
+    journal: str | None = None
+    device: str = "cpu"
+    checkpoint_seconds: float = 20.0
+
+
+@dataclass
+class _State:
+    epoch: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def train_worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Train loop of Ray Train: every rank trains on its share of each batch."""
+    return train_network(arguments["job"], *rank_and_world())
+
+
+def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """Train to the last epoch, continuing from the newest epoch checkpoint.
+
+    Returns:
+        ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
+        ``curve`` and the wall ``seconds``; rank 0 leaves the same in ``outcome.json``.
+    """
+    outcome = UPath(job.folder) / OUTCOME
+    if outcome.exists():
+        return json.loads(outcome.read_text())
+    return _Training(job, rank, world).run()
+
+
+class _Training:
+    """One network, its optimiser and its position in the schedule."""
+
+    def __init__(self, job: TrainJob, rank: int, world: int) -> None:
+        self.job, self.rank, self.world = job, rank, world
+        self.folder = UPath(job.folder)
+        self.device = torch.device(job.device)
+        self.dtype = autocast_dtype(job.recipe.precision, self.device)
+        self.network = self._network().to(self.device, memory_format=torch.channels_last)
+        self.teacher = _frozen(job.teacher, self.device)
+        self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
+        self.optimizer = build_optimizer(self.network, job.recipe)
+        self.data = self._load_data()
+        self.test = load_pixels(UPath(job.test), job.preprocessing.resolution) if job.test else None
+        size = len(self.data) if self.data else job.num_images
+        # a streamed epoch drops the remainder: unequal shards would hang data-parallel training
+        self.steps = max(1, -(-size // job.recipe.batch_size) if self.data else size // job.recipe.batch_size)
+
+    def run(self) -> dict[str, Any]:
+        job, journal = self.job, Journal(self.job.journal)
+        state = self._restore()
+        saved = time.monotonic()
+        while state.epoch < job.recipe.epochs:
+            started = time.perf_counter()
+            loss = self._epoch(state.epoch)
+            state.epoch += 1
+            point = {"epoch": state.epoch, "loss": loss}
+            if self.test is not None and self.rank == 0 and self._is_test_epoch(state.epoch):
+                point["top1"] = self._accuracy(self.test)
+                state.curve.append(point)
+            state.seconds += time.perf_counter() - started
+            if self.rank == 0:
+                journal.log(job.stage, **point)
+                if time.monotonic() - saved >= job.checkpoint_seconds:
+                    self._save(state)
+                    saved = time.monotonic()
+        return self._finish(state) if self.rank == 0 else {}
+
+    def _network(self) -> nn.Module:
+        job = self.job
+        if job.warm_start:
+            return load_checkpoint(UPath(job.warm_start))[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(*job.seed_parts, "init"))
+            return create_model(job.model, len(job.class_names), job.preprocessing.resolution)
+
+    def _load_data(self) -> ImageSet | None:
+        if not self.job.images:
+            return None
+        sets = [load_pixels(UPath(folder), self.job.resolution) for folder in self.job.images]
+        images = torch.cat([s.images for s in sets]).to(self.device)
+        return ImageSet(images, torch.cat([s.labels for s in sets]).to(self.device))
+
+    def _epoch(self, epoch: int) -> float:
+        self.model.train()
+        recipe, parts = self.job.recipe, (*self.job.seed_parts, epoch, self.rank)
+        torch.manual_seed(derive_seed(*parts, "dropout"))
+        draws = generator(*parts, "augment")
+        total = torch.zeros((), device=self.device)
+        for step, (images, labels) in enumerate(self._batches(epoch)):
+            factor = learning_rate_factor(recipe, epoch * self.steps + step, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * factor
+            total += self._step(images, labels, draws)
+        return float(total / self.steps)
+
+    def _step(self, pixels: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+        job, recipe = self.job, self.job.recipe
+        views = augment_batch(pixels, recipe, job.preprocessing.resolution, job.flip, draws)
+        images = normalise(views, job.preprocessing.mean, job.preprocessing.std)
+        images, mix = mix_batch(images, recipe, draws)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            logits = self.model(images)
+            with torch.no_grad():
+                teacher_logits = None if self.teacher is None else self.teacher(images)
+        loss = training_loss(logits, labels, teacher_logits, mix, recipe)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's share of each of the epoch's batches; the same number on every rank."""
+        if self.data is None:
+            yield from self._streamed_batches(epoch)
+            return
+        order = torch.randperm(len(self.data), generator=generator(*self.job.seed_parts, epoch, "order"))
+        order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
+        for step in range(self.steps):
+            size = self.job.recipe.batch_size
+            chosen = order[step * size : (step + 1) * size][self.rank :: self.world].to(self.device)
+            yield self.data.images[chosen], self.data.labels[chosen]
+
+    def _streamed_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        shard = ray.train.get_dataset_shard("train")
+        size = self.job.recipe.batch_size // self.world
+        step = 0
+        while step < self.steps:
+            batches = shard.iter_torch_batches(
+                batch_size=size, drop_last=True, local_shuffle_buffer_size=16 * size,
+                local_shuffle_seed=derive_seed(*self.job.seed_parts, epoch) % 2**31, device=self.device,
+            )  # fmt: skip
+            for batch in batches:
+                yield batch["pixels"].permute(0, 3, 1, 2), batch["class_index"].long()
+                step += 1
+                if step == self.steps:
+                    return
+
+    def _is_test_epoch(self, epoch: int) -> bool:
+        every = max(1, self.job.recipe.epochs // self.job.recipe.test_points)
+        return epoch == self.job.recipe.epochs or epoch % every == 0
+
+    @torch.inference_mode()
+    def _accuracy(self, test: ImageSet) -> float:
+        self.network.eval()
+        correct = torch.zeros((), device=self.device)
+        for start in range(0, len(test), _TEST_BATCH):
+            pixels = test.images[start : start + _TEST_BATCH].to(self.device)
+            images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
+            with self._autocast():
+                logits = self.network(images.contiguous(memory_format=torch.channels_last))
+            labels = test.labels[start : start + _TEST_BATCH].to(self.device)
+            correct += (logits.argmax(1) == labels).sum()
+        return float(correct) / len(test)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _save(self, state: _State) -> None:
+        sink = io.BytesIO()
+        torch.save(
+            {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **state.__dict__},
+            sink,
+        )
+        write_atomic(self.folder / _STATE, sink.getvalue())
+
+    def _restore(self) -> _State:
+        if not (self.folder / _STATE).exists():
+            return _State()
+        content = io.BytesIO((self.folder / _STATE).read_bytes())
+        values = torch.load(content, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(values.pop("network"))
+        self.optimizer.load_state_dict(values.pop("optimizer"))
+        return _State(**values)
+
+    def _finish(self, state: _State) -> dict[str, Any]:
+        top1 = [point["top1"] for point in state.curve]
+        outcome = {
+            "top1_last": top1[-1] if top1 else None, "top1_best": max(top1, default=None),
+            "curve": state.curve, "seconds": state.seconds,
+        }  # fmt: skip
+        card = CheckpointCard(
+            self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
+        )
+        save_checkpoint(self.folder, self.network, card)
+        write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
+        return outcome
+
+
+def _frozen(folder: str | None, device: torch.device) -> nn.Module | None:
+    if folder is None:
+        return None
+    network, _ = load_checkpoint(UPath(folder))
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

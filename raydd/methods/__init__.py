@@ -1,0 +1,15 @@
+"""The methods: one driver each, written against the engine alone.
+
+A method is its configuration class; presets are YAML files that fill the same class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from raydd.engine.engine import Engine
+from raydd.engine.product import Product
+from raydd.methods import curricular
+
+DRIVERS: dict[type, Callable[[Engine, Any], Product]] = {
+    curricular.CurricularConfig: curricular.distil,
+}

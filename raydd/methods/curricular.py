@@ -1,0 +1,120 @@
+"""CUDD: synthesise images curriculum by curriculum, adversarial to the current student.
+
+Source: Ma, Cao et al., arXiv 2405.09150; the recover loop is SRe2L's (arXiv 2306.13092). Presets of
+this driver: ``sre2l`` and ``cda`` (arXiv 2311.18838): one curriculum, noise start, no student.
+Deviations from the paper and the official code, and our numbers: ``curricular.md`` beside this file.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from raydd.engine.engine import Engine
+from raydd.engine.product import Curriculum, Product
+from raydd.engine.recover import SynthesisConfig
+from raydd.engine.stages import Artifact
+from raydd.models.registry import ModelConfig
+from raydd.ops.recipe import Recipe
+
+FIRST_LADDER = ("simple", "other")
+LADDER = ("medium", "hard", "other")
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass
+class StudentConfig:
+    """The adversary of the later curricula.
+
+    Attributes:
+        model: architecture.
+        recipe: how it is trained on everything distilled so far, with the teacher's soft labels.
+        warm_start: continue from the previous curriculum's student instead of starting anew.
+        warm_learning_rate: peak learning rate of a warm-started student.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    warm_start: bool = True
+    warm_learning_rate: float = 0.0005
+
+
+@dataclass
+class CurricularConfig:
+    """Knobs of the driver.
+
+    Attributes:
+        name: label of the preset in run names and reports.
+        ipc: images per class.
+        boundaries: inner curriculum boundaries b_1 < ... < b_{J-1}, in slots; empty: one curriculum.
+        synthesis: constants of the recover loop.
+        student: the adversary.
+    """
+
+    name: str = "curricular"
+    ipc: int = 10
+    boundaries: list[int] = field(default_factory=list)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        edges = [0, *self.boundaries, self.ipc]
+        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+            raise ValueError(
+                f"method.boundaries={list(self.boundaries)} must rise strictly between 0 and method.ipc={self.ipc}."
+            )
+
+
+def distil(engine: Engine, config: CurricularConfig) -> Product:
+    """Run the method (cudd.md section 3 names the steps)."""
+    teacher = engine.squeeze()
+    scores = engine.score(teacher, "teacher")
+    product = Product(teacher, scores)
+    student: Artifact | None = None
+    curricula = slot_ranges(config.ipc, config.boundaries)
+    for curriculum, slots in enumerate(curricula):
+        start = None
+        if config.synthesis.start != "noise":  # step 2a: the ladder
+            tables = [scores] + ([engine.score(student, f"student {curriculum}")] if student else [])
+            ladder = LADDER if student else FIRST_LADDER
+            start = engine.select(tables, rung, ladder, len(slots), product.starts, curriculum)
+        images = engine.synthesize(start, teacher, student, config.synthesis, slots, curriculum)  # step 2b
+        product.curricula.append(Curriculum(images, start))  # step 2c
+        if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
+            student = train_student(engine, config.student, product, student)
+    return product
+
+
+def slot_ranges(ipc: int, boundaries: list[int]) -> list[range]:
+    """Slots of each curriculum: [b_{j-1}, b_j), with b_0 = 0 and b_J = ipc."""
+    edges = [0, *boundaries, ipc]
+    return [range(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def train_student(
+    engine: Engine, config: StudentConfig, product: Product, previous: Artifact | None
+) -> Artifact:
+    """Train the next curriculum's adversary on the union of all images so far."""
+    warm = previous if config.warm_start else None
+    rate = config.warm_learning_rate if warm else config.recipe.learning_rate
+    title = f"student {len(product.curricula)}"
+    return engine.train(product.images, product.teacher, config.model, config.recipe, rate, warm, title)
+
+
+def rung(tables: list[Columns]) -> np.ndarray:
+    """Rung of each real image on the ladder; the lowest that holds.
+
+    Args:
+        tables: columns of the teacher's score table and, from the second curriculum on, of the
+            student's.
+
+    Returns:
+        int8 [N]. First curriculum: 0 simple (teacher right), 1 other. Later: 0 medium (teacher right,
+        student wrong), 1 hard (both wrong), 2 other.
+    """
+    teacher_right = tables[0]["prediction"] == tables[0]["class_index"]
+    if len(tables) == 1:
+        return np.where(teacher_right, 0, 1).astype(np.int8)
+    student_right = tables[1]["prediction"] == tables[1]["class_index"]
+    return np.select([student_right, teacher_right], [2, 0], 1).astype(np.int8)

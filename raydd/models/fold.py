@@ -1,0 +1,52 @@
+"""Fold frozen BatchNorm layers into the convolutions before them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_log = logging.getLogger(__name__)
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Return a frozen copy in eval mode whose BatchNorm layers are folded where possible.
+
+    Args:
+        network: any network; it is not changed.
+
+    Returns:
+        A copy with the same outputs (up to rounding). A network that torch.fx cannot trace, a norm
+        that does not follow a convolution, and a shared layer are copied as they are.
+    """
+    frozen = copy.deepcopy(network).eval().requires_grad_(False)
+    try:
+        traced = fx.symbolic_trace(frozen)
+    except Exception as error:  # tracing fails in as many ways as there are networks
+        _log.info("network is not folded, torch.fx cannot trace it: %s", error)
+        return frozen
+    modules = dict(traced.named_modules())
+    calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    for node in list(traced.graph.nodes):
+        pair = _convolution_before(node, modules)
+        if pair is None or calls.count(node.target) > 1 or calls.count(pair.target) > 1:
+            continue
+        folded = fuse_conv_bn_eval(modules[pair.target], modules[node.target])
+        traced.set_submodule(pair.target, folded.requires_grad_(False))
+        node.replace_all_uses_with(pair)
+        traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def _convolution_before(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+    """Return the convolution whose only reader is this BatchNorm node, if it is one."""
+    if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d:
+        return None
+    source = node.args[0]
+    if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
+        return None
+    return source if type(modules[source.target]) is nn.Conv2d else None

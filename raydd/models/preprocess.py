@@ -1,0 +1,22 @@
+"""From uint8 pixels to what a network expects."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise pixels on their device.
+
+    Args:
+        images: uint8 [B, 3, H, W], or float in [0, 255].
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+
+    Returns:
+        float32 [B, 3, H, W].
+    """
+    scale = torch.tensor([255 * s for s in std], device=images.device).view(1, -1, 1, 1)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    return images.float() / scale - shift.view(1, -1, 1, 1)

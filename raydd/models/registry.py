@@ -1,0 +1,105 @@
+"""The one place where networks are built from their names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+from raydd.models.convnet import NORMS, ConvNet
+from raydd.models.resnet_small import SmallResNet
+
+_SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1, 1, 1), 32)}
+_CONVNET_WIDTH = 128
+_TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
+
+
+@dataclass
+class ModelConfig:
+    """A network by name.
+
+    Attributes:
+        name: `convnetD` (D blocks), `resnet18_small` (ResNet-18 with a 3x3 stem, no max-pooling),
+            `resnet10_thin` (for CPUs), `torchvision/NAME`, or any timm name.
+        width: channels of the first stage; None means the usual width of that network. Only for the
+            networks of raydd itself.
+        norm: "batch", "instance", "group" or "none"; other than "batch" only for raydd's own.
+        pretrained: start from the public ImageNet weights of torchvision or timm.
+    """
+
+    name: str = "resnet18_small"
+    width: int | None = None
+    norm: str = "batch"
+    pretrained: bool = False
+
+
+def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    """Build a network that maps images float [B, 3, R, R] to logits [B, num_classes].
+
+    Args:
+        config: name and variants.
+        num_classes: number of outputs; a pretrained head of another size is replaced by a fresh one.
+        resolution: R, pixels; only `convnetD` is built for one fixed resolution.
+
+    Returns:
+        The module in training mode, float32, on the CPU, initialised from torch's global generator.
+
+    Raises:
+        ValueError: unknown name (with close matches) or a variant the network does not have.
+    """
+    convnet = re.fullmatch(r"convnet(\d+)", config.name)
+    if convnet is None and config.name not in _SMALL_RESNETS:
+        return _create_foreign(config, num_classes)
+    if config.norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {config.norm!r}")
+    if config.pretrained:
+        raise ValueError(
+            f"{config.name} has no public weights: set pretrained=false or use a "
+            "torchvision/NAME or timm network"
+        )
+    if config.width is not None and config.width < 1:
+        raise ValueError(f"width must be at least 1, got {config.width}")
+    if convnet is not None:
+        width = config.width or _CONVNET_WIDTH
+        return ConvNet(num_classes, resolution, int(convnet[1]), width, config.norm)
+    blocks, width = _SMALL_RESNETS[config.name]
+    return SmallResNet(num_classes, blocks, config.width or width, NORMS[config.norm])
+
+
+def _create_foreign(config: ModelConfig, num_classes: int) -> nn.Module:
+    if config.width is not None or config.norm != "batch":
+        own = ", ".join(["convnetD", *_SMALL_RESNETS])
+        raise ValueError(f"width and norm can be set for {own} only, not for {config.name!r}")
+    if config.name.startswith("torchvision/"):
+        return _create_torchvision(config, num_classes)
+    import timm  # a second to import: only who needs it pays
+
+    if not timm.is_model(config.name):
+        raise ValueError(_unknown(config.name, timm.list_models()))
+    return timm.create_model(config.name, pretrained=config.pretrained, num_classes=num_classes)
+
+
+def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
+    from torchvision import models
+
+    name = config.name.removeprefix("torchvision/")
+    if name not in models.list_models(models):
+        names = [f"torchvision/{known}" for known in models.list_models(models)]
+        raise ValueError(_unknown(config.name, names))
+    model = models.get_model(name, weights=None, num_classes=num_classes)
+    if config.pretrained:
+        known = models.get_model_weights(name)
+        weights = known[_TORCHVISION_WEIGHTS].get_state_dict(progress=False, check_hash=True)
+        own = model.state_dict()
+        fitting = {key: value for key, value in weights.items() if value.shape == own[key].shape}
+        model.load_state_dict(own | fitting)
+    return model
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    candidates = [*_SMALL_RESNETS, "convnet3", "convnet4", *names]
+    close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names."
+    return f"there is no network named {name!r}: {hint}"

@@ -1,0 +1,1 @@
+"""Pure tensor functions: seeds, augmentation, losses and schedules. Imports nothing else of raydd."""

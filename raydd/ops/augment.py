@@ -1,0 +1,225 @@
+"""Batched augmentations with one draw per image, and the whole-batch views of synthesis.
+
+Cropping and resizing is linear and separable, so a view is `rows @ image @ columns^T` with one small
+matrix per axis. Flips and rolls only reorder the rows of these matrices. Two matrix products are
+differentiable, run on any device and, unlike interpolation kernels on CUDA, give the same gradient
+in every run. All draws come from the given CPU generator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
+
+
+class ViewParameters(NamedTuple):
+    """Draws of `count` views: boxes float32 [count, 4], flips bool [count], shifts int64 [count, 2]."""
+
+    boxes: Tensor
+    flips: Tensor
+    shifts: Tensor
+
+
+def resized_crop_boxes(
+    count: int,
+    scale: tuple[float | Tensor, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw crop boxes of square images as torchvision's RandomResizedCrop does.
+
+    Args:
+        count: number of boxes.
+        scale: smallest and largest area, fractions of the image in (0, 1]; the smallest may be a
+            float tensor [count], one bound per box.
+        ratio: smallest and largest width / height, drawn uniformly in the logarithm.
+        generator: CPU generator.
+
+    Returns:
+        float32 [count, 4]: top, left, height, width as fractions of the image side in [0, 1].
+        A box that fits in none of ten draws is the whole image. Differs from torchvision: edges are
+        not rounded to pixels.
+    """
+    uniform = torch.rand(4, count, _ATTEMPTS, generator=generator)
+    low = torch.as_tensor(scale[0], dtype=torch.float32).reshape(-1, 1)
+    area = low + (scale[1] - low) * uniform[0]
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(log_low + (log_high - log_low) * uniform[1])
+    height, width = (area / aspect).sqrt(), (area * aspect).sqrt()
+    fits = (height <= 1) & (width <= 1)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    found = fits.any(dim=1, keepdim=True)
+    height = torch.where(found, height.gather(1, first), 1.0)
+    width = torch.where(found, width.gather(1, first), 1.0)
+    top = (1 - height) * uniform[2].gather(1, first)
+    left = (1 - width) * uniform[3].gather(1, first)
+    return torch.cat([top, left, height, width], dim=1)
+
+
+def _resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+    """Matrices [..., size, source] that crop [start, start + length) (pixels) and resize one axis.
+
+    Bilinear with antialiasing; for whole-pixel boxes equal to torch's interpolate of the slice.
+    """
+    start, length = start[..., None, None], length[..., None, None]
+    pixels = torch.arange(source, device=start.device)
+    targets = torch.arange(size, device=start.device)[:, None]
+    centres = start + (targets + 0.5) * (length / size)
+    support = (length / size).clamp(min=1.0)
+    weights = (1 - (pixels + 0.5 - centres).abs() / support).clamp(min=0)
+    inside = (pixels >= start.floor()) & (pixels < (start + length).ceil())
+    weights = weights * inside
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Cut one box out of each image and resize it, bilinear with antialiasing.
+
+    Args:
+        images: float [B, C, H, W].
+        boxes: float32 [B, 4], top, left, height, width as fractions in [0, 1].
+        size: side of the result, pixels.
+
+    Returns:
+        float [B, C, size, size], same dtype and device as `images`.
+    """
+    height, width = images.shape[-2:]
+    boxes = boxes.to(images.device)
+    rows = _resize_matrix(boxes[:, 0] * height, boxes[:, 2] * height, height, size)
+    columns = _resize_matrix(boxes[:, 1] * width, boxes[:, 3] * width, width, size)
+    return apply_view(images, rows, columns)
+
+
+def flip_where(images: Tensor, flags: Tensor) -> Tensor:
+    """Mirror left and right the images [B, C, H, W] whose flag (bool [B]) is set."""
+    return torch.where(flags.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+def draw_views(
+    count: int,
+    generator: torch.Generator,
+    *,
+    crop_scale: tuple[float | Tensor, float] | None,
+    crop_ratio: tuple[float, float],
+    flip: bool,
+    roll: tuple[int, int],
+) -> ViewParameters:
+    """Draw crop, flip and cyclic shift of `count` views.
+
+    Args:
+        count: number of views.
+        generator: CPU generator.
+        crop_scale: see `resized_crop_boxes`; None crops nothing.
+        crop_ratio: width / height bounds of the crop.
+        flip: mirror half of the views.
+        roll: smallest and largest shift, pixels, both included; drawn apart for rows and columns.
+    """
+    if crop_scale is None:
+        boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(count, 1)
+    else:
+        boxes = resized_crop_boxes(count, crop_scale, crop_ratio, generator)
+    flips = torch.rand(count, generator=generator) < (0.5 if flip else 0.0)
+    shifts = torch.randint(roll[0], roll[1] + 1, (count, 2), generator=generator)
+    return ViewParameters(boxes, flips, shifts)
+
+
+def view_matrices(views: ViewParameters, resolution: int) -> tuple[Tensor, Tensor]:
+    """Row and column matrices, float32 [..., R, R], of crop, then flip, then roll.
+
+    Args:
+        views: parameters with any leading shape: boxes [..., 4], flips [...], shifts [..., 2].
+        resolution: R, side of the square images before and after, pixels.
+    """
+    boxes = views.boxes * resolution
+    rows = _resize_matrix(boxes[..., 0], boxes[..., 2], resolution, resolution)
+    columns = _resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
+    columns = torch.where(views.flips[..., None, None], columns.flip(-2), columns)
+    return _roll(rows, views.shifts[..., 0]), _roll(columns, views.shifts[..., 1])
+
+
+def _roll(matrix: Tensor, shift: Tensor) -> Tensor:
+    """Shift the rows of [..., R, R] cyclically by `shift` [...], as torch.roll does, on the device."""
+    size = matrix.shape[-2]
+    order = (torch.arange(size, device=matrix.device) - shift[..., None]) % size
+    return matrix.gather(-2, order[..., None].expand(matrix.shape))
+
+
+def apply_view(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows @ image @ columns^T for images [B, C, H, W] and matrices [S, H], [S, W] or [B, ...]."""
+    if rows.dim() == 3:
+        rows, columns = rows.unsqueeze(1), columns.unsqueeze(1)
+    return rows.to(images.dtype) @ images @ columns.to(images.dtype).transpose(-1, -2)
+
+
+def cutmix(
+    images: Tensor, generator: torch.Generator, alpha: float = 1.0
+) -> tuple[Tensor, Tensor, float]:
+    """Paste one rectangle per batch from a permutation of the batch.
+
+    Args:
+        images: float [B, C, H, W].
+        generator: CPU generator.
+        alpha: lambda ~ Beta(alpha, alpha); 1 in SRe2L.
+
+    Returns:
+        Mixed images, the permutation int64 [B], and the fraction of each image that is its own.
+    """
+    height, width = images.shape[-2:]
+    share = _draw_beta(alpha, generator)
+    side = math.sqrt(1.0 - share)
+    centre_y, centre_x = torch.rand(2, generator=generator).tolist()
+    top, bottom = _clipped_span(int(centre_y * height), int(side * height), height)
+    left, right = _clipped_span(int(centre_x * width), int(side * width), width)
+    permutation = torch.randperm(len(images), generator=generator)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[permutation, :, top:bottom, left:right]
+    pasted = (bottom - top) * (right - left) / (height * width)
+    return mixed, permutation, 1.0 - pasted
+
+
+def _clipped_span(centre: int, length: int, limit: int) -> tuple[int, int]:
+    return max(centre - length // 2, 0), min(centre + length // 2, limit)
+
+
+def mixup(
+    images: Tensor, generator: torch.Generator, alpha: float = 0.8
+) -> tuple[Tensor, Tensor, float]:
+    """Blend each image [B, C, H, W] with one of a permutation; lambda ~ Beta(alpha, alpha).
+
+    Returns:
+        lambda * images + (1 - lambda) * images[permutation], the permutation int64 [B], lambda.
+    """
+    share = _draw_beta(alpha, generator)
+    permutation = torch.randperm(len(images), generator=generator)
+    return images * share + images[permutation] * (1.0 - share), permutation, share
+
+
+def _draw_beta(alpha: float, generator: torch.Generator) -> float:
+    # torch draws no Beta from a generator object; numpy, seeded by it, does
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))
+
+
+def pad_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Pad with zeros and cut one random window of the old size per image: the CIFAR recipe.
+
+    Args:
+        images: [B, C, H, W], uint8 or float; zero is black before the normalisation only.
+        padding: pixels added on every side; each shift is uniform in [-padding, padding].
+        generator: CPU generator.
+    """
+    count, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
+    rows = (offsets[0] + torch.arange(height)).to(images.device)[:, None, :, None]
+    columns = (offsets[1] + torch.arange(width)).to(images.device)[:, None, None, :]
+    batch = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return padded[batch, channel, rows, columns]

@@ -1,0 +1,143 @@
+"""Losses of synthesis and distillation as pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ADVERSARIAL_FLOOR = math.log(1e-12)  # keeps log(1 - p) finite, value of the official code
+
+
+class LayerStatistics(NamedTuple):
+    """Statistics of one BatchNorm input, float32 [channels] each; `var` is the biased variance."""
+
+    mean: Tensor
+    var: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+def batch_norm_loss(layers: Sequence[LayerStatistics], first_multiplier: float = 10.0) -> Tensor:
+    """Pull batch statistics of images towards the teacher's running statistics.
+
+    Args:
+        layers: one entry per BatchNorm layer, module order; see models/statistics.py.
+        first_multiplier: weight of the first (stem) layer; all others weigh 1.
+
+    Returns:
+        float32 scalar, sum over layers of ||var gap||_2 + ||mean gap||_2; 0 when all match.
+
+    Raises:
+        ValueError: there is no layer.
+
+    Source: arXiv 2306.13092, recover objective; plain norms (not squared), as in the authors' code.
+    """
+    if not layers:
+        raise ValueError("the teacher has no BatchNorm layer: set the batch-norm weight to 0")
+    gaps = [
+        torch.linalg.vector_norm(layer.var - layer.running_var)
+        + torch.linalg.vector_norm(layer.mean - layer.running_mean)
+        for layer in layers
+    ]
+    return torch.stack(gaps).sum() + (first_multiplier - 1.0) * gaps[0]
+
+
+def adversarial_loss(
+    student_logits: Tensor, labels: Tensor, mask: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Lower the student's confidence in the true class where the teacher is right.
+
+    Args:
+        student_logits: float [B, C].
+        labels: int64 [B], true class of each row.
+        mask: bool [B], True where the teacher classifies the same view correctly.
+        smoothing: epsilon in [0, 1); the target is (1 - epsilon) * onehot + epsilon / C.
+
+    Returns:
+        float32 scalar, mean over all B rows of -sum_c target_c * log(1 - p_c + 1e-12). A masked row
+        counts as all-zero logits: the constant -log(1 - 1/C) when smoothing is 0, without gradient.
+
+    Source: arXiv 2405.09150. Differs: 1 - p is computed without cancellation, so that a student
+    that is certain in float32 still gives a gradient.
+    """
+    logits = student_logits.float() * mask.unsqueeze(1)
+    log_rest = torch.logaddexp(_log_one_minus_softmax(logits), logits.new_full((), _ADVERSARIAL_FLOOR))
+    true_class = log_rest.gather(1, labels.unsqueeze(1)).squeeze(1)
+    per_row = (1.0 - smoothing) * true_class + smoothing * log_rest.mean(dim=1)
+    return -per_row.mean()
+
+
+def _log_one_minus_softmax(logits: Tensor) -> Tensor:
+    """Return log(1 - softmax(logits)), float [B, C], exact also where a probability is near 1."""
+    top = logits.argmax(dim=1, keepdim=True)
+    # only the largest probability can exceed 1/2, so only there 1 - p cancels
+    others = torch.log1p(-logits.softmax(dim=1).scatter(1, top, 0.0))
+    rest = logits.scatter(1, top, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return others.scatter(1, top, rest - logits.logsumexp(dim=1, keepdim=True))
+
+
+def start_image_loss(difference: Tensor) -> Tensor:
+    """Mean squared difference between the view of the images and the same view of their start.
+
+    Args:
+        difference: float [B, 3, R, R], view of (images - start images), normalised space.
+
+    Returns:
+        Scalar mean over all elements; 0 at step 0.
+
+    Source: arXiv 2405.09150, L_2.
+    """
+    return difference.square().mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Sum of the Frobenius norms of the first differences in four directions, over the whole batch.
+
+    Args:
+        images: float [B, C, H, W].
+
+    Returns:
+        Scalar; 0 for constant images.
+
+    Source: DeepInversion prior kept by arXiv 2306.13092 (its published weight is 0).
+    """
+    differences = (
+        images[:, :, :, 1:] - images[:, :, :, :-1],
+        images[:, :, 1:, :] - images[:, :, :-1, :],
+        images[:, :, 1:, 1:] - images[:, :, :-1, :-1],
+        images[:, :, 1:, :-1] - images[:, :, :-1, 1:],
+    )
+    return torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
+
+
+def l2_prior(images: Tensor) -> Tensor:
+    """Mean over the batch of each image's L2 norm; images float [B, C, H, W]."""
+    return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
+
+
+def distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    scale_by_temperature: bool = False,
+) -> Tensor:
+    """KL divergence from the teacher's to the student's softened distribution.
+
+    Args:
+        student_logits: float [B, C].
+        teacher_logits: float [B, C], logits and not probabilities.
+        temperature: tau, above 0; 20 in SRe2L.
+        scale_by_temperature: multiply by tau squared (the SGD recipes for Tiny-ImageNet do).
+
+    Returns:
+        float32 scalar, summed over classes, mean over the batch; 0 when both agree.
+    """
+    student = F.log_softmax(student_logits.float() / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    loss = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return loss * temperature**2 if scale_by_temperature else loss

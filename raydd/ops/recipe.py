@@ -1,0 +1,165 @@
+"""A training recipe and its pure pieces: augmentation, mixing, loss, optimiser, schedule.
+
+The same type describes how a teacher is squeezed, a student is trained and a distilled set is judged.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydd.ops.augment import crop_and_resize, cutmix, flip_where, mixup, pad_crop, resized_crop_boxes
+from raydd.ops.losses import distillation_loss
+from raydd.ops.schedules import cosine_factor
+
+CROPS = ("resized", "pad", "none")
+MIXES = ("cutmix", "mixup", "none")
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass
+class Recipe:
+    """How one network is trained.
+
+    Attributes:
+        epochs: passes over the images.
+        batch_size: images per step over all workers.
+        optimizer: "adamw" or "sgd".
+        learning_rate: peak; decays to 0 by a cosine over all steps.
+        weight_decay: decoupled for adamw.
+        decay_all: also decay biases and normalisation weights (tensors of one dimension).
+        momentum: of sgd.
+        nesterov: of sgd.
+        warmup_epochs: linear rise from 1 % of the peak.
+        crop: "resized" (random resized crop), "pad" (random crop after padding) or "none".
+        crop_scale: area of a resized crop, fractions of the image.
+        padding: of "pad", pixels.
+        mix: "cutmix", "mixup" or "none"; one draw per batch.
+        mix_alpha: both parameters of the Beta distribution of the mixing share.
+        temperature: of the soft labels.
+        scale_by_temperature: multiply the soft loss by the temperature squared.
+        label_smoothing: of hard labels.
+        precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
+        test_points: how often the test accuracy is looked at, the last epoch included.
+    """
+
+    epochs: int = 300
+    batch_size: int = 128
+    optimizer: str = "adamw"
+    learning_rate: float = 0.001
+    weight_decay: float = 0.01
+    decay_all: bool = False
+    momentum: float = 0.9
+    nesterov: bool = False
+    warmup_epochs: float = 0.0
+    crop: str = "resized"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    padding: int = 4
+    mix: str = "cutmix"
+    mix_alpha: float = 1.0
+    temperature: float = 20.0
+    scale_by_temperature: bool = False
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    test_points: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        for name, allowed in (("crop", CROPS), ("mix", MIXES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "batch_size", "test_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch was mixed: image i is ``share`` of itself and the rest of ``permutation[i]``."""
+
+    permutation: Tensor
+    share: float
+
+
+def augment_batch(
+    pixels: Tensor, recipe: Recipe, resolution: int, flip: float, generator: torch.Generator
+) -> Tensor:
+    """Draw one random view per image.
+
+    Args:
+        pixels: uint8 [B, 3, S, S], S >= resolution.
+        recipe: which crop.
+        resolution: R, side of the views, pixels.
+        flip: probability of a mirrored view.
+        generator: CPU generator of every draw.
+
+    Returns:
+        [B, 3, R, R] in [0, 255], float for resized crops and uint8 otherwise.
+    """
+    count, side = len(pixels), pixels.shape[-1]
+    if recipe.crop == "resized":
+        boxes = resized_crop_boxes(count, tuple(recipe.crop_scale), (3 / 4, 4 / 3), generator)
+        pixels = crop_and_resize(pixels.float(), boxes.to(pixels.device), resolution)
+    else:
+        margin = (side - resolution) // 2
+        pixels = pixels[..., margin : margin + resolution, margin : margin + resolution]
+        if recipe.crop == "pad":
+            pixels = pad_crop(pixels, recipe.padding, generator)
+    mirrored = torch.rand(count, generator=generator) < flip
+    return flip_where(pixels, mirrored.to(pixels.device))
+
+
+def mix_batch(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Mix | None]:
+    """Apply the recipe's mixing to normalised images [B, 3, R, R]."""
+    if recipe.mix == "none":
+        return images, None
+    blend = cutmix if recipe.mix == "cutmix" else mixup
+    mixed, permutation, share = blend(images, generator, recipe.mix_alpha)
+    return mixed, Mix(permutation.to(images.device), share)
+
+
+def training_loss(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, mix: Mix | None, recipe: Recipe
+) -> Tensor:
+    """Distillation loss where a teacher speaks, else cross-entropy of the (mixed) hard labels.
+
+    Args:
+        logits: [B, C].
+        labels: int64 [B], of the unmixed images.
+        teacher_logits: [B, C] of the same, mixed, views; or None.
+        mix: how the batch was mixed.
+        recipe: temperature and smoothing.
+
+    Returns:
+        float32 scalar.
+    """
+    logits = logits.float()
+    if teacher_logits is not None:
+        return distillation_loss(logits, teacher_logits.float(), recipe.temperature, recipe.scale_by_temperature)
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    if mix is None:
+        return loss
+    other = F.cross_entropy(logits, labels[mix.permutation], label_smoothing=recipe.label_smoothing)
+    return mix.share * loss + (1 - mix.share) * other
+
+
+def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; without ``decay_all`` only weights of two or more dimensions decay."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in weights if recipe.decay_all or p.ndim > 1]
+    others = [p for p in weights if not (recipe.decay_all or p.ndim > 1)]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+    )
+
+
+def learning_rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Factor of the peak learning rate at a step counted over the whole training."""
+    return cosine_factor(step, recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch)

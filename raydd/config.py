@@ -4,8 +4,10 @@ Every group's schema is the dataclass beside its component; the YAML files in ``
 values. Hydra composes, and answers unknown keys and wrong types before anything else runs.
 """
 
+import difflib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -187,9 +189,26 @@ def _register() -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """The part of a Hydra or OmegaConf error that a user needs, on one line."""
-    cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ else error
-    lines = [line.strip() for line in f"{error}\n{cause}".splitlines()]
-    drop = ("object_type", "reference_type", "To append", "See https", "Set the env")
-    kept = dict.fromkeys(line for line in lines if line and not line.startswith(drop))
-    return " ".join(kept).replace("full_key: ", "key ")
+    """Say in one sentence what Hydra or OmegaConf found wrong, and what would be right."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return f"there is no key {found[1]!r}{_close(found[1])} (--cfg job prints them all)."
+    if found := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        choices = sorted(path.stem for path in (config_dir() / found[1]).glob("*.yaml"))
+        return f"there is no {found[1]} {found[2]!r}; choose one of {', '.join(choices)}."
+    key = re.search(r"full_key: (\S+)", text)
+    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
+        return f"{key[1] if key else 'a key'} takes {found[2].lower()} values, got {found[1]!r}."
+    if found := re.search(r"Error parsing override '([^']*)'", text):
+        return f"{found[1]!r} is not of the form key=value."
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _close(key: str) -> str:
+    def flatten(node: Any, prefix: str = "") -> list[str]:
+        if not isinstance(node, DictConfig):
+            return [prefix[:-1]]
+        return [name for k in node for name in flatten(node._get_node(k), f"{prefix}{k}.")]
+
+    close = difflib.get_close_matches(key, flatten(compose_tree([])), n=1, cutoff=0.7)
+    return f", did you mean {close[0]!r}?" if close else ""

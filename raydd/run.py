@@ -70,7 +70,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     progress.say(f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}")
     product: Product = DRIVERS[type(config.method)](engine, config.method)
     results = judge(engine, product, config.protocol, config.method.ipc) if config.evaluate else []
-    sizes = write_product(folder / "distilled", engine, product, _about(config), config.export)
+    sizes = write_product(folder / "distilled", engine, product, results, _about(config), config.export)
     report = build_report(engine, product, results, config.protocol, sizes, _about(config))
     write_report(folder, report, product, engine)
     _say_result(progress, folder, report)

@@ -14,8 +14,10 @@ from upath import UPath
 
 # Identifiers that the Hub knows; any other licence text goes under "other".
 HUB_LICENCES = frozenset(
-    "apache-2.0 mit bsd-2-clause bsd-3-clause cc0-1.0 cc-by-4.0 cc-by-sa-4.0 cc-by-nc-4.0 "
-    "cc-by-nc-sa-4.0 odc-by odbl pddl gpl-3.0 unknown".split()
+    {
+        *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "unknown"),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
+    }
 )
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -67,7 +69,9 @@ def render_card(
     """
     header = yaml.safe_dump(_header(card, class_names, sum(counts)), sort_keys=False, width=1000,
                             allow_unicode=True)  # fmt: skip
-    recipe = yaml.safe_dump(_plain(card.recipe), sort_keys=False) if card.recipe else "not recorded\n"
+    recipe = (
+        yaml.safe_dump(_plain(card.recipe), sort_keys=False) if card.recipe else "not recorded\n"
+    )
     least, most = min(counts, default=0), max(counts, default=0)
     per_class = str(most) if least == most else f"{least} to {most}"
     return _BODY.format(

@@ -98,7 +98,9 @@ class DistilledInfo:
                 files=record["files"],
             )
         except KeyError as error:
-            raise ValueError(f"A {MANIFEST} lacks the field {error}; fetch the set again.") from error
+            raise ValueError(
+                f"A {MANIFEST} lacks the field {error}; fetch the set again."
+            ) from error
 
 
 def read_distilled(folder: str | UPath, *, verify: bool = False) -> "DistilledSet":

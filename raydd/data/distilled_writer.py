@@ -65,7 +65,10 @@ def write_images(
     checked = _checked(rows, counts, resolution)
     for index, name in enumerate(names):
         size = min(per_shard, num_rows - index * per_shard)
-        with (data / name).open("wb") as file, pq.ParquetWriter(file, schema, **_ENCODING) as writer:
+        with (
+            (data / name).open("wb") as file,
+            pq.ParquetWriter(file, schema, **_ENCODING) as writer,
+        ):
             for begin in range(0, size, ROW_GROUP):
                 block = list(islice(checked, min(ROW_GROUP, size - begin)))
                 writer.write_table(_table(block, schema), row_group_size=ROW_GROUP)
@@ -165,5 +168,3 @@ def _refuse_occupied(folder: UPath, names: Sequence[str]) -> None:
     others = sorted(set(present) - set(names))
     if others:
         raise ValueError(f"{data} already holds {others[0]}; name an empty folder.")
-
-

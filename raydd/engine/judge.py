@@ -65,7 +65,7 @@ def build_report(
         ],
         "stages": [asdict(record) for record in engine.stages.records],
         "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
     }
 
 
@@ -80,6 +80,11 @@ def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         mean, half_width = mean_and_interval(values)
         summary[images] = {"mean": mean, "half_width": half_width, "values": values}
     return summary
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what decides numbers."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def _rungs(start: Artifact | None) -> dict[str, list[int]]:

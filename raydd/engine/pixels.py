@@ -122,6 +122,11 @@ def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConf
     return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
 
 
+def pixel_row(content: bytes, resolution: int) -> np.ndarray:
+    """One stored image, uint8 [R, R, 3]."""
+    return np.frombuffer(content, np.uint8).reshape(resolution, resolution, 3)
+
+
 def _pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
     width = int(np.prod(pixels.shape[1:]))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())])

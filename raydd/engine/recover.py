@@ -2,14 +2,15 @@
 
 One call optimises one batch of images. It knows nothing of Ray; engine/synthesize.py spreads the
 units. The result depends only on (config, networks, start images, labels, seed parts), never on the
-worker. Covers CUDD (arXiv 2405.09150) and, with both extra weights 0 and a noise start, SRe2L
-(arXiv 2306.13092) and CDA (arXiv 2311.18838).
+worker; like all of torch it is equal to the bit only for one device, precision and thread count.
+Covers CUDD (arXiv 2405.09150) and, with both extra weights 0 and a noise start, SRe2L (arXiv
+2306.13092) and CDA (arXiv 2311.18838).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +19,14 @@ from torch import Tensor, nn
 
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.models.fold import fold_batch_norm
+from raydd.models.precision import autocast_dtype
 from raydd.models.statistics import StatisticsTap
 from raydd.ops import augment, losses
+from raydd.ops.augment import ViewParameters
 from raydd.ops.schedules import cosine_factor, crop_scale_minimum
 from raydd.ops.seeds import generator
 
-__all__ = ["Recovered", "Recovery", "SynthesisConfig", "choose_dtype", "recover"]
+__all__ = ["Recovered", "Recovery", "SynthesisConfig", "recover"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Recovered:
 
     Attributes:
         images: uint8 [B, 3, R, R] on the CPU, rounded.
-        first: each loss term (unweighted), "total" and "teacher_correct" (fraction of the views that
-            the teacher classifies correctly) at the first step.
+        first: each loss term (unweighted), "total" and "teacher_correct" (fraction of the views
+            that the teacher classifies correctly) at the first step.
         last: the same at the last step.
     """
 
@@ -54,7 +57,7 @@ def recover(
     seed_parts: tuple[str | int, ...],
     device: torch.device | str,
 ) -> Recovered:
-    """Optimise one batch of images; see `Recovery`, which serves many batches at less cost."""
+    """Optimise one batch; see `Recovery`, which prepares the networks once for many batches."""
     recovery = Recovery(teacher, student, config, mean, std, resolution, device)
     return recovery.run(start, labels, seed_parts)
 
@@ -88,20 +91,32 @@ class Recovery:
         self.config = config
         self.resolution = resolution
         self.device = torch.device(device)
-        self.dtype = choose_dtype(config.precision, self.device)
-        self.teacher = StatisticsTap(self._prepare(_frozen_copy(teacher)))
-        if config.batch_norm_weight > 0 and not self.teacher.num_layers:
+        self.dtype = autocast_dtype(config.precision, self.device)
+        self.weights = {
+            "cross_entropy": 1.0,
+            "batch_norm": config.batch_norm_weight,
+            "start": config.start_weight,
+            "adversarial": 0.0 if student is None else config.adversarial_weight,
+            "total_variation": config.total_variation_weight,
+            "l2": config.l2_weight,
+        }
+        frozen = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.teacher = StatisticsTap(self._prepare(frozen))
+        if self.weights["batch_norm"] > 0 and not self.teacher.num_layers:
             raise ValueError("the teacher has no BatchNorm layer: set batch_norm_weight=0")
-        adversary = student if config.adversarial_weight > 0 else None
-        self.student = None if adversary is None else self._prepare(fold_batch_norm(adversary))
+        self.student: nn.Module | None = None
+        if student is not None and self.weights["adversarial"] > 0:
+            self.student = self._prepare(fold_batch_norm(student))
         self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
-        self.objective = torch.compile(self._objective) if config.compile else self._objective
+        self._objective: Callable[..., dict[str, Tensor]] = self._all_terms
+        if config.compile:
+            self._objective = torch.compile(self._all_terms, dynamic=False)
 
     def run(
         self, start: Tensor | None, labels: Tensor, seed_parts: tuple[str | int, ...]
     ) -> Recovered:
-        """Optimise one unit.
+        """Optimise one unit and return its last iterate.
 
         Args:
             start: uint8 [B, 3, R, R] real images; ignored (may be None) when the start is noise.
@@ -109,7 +124,8 @@ class Recovery:
             seed_parts: names of the unit, e.g. (run seed, stage, unit); they fix every draw.
 
         Raises:
-            ValueError: no start images although the config starts from real ones, or a wrong shape.
+            ValueError: no start images although the config starts from real ones, or wrong shape.
+            FloatingPointError: the optimisation ended in values that are not finite.
         """
         config = self.config
         origin = self._start(start, len(labels), seed_parts)
@@ -117,28 +133,30 @@ class Recovery:
         labels = labels.to(self.device)
         lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
         views = self._draw_views(len(labels), seed_parts)
-        optimizer = torch.optim.Adam(
-            [images], lr=config.learning_rate, betas=tuple(config.adam_betas), fused=True
+        adam = torch.optim.Adam(
+            [images], betas=(config.adam_betas[0], config.adam_betas[1]), fused=True
         )
         first: dict[str, Tensor] = {}
-        for step in range(config.steps):
-            factor = cosine_factor(step, config.steps)
-            optimizer.param_groups[0]["lr"] = config.learning_rate * factor
-            view = augment.ViewParameters(*(draws[step] for draws in views))
-            terms = self.objective(images, origin, labels, view)
-            images.grad = torch.autograd.grad(terms["total"], images)[0]
-            optimizer.step()
-            with torch.no_grad():
-                images.clamp_(lowest, highest)
-            terms = {name: value.detach() for name, value in terms.items()}
-            first = first or terms
+        terms: dict[str, Tensor] = {}
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+            for step in range(config.steps):
+                adam.param_groups[0]["lr"] = config.learning_rate * cosine_factor(
+                    step, config.steps
+                )
+                view = ViewParameters(*(draws[step] for draws in views))
+                terms = self._objective(images, origin, labels, view)
+                (images.grad,) = torch.autograd.grad(terms["total"], images)
+                adam.step()
+                with torch.no_grad():
+                    images.clamp_(lowest, highest)
+                terms = {name: value.detach() for name, value in terms.items()}
+                first = first or terms
         return Recovered(self._to_uint8(images.detach()), _floats(first), _floats(terms))
 
-    def _objective(
-        self, images: Tensor, origin: Tensor, labels: Tensor, view: augment.ViewParameters
+    def _all_terms(
+        self, images: Tensor, origin: Tensor, labels: Tensor, view: ViewParameters
     ) -> dict[str, Tensor]:
-        """Every loss term of one view, unweighted, and their weighted total."""
-        config = self.config
+        """Every loss term whose weight is not 0, unweighted, and their weighted "total"."""
         rows, columns = augment.view_matrices(view, self.resolution)
         seen = augment.apply_view(images, rows, columns)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -148,38 +166,35 @@ class Recovery:
         logits = logits.float()
         correct = logits.detach().argmax(dim=1) == labels
         terms = {"cross_entropy": F.cross_entropy(logits, labels)}
-        total = terms["cross_entropy"]
-        if config.batch_norm_weight > 0:
-            terms["batch_norm"] = losses.batch_norm_loss(statistics, config.first_layer_multiplier)
-            total = total + config.batch_norm_weight * terms["batch_norm"]
-        if config.start_weight > 0:
+        if self.weights["batch_norm"] > 0:
+            terms["batch_norm"] = losses.batch_norm_loss(
+                statistics, self.config.first_layer_multiplier
+            )
+        if self.weights["start"] > 0:
+            # resizing is linear: the view of the difference is the difference of the views
             difference = augment.apply_view(images - origin, rows, columns)
             terms["start"] = losses.start_image_loss(difference)
-            total = total + config.start_weight * terms["start"]
         if adversary_logits is not None:
             terms["adversarial"] = losses.adversarial_loss(
-                adversary_logits, labels, correct, config.adversarial_smoothing
+                adversary_logits, labels, correct, self.config.adversarial_smoothing
             )
-            total = total + config.adversarial_weight * terms["adversarial"]
-        if config.total_variation_weight > 0:
+        if self.weights["total_variation"] > 0:
             terms["total_variation"] = losses.total_variation(seen)
-            total = total + config.total_variation_weight * terms["total_variation"]
-        if config.l2_weight > 0:
+        if self.weights["l2"] > 0:
             terms["l2"] = losses.l2_prior(seen)
-            total = total + config.l2_weight * terms["l2"]
+        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return terms | {"total": total, "teacher_correct": correct.float().mean()}
 
     def _prepare(self, network: nn.Module) -> nn.Module:
         """Move a frozen network to the device, weights of matrix products in the compute dtype."""
-        network = network.to(self.device, memory_format=torch.channels_last)
+        network = network.to(self.device).to(memory_format=torch.channels_last)
         for module in network.modules():
+            # autocast would convert frozen weights again in every step
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(self.dtype)
         return network
 
-    def _start(
-        self, start: Tensor | None, count: int, seed_parts: tuple[str | int, ...]
-    ) -> Tensor:
+    def _start(self, start: Tensor | None, count: int, seed_parts: tuple[str | int, ...]) -> Tensor:
         """Start images in normalised space, float32 [B, 3, R, R]."""
         shape = (count, 3, self.resolution, self.resolution)
         if self.config.start == "noise":
@@ -192,20 +207,22 @@ class Recovery:
             return pixels
         return (pixels - self.mean) / self.std
 
-    def _draw_views(self, count: int, seed_parts: tuple[str | int, ...]) -> augment.ViewParameters:
-        """All views of a unit at once: [steps, ...], or [steps, B, ...] with one view per image."""
+    def _draw_views(self, count: int, seed_parts: tuple[str | int, ...]) -> ViewParameters:
+        """All views of a unit at once: [steps, ...], or [steps, B, ...] with a view per image."""
         config = self.config
+        shape = (config.steps, count) if config.view_per_image else (config.steps,)
+        lowest = [
+            crop_scale_minimum(
+                step,
+                config.steps,
+                config.crop_schedule,
+                config.crop_milestone,
+                config.crop_scale[0],
+            )
+            for step in range(config.steps)
+        ]
         per_step = count if config.view_per_image else 1
-        lowest = torch.tensor(
-            [
-                crop_scale_minimum(
-                    step, config.steps, config.crop_schedule, config.crop_milestone,
-                    config.crop_scale[0],
-                )
-                for step in range(config.steps)
-            ]
-        )
-        scale = (lowest.repeat_interleave(per_step), config.crop_scale[1])
+        scale = (torch.tensor(lowest).repeat_interleave(per_step), config.crop_scale[1])
         views = augment.draw_views(
             config.steps * per_step,
             generator(*seed_parts, "views"),
@@ -214,29 +231,15 @@ class Recovery:
             flip=config.flip,
             roll=config.roll,
         )
-        shape = (config.steps, per_step) if config.view_per_image else (config.steps,)
-        return augment.ViewParameters(
+        return ViewParameters(
             *(draws.reshape(shape + draws.shape[1:]).to(self.device) for draws in views)
         )
 
     def _to_uint8(self, images: Tensor) -> Tensor:
+        if not images.isfinite().all():
+            raise FloatingPointError("recover diverged: lower the learning rate or use fp32")
         pixels = (images * self.std + self.mean).clamp(0, 1)
         return (pixels * 255).round().to(torch.uint8).cpu()
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of the matrix products: bfloat16 where wanted and fast, else float32."""
-    if precision == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def _frozen_copy(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def _floats(terms: dict[str, Tensor]) -> dict[str, float]:

@@ -27,7 +27,7 @@ class SynthesisConfig:
         total_variation_weight: lambda_tv of the SRe2L prior.
         l2_weight: lambda_l2 of the SRe2L prior.
         start: "real" (normalised real image), "noise" (normal noise in normalised space), or
-            "real_unnormalised" (defect A of the official code: pixels in [0, 1] taken as if normalised).
+            "real_unnormalised" (defect A of the official code: [0, 1] pixels taken as normalised).
         crop: draw a random resized crop each step; the CIFAR recipe of SRe2L has none.
         crop_scale: smallest and largest crop area, fractions of the image.
         crop_ratio: smallest and largest width / height of the crop.

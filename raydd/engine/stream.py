@@ -6,6 +6,7 @@ A pass that is killed continues with the shards that have no part file.
 """
 
 import io
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -143,6 +144,7 @@ def _configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
 def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -27,14 +28,14 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     except Exception as error:  # tracing fails in as many ways as there are networks
         _log.info("network is not folded, torch.fx cannot trace it: %s", error)
         return frozen
-    modules = dict(traced.named_modules())
+    modules: dict[Any, Any] = dict(traced.named_modules())
     calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
     for node in list(traced.graph.nodes):
         pair = _convolution_before(node, modules)
         if pair is None or calls.count(node.target) > 1 or calls.count(pair.target) > 1:
             continue
         folded = fuse_conv_bn_eval(modules[pair.target], modules[node.target])
-        traced.set_submodule(pair.target, folded.requires_grad_(False))
+        traced.set_submodule(str(pair.target), folded.requires_grad_(False))
         node.replace_all_uses_with(pair)
         traced.graph.erase_node(node)
     traced.delete_all_unused_submodules()
@@ -42,7 +43,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     return traced
 
 
-def _convolution_before(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
+def _convolution_before(node: fx.Node, modules: dict[Any, Any]) -> fx.Node | None:
     """Return the convolution whose only reader is this BatchNorm node, if it is one."""
     if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -40,8 +41,9 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
 
     Args:
         config: name and variants.
-        num_classes: number of outputs; a pretrained head of another size is replaced by a fresh one.
-        resolution: R, pixels; only `convnetD` is built for one fixed resolution.
+        num_classes: number of outputs; a pretrained head of another size becomes a fresh one.
+        resolution: R, pixels; matters to `convnetD` and to transformers and mixers of timm, which
+            are built for one resolution.
 
     Returns:
         The module in training mode, float32, on the CPU, initialised from torch's global generator.
@@ -51,7 +53,7 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     """
     convnet = re.fullmatch(r"convnet(\d+)", config.name)
     if convnet is None and config.name not in _SMALL_RESNETS:
-        return _create_foreign(config, num_classes)
+        return _create_foreign(config, num_classes, resolution)
     if config.norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {config.norm!r}")
     if config.pretrained:
@@ -68,7 +70,7 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     return SmallResNet(num_classes, blocks, config.width or width, NORMS[config.norm])
 
 
-def _create_foreign(config: ModelConfig, num_classes: int) -> nn.Module:
+def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
     if config.width is not None or config.norm != "batch":
         own = ", ".join(["convnetD", *_SMALL_RESNETS])
         raise ValueError(f"width and norm can be set for {own} only, not for {config.name!r}")
@@ -78,7 +80,11 @@ def _create_foreign(config: ModelConfig, num_classes: int) -> nn.Module:
 
     if not timm.is_model(config.name):
         raise ValueError(_unknown(config.name, timm.list_models()))
-    return timm.create_model(config.name, pretrained=config.pretrained, num_classes=num_classes)
+    card = timm.get_pretrained_cfg(config.name)
+    size: dict[str, Any] = {"img_size": resolution} if card and card.fixed_input_size else {}
+    return timm.create_model(
+        config.name, pretrained=config.pretrained, num_classes=num_classes, **size
+    )
 
 
 def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:

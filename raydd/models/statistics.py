@@ -27,14 +27,17 @@ class StatisticsTap(nn.Module):
         super().__init__()
         self.network = network
         self._records: list[tuple[int, LayerStatistics]] = []
-        norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        norms = [
+            m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
+        ]
         self.num_layers = len(norms)
         self._handles = [
-            norm.register_forward_pre_hook(self._recorder(index)) for index, norm in enumerate(norms)
+            norm.register_forward_pre_hook(self._recorder(index))
+            for index, norm in enumerate(norms)
         ]
 
-    def _recorder(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _recorder(self, index: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
+        def record(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
             self._records.append((index, input_statistics(inputs[0], norm)))
 
         return record
@@ -52,7 +55,7 @@ class StatisticsTap(nn.Module):
             handle.remove()
 
 
-def input_statistics(features: Tensor, norm: nn.Module) -> LayerStatistics:
+def input_statistics(features: Tensor, norm: _BatchNorm) -> LayerStatistics:
     """Mean and biased variance per channel of one BatchNorm input, float32.
 
     Args:
@@ -62,6 +65,8 @@ def input_statistics(features: Tensor, norm: nn.Module) -> LayerStatistics:
     if features.dim() == 3 and features.shape[1] != norm.num_features:
         features = features.flatten(0, 1)  # tokens are samples
     mean, var = _BatchStatistics.apply(features)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     return LayerStatistics(mean, var, norm.running_mean, norm.running_var)
 
 

@@ -1,1 +1,1 @@
-"""Pure tensor functions: seeds, augmentation, losses and schedules. Imports nothing else of raydd."""
+"""Pure tensor functions: seeds, augmentation, losses, schedules. Imports nothing else of raydd."""

@@ -1,9 +1,9 @@
 """Batched augmentations with one draw per image, and the whole-batch views of synthesis.
 
-Cropping and resizing is linear and separable, so a view is `rows @ image @ columns^T` with one small
-matrix per axis. Flips and rolls only reorder the rows of these matrices. Two matrix products are
-differentiable, run on any device and, unlike interpolation kernels on CUDA, give the same gradient
-in every run. All draws come from the given CPU generator.
+Cropping and resizing is linear and separable, so a view is `rows @ image @ columns^T` with one
+small matrix per axis. Flips and rolls only reorder the rows of these matrices. Two matrix products
+are differentiable, run on any device and, unlike interpolation kernels on CUDA, give the same
+gradient in every run. All draws come from the given CPU generator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
 
 
 class ViewParameters(NamedTuple):
-    """Draws of `count` views: boxes float32 [count, 4], flips bool [count], shifts int64 [count, 2]."""
+    """Draws of n views: boxes float32 [n, 4], flips bool [n], shifts int64 [n, 2]."""
 
     boxes: Tensor
     flips: Tensor
@@ -145,14 +145,23 @@ def view_matrices(views: ViewParameters, resolution: int) -> tuple[Tensor, Tenso
 
 
 def _roll(matrix: Tensor, shift: Tensor) -> Tensor:
-    """Shift the rows of [..., R, R] cyclically by `shift` [...], as torch.roll does, on the device."""
+    """Shift the rows of [..., R, R] cyclically by `shift` [...], as torch.roll does."""
     size = matrix.shape[-2]
     order = (torch.arange(size, device=matrix.device) - shift[..., None]) % size
     return matrix.gather(-2, order[..., None].expand(matrix.shape))
 
 
 def apply_view(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows @ image @ columns^T for images [B, C, H, W] and matrices [S, H], [S, W] or [B, ...]."""
+    """Return rows @ image @ columns^T.
+
+    Args:
+        images: float [B, C, H, W].
+        rows: [S, H], or one matrix per image [B, S, H].
+        columns: [S, W] or [B, S, W].
+
+    Returns:
+        [B, C, S, S], the dtype of `images`.
+    """
     if rows.dim() == 3:
         rows, columns = rows.unsqueeze(1), columns.unsqueeze(1)
     return rows.to(images.dtype) @ images @ columns.to(images.dtype).transpose(-1, -2)

@@ -66,7 +66,9 @@ def adversarial_loss(
     that is certain in float32 still gives a gradient.
     """
     logits = student_logits.float() * mask.unsqueeze(1)
-    log_rest = torch.logaddexp(_log_one_minus_softmax(logits), logits.new_full((), _ADVERSARIAL_FLOOR))
+    log_rest = torch.logaddexp(
+        _log_one_minus_softmax(logits), logits.new_full((), _ADVERSARIAL_FLOOR)
+    )
     true_class = log_rest.gather(1, labels.unsqueeze(1)).squeeze(1)
     per_row = (1.0 - smoothing) * true_class + smoothing * log_rest.mean(dim=1)
     return -per_row.mean()

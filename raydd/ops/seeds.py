@@ -1,6 +1,7 @@
 """Seeds derived from names, so that a random draw never depends on the worker that makes it.
 
-Every random draw of the engine comes from a generator seeded by (run seed, stage, unit or id, step).
+Every random draw of the engine comes from a generator seeded by (run seed, stage, unit or id,
+step).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def open_source(
         raise ValueError(f"dataset.kind {kind!r} is unknown; choose one of {', '.join(KINDS)}.")
     if kind == "digits":
         return DigitsSource.open(split, class_names, num_classes)
-    if not root or root == "???":
+    if not root:
         raise ValueError(f"The {kind} data set needs dataset.root: a folder or an fsspec URI.")
     place = Root.open(kind, root)
     if kind == "imagefolder":

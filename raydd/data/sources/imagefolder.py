@@ -15,7 +15,7 @@ from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard, broken
 from raydd.data.sources.files import Root, digest, is_folder, split_folder
 
 # Wider than what decode() reads: a .bmp must turn up as a broken row, not vanish silently.
-IMAGE_SUFFIXES = tuple(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm .pgm .heic .avif".split())
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_SHARDS = 4096
 READ_AHEAD = 32  # files per request: object stores serve them side by side
 FINGERPRINT_FILES = 100_000

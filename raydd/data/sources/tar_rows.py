@@ -36,8 +36,8 @@ def read_rows(stream: BinaryIO, shard: str, index: Mapping[str, int]) -> Iterato
         shard: name of the archive in the ids.
         index: class name -> class index.
     Yields:
-        One row per sample, in archive order; broken ones with a reason. An archive that is cut
-        short or damaged ends with one more broken row.
+        One row per sample, in archive order; broken ones with a reason. A refused member comes as
+        its own row where it is met; an archive that is cut short or damaged ends with one more.
     """
     seen: set[str] = set()
     sample: _Sample | None = None
@@ -65,8 +65,8 @@ def read_rows(stream: BinaryIO, shard: str, index: Mapping[str, int]) -> Iterato
                     seen.add(key)
                 _add_member(sample, suffix, row_id, archive, member)
     except (tarfile.TarError, EOFError) as error:
+        # The sample in hand may lack members: this row stands for it too.
         yield broken(f"{shard}#{end}+0", f"the archive is damaged or cut short: {error}")
-        # The sample that was being read may lack members: it is covered by the row above.
         return
     if sample is not None:
         yield _row(sample, index)

@@ -1,0 +1,210 @@
+"""Pictures of the report: image grids as PNG, curves and intervals as SVG geometry.
+
+Everything is computed here and only drawn by ``report.html.jinja``; nothing needs a plotting library.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+Tick = tuple[float, str]
+Curve = Sequence[tuple[float, float]]
+
+_SMALL_TILE = 48  # pixels; smaller images are enlarged by whole factors, so that pixels stay square
+_LARGE_TILE = 96  # pixels; larger images are reduced: the page must pass as a mail attachment
+_GAP = 2  # pixels between tiles
+
+
+def spread(values: Sequence[int] | np.ndarray, limit: int) -> list[int]:
+    """At most ``limit`` of the distinct values, evenly spread from the first to the last."""
+    distinct = sorted({int(value) for value in values})
+    if len(distinct) <= limit:
+        return distinct
+    return [distinct[i] for i in np.linspace(0, len(distinct) - 1, limit).round().astype(int)]
+
+
+def image_grid(
+    images: np.ndarray,
+    class_indices: Sequence[int] | np.ndarray,
+    slots: Sequence[int] | np.ndarray,
+    *,
+    max_classes: int = 10,
+    max_slots: int = 10,
+) -> bytes:
+    """Lay images out as classes x slots.
+
+    Args:
+        images: uint8 [N, 3, R, R], RGB.
+        class_indices: row of each image, [N]; see ``spread`` for which are shown.
+        slots: column of each image, [N].
+        max_classes: rows at most.
+        max_slots: columns at most.
+    Returns:
+        A PNG with transparent gaps. Tiles are 48 to 96 pixels wide: small images are enlarged by
+        nearest neighbour, large ones reduced. A missing (class, slot) stays transparent.
+    Raises:
+        ValueError: no images, or another dtype or shape.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise ValueError(f"image_grid needs uint8 [N, 3, R, R], got {images.dtype} {images.shape}.")
+    rows, columns = spread(class_indices, max_classes), spread(slots, max_slots)
+    tiles = {
+        (int(c), int(s)): _tile(image)
+        for image, c, s in zip(images, class_indices, slots, strict=True)
+        if c in rows and s in columns
+    }
+    height, width = next(iter(tiles.values())).shape[:2]
+    pitch_y, pitch_x = height + _GAP, width + _GAP
+    sheet = np.zeros((len(rows) * pitch_y - _GAP, len(columns) * pitch_x - _GAP, 4), np.uint8)
+    for (class_index, slot), tile in tiles.items():
+        top, left = rows.index(class_index) * pitch_y, columns.index(slot) * pitch_x
+        sheet[top : top + height, left : left + width, :3] = tile
+        sheet[top : top + height, left : left + width, 3] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    """uint8 [3, R, R] to uint8 [T, T, 3] with T between the two tile sizes where possible."""
+    pixels = image.transpose(1, 2, 0)
+    side = max(pixels.shape[:2])
+    if side > _LARGE_TILE:
+        reduced = Image.fromarray(np.ascontiguousarray(pixels))
+        reduced.thumbnail((_LARGE_TILE, _LARGE_TILE), Image.Resampling.LANCZOS)
+        return np.asarray(reduced)
+    factor = max(1, _SMALL_TILE // side)
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One polyline: SVG points, whose series it is, and whether it is the mean of its seeds."""
+
+    series: str
+    points: str
+    is_mean: bool
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line chart in SVG user units; the plot area is [0, width] x [0, height], y downwards."""
+
+    title: str
+    width: float
+    height: float
+    lines: list[Line]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+
+
+def line_chart(
+    title: str, series: Mapping[str, Sequence[Curve]], width: float = 400, height: float = 180
+) -> Chart | None:
+    """Geometry of a chart with one thin line per seed and one thick mean line per series.
+
+    Args:
+        title: what y is, with its unit.
+        series: curves of (x, y) by name; the mean is taken where all curves of a series have a point.
+        width: of the plot area.
+        height: of the plot area.
+    Returns:
+        None where no curve has two points: there is nothing to draw.
+    """
+    if all(len(curve) < 2 for curves in series.values() for curve in curves):
+        return None
+    points = [point for curves in series.values() for curve in curves for point in curve]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    y_values = ticks(min(ys), max(ys))
+    x_low, x_high = min(xs), max(xs)
+    y_low, y_high = min(y_values[0], *ys), max(y_values[-1], *ys)
+
+    def place_x(x: float) -> float:
+        return round(_place(x, x_low, x_high, width), 1)
+
+    def place_y(y: float) -> float:
+        return round(height - _place(y, y_low, y_high, height), 1)
+
+    lines = []
+    for name, curves in series.items():
+        drawn = [(curve, False) for curve in curves if len(curves) > 1] + [(_mean(curves), True)]
+        for curve, is_mean in drawn:
+            path = " ".join(f"{place_x(x)},{place_y(y)}" for x, y in curve)
+            lines.append(Line(name, path, is_mean))
+    return Chart(
+        title, width, height, lines,
+        [(place_x(x), f"{x:g}") for x in ticks(x_low, x_high) if x_low <= x <= x_high],
+        [(place_y(y), f"{y:g}") for y in y_values],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StripRow:
+    """One row of a strip: positions of the seeds, the mean and the ends of its interval."""
+
+    series: str
+    dots: list[float]
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Values of several series on one axis, with means and intervals, in SVG user units."""
+
+    width: float
+    rows: list[StripRow]
+    ticks: list[Tick]
+
+
+def strip(
+    series: Mapping[str, tuple[Sequence[float], float, float]], width: float = 560
+) -> Strip:
+    """Geometry of a strip plot.
+
+    Args:
+        series: (values, mean, half-width of the interval) by name; a half-width of nan draws none.
+        width: of the axis.
+    """
+    spans = {
+        name: (mean, 0.0 if math.isnan(half) else half, values)
+        for name, (values, mean, half) in series.items()
+    }
+    lows = [min(mean - half, *values) for mean, half, values in spans.values()]
+    highs = [max(mean + half, *values) for mean, half, values in spans.values()]
+    marks = ticks(min(lows), max(highs))
+    low, high = min(marks[0], *lows), max(marks[-1], *highs)
+
+    def place(value: float) -> float:
+        return round(_place(value, low, high, width), 1)
+
+    rows = [
+        StripRow(name, [place(v) for v in values], place(mean), place(mean - half), place(mean + half))
+        for name, (mean, half, values) in spans.items()
+    ]
+    return Strip(width, rows, [(place(value), f"{value:g}") for value in marks])
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About ``count`` round numbers whose range covers [low, high]; at least two."""
+    span = high - low or abs(high) or 1.0
+    raw = span / count
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * m for m in (1, 2, 5, 10) if raw <= unit * m * (1 + 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _place(value: float, low: float, high: float, size: float) -> float:
+    return (value - low) / ((high - low) or 1.0) * size
+
+
+def _mean(curves: Sequence[Curve]) -> Curve:
+    tables = [dict(curve) for curve in curves]
+    shared = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    return [(x, sum(table[x] for table in tables) / len(tables)) for x in shared]

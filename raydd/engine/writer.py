@@ -1,0 +1,124 @@
+"""Write what a run leaves for people: the distilled set, ``report.json`` and ``report.html``."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from upath import UPath
+
+from raydd.data.card import Card, write_card
+from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_distilled
+from raydd.data.distilled_writer import seal, write_images
+from raydd.data.export import export_imagefolder
+from raydd.engine.checkpoint import CARD, WEIGHTS
+from raydd.engine.engine import Engine
+from raydd.engine.judge import headline, package_versions
+from raydd.engine.pixels import pixel_row
+from raydd.engine.product import Product
+from raydd.engine.report import Grid, render_report
+from raydd.engine.stages import Artifact, write_atomic
+from raydd.engine.stream import part_files, read_table
+
+_GRID_CLASSES, _GRID_SLOTS = 10, 10
+
+
+def write_product(
+    folder: UPath,
+    engine: Engine,
+    product: Product,
+    results: Sequence[dict[str, Any]],
+    about: Mapping[str, Any],
+    export: str,
+) -> dict[str, int]:
+    """Write the distilled set, with its teacher and card; leave a finished one as it is.
+
+    Args:
+        folder: of the set.
+        engine: names classes and preprocessing.
+        product: the curricula.
+        results: trainings of the judge, for the card; may be empty.
+        about: name, method, dataset, licence, seed, ipc and the configuration.
+        export: "imagefolder" also writes PNG files beside the set.
+    Returns:
+        Bytes of ``images`` and ``labels`` (0: the teacher is asked online).
+    """
+    if not (folder / MANIFEST).exists():
+        _write_set(folder, engine, product, results, about)
+    target = folder.parent / "imagefolder"
+    if export == "imagefolder" and not target.exists():
+        export_imagefolder(folder, target)
+    files = read_distilled(folder).info.files
+    return {"images": sum(f["bytes"] for name, f in files.items() if name.startswith("data/")), "labels": 0}
+
+
+def write_report(folder: UPath, report: dict[str, Any], product: Product, engine: Engine) -> None:
+    """Write ``report.json`` for machines and ``report.html`` for people."""
+    write_atomic(folder / "report.json", json.dumps(report, indent=1).encode())
+    grids = [_grid(i, item, engine) for i, item in enumerate(product.images)]
+    write_atomic(folder / "report.html", render_report(report, grids).encode())
+
+
+def _write_set(
+    folder: UPath, engine: Engine, product: Product, results: Sequence[dict[str, Any]], about: Mapping[str, Any]
+) -> None:
+    resolution = engine.preprocessing.resolution
+    num_rows = sum(_num_rows(item) for item in product.images)
+    counts = write_images(
+        folder, _rows(product, resolution), num_rows=num_rows, class_names=engine.class_names, resolution=resolution
+    )
+    (folder / "teacher").mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, CARD):
+        write_atomic(folder / "teacher" / name, (product.teacher.folder / name).read_bytes())
+    card = Card(about["name"], about["method"], about["dataset"], about["licence"], about["config"], _card_results(results))
+    write_card(folder, card, class_names=engine.class_names, counts=counts, resolution=resolution)
+    extra = {
+        "method": about["method"],
+        "rungs": [item.summary["rungs"] for item in product.starts],
+        "rejected": product.scores.summary["rejected"],
+    }
+    info = DistilledInfo(
+        engine.class_names, engine.preprocessing, counts, about["config"], package_versions(),
+        {"run": about["seed"]}, extra, {},
+    )  # fmt: skip
+    seal(folder, info)
+
+
+def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
+    """Every image, unit by unit, in the order of curricula, slots and classes."""
+    for artifact in product.images:
+        for path in part_files(artifact.folder):
+            for row in read_table(path).to_pylist():
+                yield DistilledRow(
+                    pixel_row(row["pixels"], resolution), row["class_index"], row["slot"], row["curriculum"],
+                    "synthetic", row["id"],
+                )  # fmt: skip
+
+
+def _num_rows(artifact: Artifact) -> int:
+    return sum(read_table(path, ["slot"]).num_rows for path in part_files(artifact.folder))
+
+
+def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
+    summary = headline(results)
+    if summary is None:
+        return {}
+    return {
+        f"{summary['architecture']}, top-1 %, {images} images (mean and 95 % interval, {len(summary[images]['values'])} seeds)":
+        f"{100 * summary[images]['mean']:.1f} +- {100 * summary[images]['half_width']:.1f}"
+        for images in ("distilled", "random")
+    }  # fmt: skip
+
+
+def _grid(curriculum: int, artifact: Artifact, engine: Engine) -> Grid:
+    """The first slots of the first classes of one curriculum."""
+    start, stop = artifact.summary["slots"]
+    rows, columns = min(len(engine.class_names), _GRID_CLASSES), min(stop - start, _GRID_SLOTS)
+    side = engine.preprocessing.resolution
+    images = np.zeros((rows, columns, side, side, 3), np.uint8)
+    for path in part_files(artifact.folder):
+        for row in read_table(path).to_pylist():
+            if row["class_index"] < rows and row["slot"] - start < columns:
+                images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
+    caption = f"slots {start} to {stop - 1}, one row per class"
+    return Grid(f"Curriculum {curriculum + 1}", caption, images, engine.class_names[:rows])

@@ -1,0 +1,143 @@
+"""Training: continuation after a kill, warm start, checkpoints, recipes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+from upath import UPath
+
+from raydd.engine.checkpoint import load_checkpoint
+from raydd.engine.errors import Refused
+from raydd.engine.squeeze import TeacherConfig, adopt_teacher
+from raydd.engine.train import TrainJob, train_network
+from raydd.engine.pixels import image_table
+from raydd.engine.stream import write_table
+from small_engine import PREPROCESSING, RECIPE, TINY
+
+NAMES = tuple("0123456789")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two hundred images whose class is their brightness."""
+    labels = torch.arange(200) % 10
+    draws = torch.Generator().manual_seed(0)
+    pixels = (labels[:, None, None, None] * 25 + torch.randint(20, (200, 16, 16, 3), generator=draws)).to(torch.uint8)
+    folder = tmp_path / "images"
+    (folder / "parts").mkdir(parents=True)
+    table = image_table(pixels.numpy(), labels.tolist(), list(range(200)), 0, [None] * 200)
+    write_table(UPath(folder / "parts" / "00000.parquet"), table)
+    return str(folder)
+
+
+def job(folder, images, **change):
+    folder.mkdir(parents=True, exist_ok=True)
+    base = TrainJob(
+        folder=str(folder), model=TINY, class_names=NAMES, preprocessing=PREPROCESSING, images=(images,),
+        resolution=16, recipe=RECIPE, flip=0.0, seed_parts=(0, "test"), stage="test", test=images,
+        journal=str(folder / "metrics.jsonl"), checkpoint_seconds=0.0,
+    )  # fmt: skip
+    return replace(base, **change)
+
+
+def weights(folder):
+    return safetensors.torch.load((folder / "model.safetensors").read_bytes())
+
+
+def test_training_learns_and_is_repeatable(tmp_path, images):
+    recipe = replace(RECIPE, epochs=8, crop="none")
+    outcomes = [train_network(job(tmp_path / name, images, recipe=recipe)) for name in "ab"]
+    assert outcomes[0]["top1_last"] > 0.5
+    one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+
+
+def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, images):
+    recipe = replace(RECIPE, epochs=30)
+    calm = job(tmp_path / "calm", images, recipe=recipe)
+    killed = job(tmp_path / "killed", images, recipe=recipe)
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import pickle, sys, torch\nfrom raydd.engine.train import train_network\n"
+        "torch.set_num_threads(1)\ntrain_network(pickle.load(open(sys.argv[1], 'rb')))\n"
+    )
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps(killed))
+    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "job")])
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "outcome.json").exists(), "the kill came too late to show anything"
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train_network(calm)
+    train_network(killed)
+    torch.set_num_threads(before)
+    one, two = weights(tmp_path / "calm"), weights(tmp_path / "killed")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert len(epochs) <= 31  # at most the epoch in flight was redone
+
+
+def test_warm_start_begins_where_the_other_ended(tmp_path, images):
+    train_network(job(tmp_path / "first", images))
+    still = replace(RECIPE, epochs=1, learning_rate=0.0, weight_decay=0.0)
+    train_network(job(tmp_path / "second", images, recipe=still, warm_start=str(tmp_path / "first")))
+    one, two = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.equal(one[name], two[name]) for name in one if "running" not in name and "num_batches" not in name)
+
+
+def test_soft_labels_teach_without_hard_ones(tmp_path, images):
+    recipe = replace(RECIPE, epochs=8, crop="none")
+    train_network(job(tmp_path / "teacher", images, recipe=recipe))
+    soft = replace(recipe, temperature=4.0, epochs=10)
+    outcome = train_network(job(tmp_path / "student", images, recipe=soft, teacher=str(tmp_path / "teacher")))
+    assert outcome["top1_last"] > 0.5
+
+
+def test_checkpoints_bring_class_names_preprocessing_and_accuracy(tmp_path, images):
+    outcome = train_network(job(tmp_path / "a", images))
+    network, card = load_checkpoint(UPath(tmp_path / "a"))
+    assert (card.class_names, card.preprocessing, card.top1) == (NAMES, PREPROCESSING, outcome["top1_last"])
+    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
+
+
+def adopt(tmp_path, checkpoint, names=NAMES):
+    (tmp_path / "adopted").mkdir(exist_ok=True)
+    return adopt_teacher(UPath(tmp_path / "adopted"), TeacherConfig(TINY, checkpoint=str(checkpoint)), names, PREPROCESSING)
+
+
+def test_a_checkpoint_folder_and_plain_weight_files_are_adopted(tmp_path, images):
+    train_network(job(tmp_path / "a", images))
+    adopt(tmp_path, tmp_path / "a")
+    torch.save({"state_dict": weights(tmp_path / "a")}, tmp_path / "plain.pt")
+    adopt(tmp_path, tmp_path / "plain.pt")
+    one, two = weights(tmp_path / "a"), weights(tmp_path / "adopted")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_pickled_module_another_architecture_and_another_class_order_are_refused(tmp_path, images):
+    train_network(job(tmp_path / "a", images))
+    network, _ = load_checkpoint(UPath(tmp_path / "a"))
+    torch.save(network, tmp_path / "module.pt")
+    with pytest.raises(Refused, match="not a plain weight file"):
+        adopt(tmp_path, tmp_path / "module.pt")
+    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(Refused, match="does not fit"):
+        adopt(tmp_path, tmp_path / "other.pt")
+    with pytest.raises(Refused, match="does not exist"):
+        adopt(tmp_path, tmp_path / "missing.pt")
+    with pytest.raises(ValueError, match="class order"):
+        adopt(tmp_path, tmp_path / "a", NAMES[::-1])

@@ -1,0 +1,50 @@
+"""A small engine over the embedded digits; everything real, only small."""
+
+from pathlib import Path
+
+from upath import UPath
+
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source, open_source
+from raydd.engine.cluster import Resources
+from raydd.engine.engine import Engine
+from raydd.engine.pixels import DataConfig
+from raydd.engine.progress import Progress
+from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.squeeze import TeacherConfig
+from raydd.engine.stages import Stages
+from raydd.models.registry import ModelConfig
+from raydd.ops.recipe import Recipe
+
+TINY = ModelConfig("resnet10_thin", width=8)
+PREPROCESSING = Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.32, 0.32, 0.32))
+RECIPE = Recipe(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.1, crop="pad", padding=2, mix="none")
+SYNTHESIS = SynthesisConfig(steps=4, batch_size=10, roll=(0, 4), precision="fp32")
+
+
+def resources(num_workers: int = 0, parallel: int = 2) -> Resources:
+    return Resources(num_workers, use_gpu=False, threads_per_worker=1, parallel=parallel, max_failures=2)
+
+
+def make_engine(
+    folder: Path,
+    *,
+    source: Source | None = None,
+    num_workers: int = 0,
+    parallel: int = 2,
+    data: DataConfig | None = None,
+    teacher: TeacherConfig | None = None,
+) -> Engine:
+    train = source or open_source("digits", "", "train")
+    return Engine(
+        stages=Stages(UPath(folder), Progress()),
+        train_source=train,
+        test_source=open_source("digits", "", "test"),
+        preprocessing=PREPROCESSING,
+        flip=0.0,
+        teacher=teacher or TeacherConfig(TINY, RECIPE),
+        data=data or DataConfig(),
+        resources=resources(num_workers, parallel),
+        seed=0,
+        journal=str(folder / "metrics.jsonl"),
+    )

@@ -19,66 +19,40 @@ _LARGE_TILE = 96  # pixels; larger images are reduced: the page must pass as a m
 _GAP = 2  # pixels between tiles
 
 
-def spread(values: Sequence[int] | np.ndarray, limit: int) -> list[int]:
-    """At most ``limit`` of the distinct values, evenly spread from the first to the last."""
-    distinct = sorted({int(value) for value in values})
-    if len(distinct) <= limit:
-        return distinct
-    return [distinct[i] for i in np.linspace(0, len(distinct) - 1, limit).round().astype(int)]
-
-
-def image_grid(
-    images: np.ndarray,
-    class_indices: Sequence[int] | np.ndarray,
-    slots: Sequence[int] | np.ndarray,
-    *,
-    max_classes: int = 10,
-    max_slots: int = 10,
-) -> bytes:
-    """Lay images out as classes x slots.
+def image_grid(images: np.ndarray) -> bytes:
+    """Lay images out as they are indexed.
 
     Args:
-        images: uint8 [N, 3, R, R], RGB.
-        class_indices: row of each image, [N]; see ``spread`` for which are shown.
-        slots: column of each image, [N].
-        max_classes: rows at most.
-        max_slots: columns at most.
+        images: uint8 [rows, columns, R, R, 3], RGB.
     Returns:
-        A PNG with transparent gaps. Tiles are 48 to 96 pixels wide: small images are enlarged by
-        nearest neighbour, large ones reduced. A missing (class, slot) stays transparent.
+        A PNG with transparent gaps. Tiles are 48 to 96 pixels wide where whole factors allow: small
+        images are enlarged by nearest neighbour, large ones reduced.
     Raises:
         ValueError: no images, or another dtype or shape.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        raise ValueError(f"image_grid needs uint8 [N, 3, R, R], got {images.dtype} {images.shape}.")
-    rows, columns = spread(class_indices, max_classes), spread(slots, max_slots)
-    tiles = {
-        (int(c), int(s)): _tile(image)
-        for image, c, s in zip(images, class_indices, slots, strict=True)
-        if c in rows and s in columns
-    }
-    height, width = next(iter(tiles.values())).shape[:2]
-    pitch_y, pitch_x = height + _GAP, width + _GAP
-    sheet = np.zeros((len(rows) * pitch_y - _GAP, len(columns) * pitch_x - _GAP, 4), np.uint8)
-    for (class_index, slot), tile in tiles.items():
-        top, left = rows.index(class_index) * pitch_y, columns.index(slot) * pitch_x
-        sheet[top : top + height, left : left + width, :3] = tile
-        sheet[top : top + height, left : left + width, 3] = 255
+    if images.dtype != np.uint8 or images.ndim != 5 or images.shape[4] != 3 or not images.size:
+        raise ValueError(
+            f"image_grid needs uint8 [rows, columns, R, R, 3], got {images.dtype} {images.shape}."
+        )
+    tiles = np.stack([np.stack([_tile(image) for image in row]) for row in images])
+    rows, columns, height, width, _ = tiles.shape
+    sheet = np.zeros((rows, height + _GAP, columns, width + _GAP, 4), np.uint8)
+    sheet[:, :height, :, :width, :3] = tiles.transpose(0, 2, 1, 3, 4)
+    sheet[:, :height, :, :width, 3] = 255
+    flat = sheet.reshape(rows * (height + _GAP), columns * (width + _GAP), 4)
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "PNG", optimize=True)
+    Image.fromarray(flat[:-_GAP, :-_GAP]).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
-    """uint8 [3, R, R] to uint8 [T, T, 3] with T between the two tile sizes where possible."""
-    pixels = image.transpose(1, 2, 0)
-    side = max(pixels.shape[:2])
+    """uint8 [R, R, 3] to uint8 [T, T, 3] with T between the two tile sizes where possible."""
+    side = image.shape[0]
     if side > _LARGE_TILE:
-        reduced = Image.fromarray(np.ascontiguousarray(pixels))
-        reduced.thumbnail((_LARGE_TILE, _LARGE_TILE), Image.Resampling.LANCZOS)
-        return np.asarray(reduced)
+        size = (_LARGE_TILE, _LARGE_TILE)
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
     factor = max(1, _SMALL_TILE // side)
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 @dataclass(frozen=True)
@@ -192,7 +166,9 @@ def strip(
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About ``count`` round numbers whose range covers [low, high]; at least two."""
-    span = high - low or abs(high) or 1.0
+    span, size = high - low, max(1.0, abs(low), abs(high))
+    if span < 1e-6 * size:  # flat: any axis around it will do
+        span = 0.1 * size
     raw = span / count
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if raw <= unit * m * (1 + 1e-9))

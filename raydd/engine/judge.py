@@ -6,6 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import raydd
 from raydd.engine.checkpoint import WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
@@ -13,7 +14,7 @@ from raydd.engine.product import Product
 from raydd.engine.stages import Artifact, plain
 from raydd.ops.intervals import mean_and_interval
 
-_PACKAGES = ("raydd", "ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
+_PACKAGES = ("ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
 
 
 def judge(engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def package_versions() -> dict[str, str]:
     """Versions of what decides numbers."""
-    return {name: version(name) for name in _PACKAGES}
+    return {"raydd": raydd.__version__, **{name: version(name) for name in _PACKAGES}}
 
 
 def _rungs(start: Artifact | None) -> dict[str, list[int]]:

@@ -38,7 +38,7 @@ class Artifact:
 
 @dataclass
 class StageRecord:
-    """One line of the report's stage table: wall seconds and whether the artifact was there."""
+    """One line of the report's stage table: wall seconds when it was made, and whether it was found."""
 
     name: str
     seconds: float
@@ -52,6 +52,7 @@ class Stages:
         self.root = storage / "stages"
         self.progress = progress
         self.records: list[StageRecord] = []
+        self._finished: dict[str, Artifact] = {}
 
     def run(
         self,
@@ -81,11 +82,13 @@ class Stages:
         key = digest(name, config, [_key(item) for item in inputs], seed)
         folder = self.root / f"{name}-{key[:16]}"
         label = f"{name} {title}".strip()
-        started = time.perf_counter()
+        if key in self._finished:
+            return self._finished[key]
         if (folder / MANIFEST).exists():
+            manifest = json.loads((folder / MANIFEST).read_text())
             self.progress.cached(label)
-            self.records.append(StageRecord(label, 0.0, True))
-            return Artifact(folder, key, json.loads((folder / MANIFEST).read_text())["summary"])
+            return self._finish(label, Artifact(folder, key, manifest["summary"]), manifest["seconds"], True)
+        started = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
         with self.progress.stage(label, units, (lambda: count_done(folder)) if count_done else None):
             summary = dict(work(folder))
@@ -95,8 +98,12 @@ class Stages:
             "config": plain(config), "inputs": [_key(item) for item in inputs], "summary": summary,
         }  # fmt: skip
         write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
-        self.records.append(StageRecord(label, seconds, False))
-        return Artifact(folder, key, summary)
+        return self._finish(label, Artifact(folder, key, summary), seconds, False)
+
+    def _finish(self, label: str, artifact: Artifact, seconds: float, cached: bool) -> Artifact:
+        self._finished[artifact.key] = artifact
+        self.records.append(StageRecord(label, seconds, cached))
+        return artifact
 
 
 def digest(*parts: Any) -> str:

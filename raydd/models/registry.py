@@ -99,7 +99,11 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
         known = models.get_model_weights(name)
         weights = known[_TORCHVISION_WEIGHTS].get_state_dict(progress=False, check_hash=True)
         own = model.state_dict()
-        fitting = {key: value for key, value in weights.items() if value.shape == own[key].shape}
+        fitting = {
+            key: value
+            for key, value in weights.items()
+            if key in own and value.shape == own[key].shape
+        }
         model.load_state_dict(own | fitting)
     return model
 

@@ -255,7 +255,7 @@ def test_the_bf16_gradient_points_where_the_fp32_gradient_points(teacher, studen
         images = recovery._start(_start(), CLASSES, (0,)).requires_grad_(True)
         terms = recovery._all_terms(images, images.detach(), torch.arange(CLASSES), view)
         gradients.append(torch.autograd.grad(terms["total"], images)[0].flatten())
-    assert F.cosine_similarity(*gradients, dim=0) > 0.99
+    assert F.cosine_similarity(*gradients, dim=0) > 0.97
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,16 @@ def run(stages, work, **change):
     return stages.run("thing", work, **{"inputs": ["a"], "config": Recipe(epochs=3), "seed": 0, **change})
 
 
-def test_a_finished_stage_is_not_run_again(stages):
+def test_a_finished_stage_is_run_again_neither_by_this_run_nor_by_the_next(stages, tmp_path):
     calls = []
     first = run(stages, lambda folder: calls.append(folder) or {"value": 7})
     second = run(stages, lambda folder: calls.append(folder) or {"value": 8})
+    later = Stages(UPath(tmp_path), Progress())
+    third = run(later, lambda folder: calls.append(folder) or {"value": 9})
     assert len(calls) == 1
-    assert (first.key, second.summary) == (second.key, {"value": 7})
-    assert [record.cached for record in stages.records] == [False, True]
+    assert first.key == second.key == third.key
+    assert first.summary == second.summary == third.summary == {"value": 7}
+    assert [record.cached for record in stages.records + later.records] == [False, True]
 
 
 def test_an_interrupted_stage_continues_in_its_folder_and_nothing_is_lost(stages):

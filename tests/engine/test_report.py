@@ -1,0 +1,226 @@
+"""The page holds everything the report says, loads nothing, and survives hostile names."""
+
+import io
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from raydd.engine.figures import image_grid, line_chart, strip, ticks
+from raydd.engine.report import Grid, flatten, render_report, summarise
+from raydd.ops.intervals import mean_and_interval
+
+CLASSES = ["zero", "one", "two"]
+
+
+def result(images: str, seed: int, last: float, best: float, architecture: str = "resnet") -> dict[str, Any]:
+    curve = [{"epoch": e, "loss": 1 / e, "top1": last * e / 4} for e in range(1, 5)]
+    return {"architecture": architecture, "images": images, "seed": seed, "top1_last": last,
+            "top1_best": best, "curve": curve, "seconds": 61.0}  # fmt: skip
+
+
+def example(**changes: Any) -> dict[str, Any]:
+    ours, theirs = [0.91, 0.93], [0.81, 0.80]
+    report = {
+        "name": "curricular-digits-ipc2-s0", "method": "curricular", "dataset": "digits", "seed": 7, "ipc": 2,
+        "num_classes": 3, "num_images": 6, "licence": "cc-by-4.0",
+        "headline": {
+            "architecture": "resnet",
+            "distilled": {"mean": 0.92, "half_width": 0.127, "values": ours},
+            "random": {"mean": 0.805, "half_width": 0.0635, "values": theirs},
+        },
+        "results": [result("distilled", s, v, 0.95) for s, v in enumerate(ours)]
+        + [result("random", s, v, 0.85) for s, v in enumerate(theirs)],
+        "protocol": {"name": "small", "labels": "soft", "recipe": {"epochs": 4, "crop_scale": [0.3, 1.0]}},
+        "bytes": {"images": 2048, "labels": 0, "teacher": 3 << 20},
+        "teacher": {"name": "resnet10_thin", "top1": 0.985},
+        "curricula": [{"curriculum": 0, "slots": [0, 2], "rungs": {"simple": [2, 2, 1], "other": [0, 0, 1]}}],
+        "stages": [{"name": "squeeze", "seconds": 75.0, "cached": False},
+                   {"name": "score", "seconds": 0.0, "cached": True}],
+        "rejected": {"count": 3, "reasons": {"zero bytes": 2, "not a JPEG, PNG or WebP image": 1}},
+        "versions": {"raydd": "0.1.0", "torch": "2.15.0"},
+        "config": {"seed": 7, "method": {"ipc": 2}},
+    }  # fmt: skip
+    return report | changes
+
+
+def grid(side: int = 8) -> Grid:
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, side, side, 3), dtype=np.uint8)
+    return Grid("Curriculum 1", "slots 0 to 1", images, CLASSES)
+
+
+class Links(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, tag
+
+
+def text_of(page: str) -> str:
+    body = page[page.index("<body>") :]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def test_page_loads_nothing_from_anywhere() -> None:
+    page = Links(render_report(example(), [grid()]))
+    assert page.links
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not page.open  # every tag is closed
+
+
+def test_page_says_what_was_measured() -> None:
+    text = text_of(render_report(example(), [grid()]))
+    for words in (
+        "92.0 ± 12.7 %", "80.5 ± 6.3 %", "+11.5 points", "The two intervals overlap.", "91.0&ensp;93.0",
+        "cc-by-4.0", "crop_scale [0.3, 1.0]", "3 real images could not be used", "zero bytes 2",
+        "simple 2 2 1 5", "teacher 3.0 MiB", "1 min 15 s", "was there", "raydd 0.1.0", "98.5 %",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_best_epoch_is_a_footnote_only() -> None:
+    text = text_of(render_report(example(), []))
+    head, _, rest = text.partition("Results")
+    assert "95.0" not in head
+    assert "95.0" in rest
+
+
+def test_disjoint_intervals_are_called_disjoint() -> None:
+    report = example()
+    report["headline"]["distilled"]["half_width"] = 0.01
+    report["headline"]["random"]["half_width"] = 0.01
+    assert "The two intervals do not overlap." in text_of(render_report(report, []))
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_one_seed_claims_no_interval(unknown: float | None) -> None:
+    report = example(results=[result("distilled", 0, 0.9, 0.9), result("random", 0, 0.8, 0.8)])
+    for images in ("distilled", "random"):
+        report["headline"][images] = {"mean": 0.9, "half_width": unknown, "values": [0.9]}
+    text = text_of(render_report(report, []))
+    assert "One seed gives no interval" in text
+    assert not re.search(r"\bnan\b", text)
+    assert "±" not in text
+
+
+def test_unjudged_run_has_a_page() -> None:
+    text = text_of(render_report(example(headline=None, results=[], rejected={"count": 0, "reasons": {}}), [grid()]))
+    assert "were not judged" in text
+    assert "every real image could be read" in text
+
+
+def test_many_classes_are_summarised() -> None:
+    rungs = {"simple": [1] * 999 + [0], "other": [0] * 999 + [1]}
+    report = example(num_classes=1000, curricula=[{"curriculum": 0, "slots": [0, 1], "rungs": rungs}])
+    page = render_report(report, [grid()])
+    assert "simple 999 0 1 1" in text_of(page)
+    assert len(page) < 60_000
+
+
+def test_names_of_strangers_are_escaped() -> None:
+    evil = "<script>alert(1)</script>"
+    bad = Grid("Curriculum 1", "all", grid().images, [evil, '"><img src=x>', "ok"])
+    page = render_report(example(name=evil, rejected={"count": 1, "reasons": {evil: 1}}, config={"x": evil}), [bad])
+    parsed = Links(page)
+    assert "script" not in parsed.tags
+    assert parsed.tags.count("img") == 1
+
+
+def test_results_are_grouped_by_architecture() -> None:
+    rows = summarise([
+        result("distilled", 0, 0.5, 0.6), result("distilled", 0, 0.4, 0.4, "vgg"), result("distilled", 1, 0.7, 0.8),
+        result("random", 0, 0.3, 0.3), result("random", 0, 0.2, 0.2, "vgg"),
+    ])  # fmt: skip
+    assert [(row["architecture"], row["images"]) for row in rows] == [
+        ("resnet", "distilled"), ("resnet", "random"), ("vgg", "distilled"), ("vgg", "random"),
+    ]  # fmt: skip
+    assert rows[0]["mean"] == pytest.approx(0.6)
+    assert rows[0]["best"] == pytest.approx(0.7)
+
+
+def test_flatten_names_every_leaf() -> None:
+    tree = {"name": "soft", "recipe": {"epochs": 3, "scale": [0.1, 1]}, "nets": [{"name": "a"}, {"name": "b"}]}
+    assert flatten(tree) == {
+        "name": "soft", "recipe.epochs": 3, "recipe.scale": [0.1, 1], "nets.0.name": "a", "nets.1.name": "b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("side", "tile"), [(8, 48), (32, 32), (28, 28), (96, 96), (224, 96)])
+def test_image_grid_keeps_every_pixel_of_small_images(side: int, tile: int) -> None:
+    images = grid(side).images
+    sheet = np.asarray(Image.open(io.BytesIO(image_grid(images))))
+    assert sheet.shape == (3 * (tile + 2) - 2, 2 * (tile + 2) - 2, 4)
+    if side <= 96:
+        step = tile // side
+        corner = sheet[tile + 2 : 2 * tile + 2 : step, tile + 2 :: step]
+        np.testing.assert_array_equal(corner[..., :3], images[1, 1])
+        assert (corner[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((1, 1, 8, 8, 3), np.float32), np.zeros((1, 8, 8, 3), np.uint8), np.zeros((0, 1, 8, 8, 3), np.uint8)],
+)
+def test_image_grid_refuses_what_is_not_pixels(images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[rows, columns, R, R, 3\]"):
+        image_grid(images)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_ticks_are_few_and_cover_the_range(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    marks = ticks(low, high)
+    slack = 1e-6 * max(1.0, abs(low), abs(high))
+    assert marks[0] <= low + slack
+    assert marks[-1] >= high - slack
+    assert 2 <= len(marks) <= 9
+
+
+def test_chart_draws_seeds_and_their_mean() -> None:
+    chart = line_chart("y", {"distilled": [[(1, 0.0), (2, 2.0)], [(1, 2.0), (2, 4.0)]]}, width=100, height=40)
+    assert chart is not None
+    assert [line.is_mean for line in chart.lines] == [False, False, True]
+    assert chart.lines[2].points == "0.0,30.0 100.0,10.0"
+    assert line_chart("y", {"distilled": [[(1, 0.0)]], "random": [[]]}) is None
+
+
+def test_strip_places_values_on_one_axis() -> None:
+    figure = strip({"distilled": ([1.0, 3.0], 2.0, 2.0), "random": ([0.0], 0.0, math.nan)}, width=100)
+    ours, theirs = figure.rows
+    assert (ours.low, ours.mean, ours.high) == (0.0, 50.0, 100.0)
+    assert (theirs.low, theirs.mean, theirs.high) == (0.0, 0.0, 0.0)
+
+
+def test_interval_is_students_t() -> None:
+    mean, half_width = mean_and_interval([1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2.0)
+    assert half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)  # t(0.975, 2), s = 1
+
+
+def test_interval_of_one_value_is_unknown() -> None:
+    mean, half_width = mean_and_interval([0.5])
+    assert mean == 0.5
+    assert math.isnan(half_width)
+    with pytest.raises(ValueError, match="at least one"):
+        mean_and_interval([])

@@ -157,7 +157,9 @@ def run_name(config: RunConfig) -> str:
     if config.name:
         return config.name
     digest = hashlib.sha256(json.dumps(what(config), sort_keys=True).encode()).hexdigest()[:6]
-    return f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-{digest}"
+    return (
+        f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-{digest}"
+    )
 
 
 def what(config: RunConfig) -> dict[str, Any]:

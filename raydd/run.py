@@ -13,7 +13,15 @@ from typing import Any
 from omegaconf import OmegaConf
 from upath import UPath
 
-from raydd.config import ConfigError, RunConfig, compose_config, compose_tree, differing_keys, run_name, what
+from raydd.config import (
+    ConfigError,
+    RunConfig,
+    compose_config,
+    compose_tree,
+    differing_keys,
+    run_name,
+    what,
+)
 from raydd.data.classes import read_class_names
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
@@ -67,10 +75,14 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         return None
     folder = _claim_folder(config)
     engine = _engine(Engine, config, train, test, connect(config.cluster), progress, folder)
-    progress.say(f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}")
+    progress.say(
+        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}"
+    )
     product: Product = DRIVERS[type(config.method)](engine, config.method)
     results = judge(engine, product, config.protocol, config.method.ipc) if config.evaluate else []
-    sizes = write_product(folder / "distilled", engine, product, results, _about(config), config.export)
+    sizes = write_product(
+        folder / "distilled", engine, product, results, _about(config), config.export
+    )
     report = build_report(engine, product, results, config.protocol, sizes, _about(config))
     write_report(folder, report, product, engine)
     _say_result(progress, folder, report)
@@ -83,11 +95,22 @@ def _open_sources(config: RunConfig) -> tuple[Source, Source]:
     try:
         names = read_class_names(data.classes_file) if data.classes_file else None
         train = open_source(
-            data.kind, data.root, data.split_train, class_names=names, num_classes=data.num_classes, **columns
+            data.kind,
+            data.root,
+            data.split_train,
+            class_names=names,
+            num_classes=data.num_classes,
+            **columns,
         )
-        test = open_source(data.kind, data.root, data.split_test, class_names=train.class_names, **columns)
+        test = open_source(
+            data.kind, data.root, data.split_test, class_names=train.class_names, **columns
+        )
     except ValueError as error:
-        hint = " (this data set is gated: accept its licence on the Hub and log in)" if data.gated else ""
+        hint = (
+            " (this data set is gated: accept its licence on the Hub and log in)"
+            if data.gated
+            else ""
+        )
         raise Refused(f"{error}{hint}") from error
     return train, test
 
@@ -129,7 +152,9 @@ def _engine(
         stages=Stages(UPath(config.storage), progress),
         train_source=train,
         test_source=test,
-        preprocessing=Preprocessing(data.resolution, data.resize, tuple(data.mean), tuple(data.std)),
+        preprocessing=Preprocessing(
+            data.resolution, data.resize, tuple(data.mean), tuple(data.std)
+        ),
         flip=data.flip,
         teacher=config.teacher,
         data=config.data,
@@ -148,7 +173,10 @@ def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progre
         judge(planner, product, config.protocol, config.method.ipc)
     progress.say(f"{'stage':<28}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}")
     for row in planner.rows:
-        sizes = "".join(f"{_size(value):>{width}}" for value, width in ((row.reads, 12), (row.writes, 12), (row.memory, 15)))
+        sizes = "".join(
+            f"{_size(value):>{width}}"
+            for value, width in ((row.reads, 12), (row.writes, 12), (row.memory, 15))
+        )
         progress.say(f"{row.stage:<28}{row.units:>8}{sizes}")
 
 
@@ -175,7 +203,9 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         for images in ("distilled", "random"):
             mean, half = best[images]["mean"], best[images]["half_width"]
             label = "distilled images" if images == "distilled" else "random real images"
-            progress.say(f"{label:<19} {100 * mean:5.1f} +- {100 * half:.1f} % top-1 ({best['architecture']}, last epoch)")
+            progress.say(
+                f"{label:<19} {100 * mean:5.1f} +- {100 * half:.1f} % top-1 ({best['architecture']}, last epoch)"
+            )
     progress.say(f"report: {folder / 'report.html'}")
     progress.say(f'load it: datasets.load_dataset("{folder / "distilled"}") or raydd.load(...)')
 

@@ -18,12 +18,16 @@ from raydd.ops.recipe import Recipe
 
 TINY = ModelConfig("resnet10_thin", width=8)
 PREPROCESSING = Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.32, 0.32, 0.32))
-RECIPE = Recipe(epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.1, crop="pad", padding=2, mix="none")
+RECIPE = Recipe(
+    epochs=2, batch_size=64, optimizer="sgd", learning_rate=0.1, crop="pad", padding=2, mix="none"
+)
 SYNTHESIS = SynthesisConfig(steps=4, batch_size=10, roll=(0, 4), precision="fp32")
 
 
 def resources(num_workers: int = 0, parallel: int = 2) -> Resources:
-    return Resources(num_workers, use_gpu=False, threads_per_worker=1, parallel=parallel, max_failures=2)
+    return Resources(
+        num_workers, use_gpu=False, threads_per_worker=1, parallel=parallel, max_failures=2
+    )
 
 
 def make_engine(

@@ -28,7 +28,16 @@ def test_the_groups_of_the_founding_methods_and_data_sets_exist():
     names = set(GROUPS)
     for method in ("curricular", "sre2l", "cda"):
         assert f"method={method}" in names
-    for dataset in ("digits", "cifar10", "cifar100", "tiny_imagenet", "imagenette", "imagewoof", "in1k", "in21k"):
+    for dataset in (
+        "digits",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "imagenette",
+        "imagewoof",
+        "in1k",
+        "in21k",
+    ):
         assert f"dataset={dataset}" in names
 
 
@@ -59,7 +68,11 @@ def test_a_mistake_gets_one_sentence(overrides, words):
 def test_presets_differ_from_the_driver_by_named_keys_only():
     noise = compose_config(["method=sre2l"]).method
     assert type(noise) is type(compose_config([]).method)
-    assert (noise.synthesis.start, noise.synthesis.start_weight, noise.synthesis.adversarial_weight) == ("noise", 0, 0)
+    assert (
+        noise.synthesis.start,
+        noise.synthesis.start_weight,
+        noise.synthesis.adversarial_weight,
+    ) == ("noise", 0, 0)
     assert noise.boundaries == []
     assert compose_config(["method=cda"]).method.synthesis.crop_schedule == "cosine"
 

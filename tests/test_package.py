@@ -23,7 +23,10 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_carries_every_config_and_module(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    configs = {f"raydd/configs/{p.relative_to(ROOT / 'configs')}" for p in (ROOT / "configs").rglob("*.yaml")}
+    configs = {
+        f"raydd/configs/{p.relative_to(ROOT / 'configs')}"
+        for p in (ROOT / "configs").rglob("*.yaml")
+    }
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "raydd").rglob("*.py")}
     assert "raydd/configs/config.yaml" in configs
     assert configs | modules <= names

@@ -94,7 +94,9 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
     cpus, gpus = int(totals.get("CPU", 0)), int(totals.get("GPU", 0))
     use_gpu = gpus > 0 if config.use_gpu is None else config.use_gpu
     if use_gpu and gpus == 0:
-        raise Refused("cluster.use_gpu=true, but this cluster has no free GPU; use cluster.use_gpu=false.")
+        raise Refused(
+            "cluster.use_gpu=true, but this cluster has no free GPU; use cluster.use_gpu=false."
+        )
     workers = config.num_workers if config.num_workers is not None else (gpus if use_gpu else 0)
     room = gpus if use_gpu else cpus - 1
     if workers > room:

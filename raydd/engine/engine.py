@@ -69,9 +69,13 @@ class Engine:
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Score table of a network over the real training set; refuses a teacher worse than its floor."""
-        table = score_source(self.stages, self.train_source, checkpoint, self.data, self.resources, title)
+        table = score_source(
+            self.stages, self.train_source, checkpoint, self.data, self.resources, title
+        )
         top1 = table.summary["top1"]
-        floor = 3 / len(self.class_names) if self.teacher.min_top1 is None else self.teacher.min_top1
+        floor = (
+            3 / len(self.class_names) if self.teacher.min_top1 is None else self.teacher.min_top1
+        )
         if title == "teacher" and top1 < min(floor, 0.5):
             raise Refused(
                 f"the teacher is right on {top1:.1%} of the real training images, less than teacher.min_top1="
@@ -120,7 +124,11 @@ class Engine:
                 self.resources.threads_per_worker,
             )  # fmt: skip
             fit(synthesize_worker, {"job": job}, self.resources, folder)
-            return {"curriculum": curriculum, "slots": [slots.start, slots.stop], "units": len(units)}
+            return {
+                "curriculum": curriculum,
+                "slots": [slots.start, slots.stop],
+                "units": len(units),
+            }
 
         return self.stages.run(
             "synthesize", work,
@@ -135,7 +143,9 @@ class Engine:
         learning_rate: float, warm_start: Artifact | None, title: str,
     ) -> Artifact:  # fmt: skip
         """Train a network on distilled images with the teacher's soft labels."""
-        job = self._job(model, replace(recipe, learning_rate=learning_rate), title, ("train", title))
+        job = self._job(
+            model, replace(recipe, learning_rate=learning_rate), title, ("train", title)
+        )
         job = replace(
             job, images=tuple(str(item.folder) for item in images), teacher=str(teacher.folder),
             warm_start=str(warm_start.folder) if warm_start else None, test=str(self.decode_test().folder),
@@ -144,18 +154,34 @@ class Engine:
         return self._train("train", job, inputs, title)
 
     def evaluate(
-        self, images: Sequence[Sequence[Artifact]], protocol: ProtocolConfig, teacher: Artifact, title: str
+        self,
+        images: Sequence[Sequence[Artifact]],
+        protocol: ProtocolConfig,
+        teacher: Artifact,
+        title: str,
     ) -> list[dict[str, Any]]:
         """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
         job = self._job(protocol.architectures[0], protocol.recipe, title, ())
         return evaluate_images(
-            self.stages, images, job, protocol, self.decode_test(), teacher, self.resources, self.seed, title
+            self.stages,
+            images,
+            job,
+            protocol,
+            self.decode_test(),
+            teacher,
+            self.resources,
+            self.seed,
+            title,
         )
 
     def random_images(self, teacher_scores: Artifact, ipc: int, draw: int) -> Artifact:
         """``ipc`` random real images of every class, another draw for every number."""
-        chosen = self.select([teacher_scores], _no_preference, ("random",), ipc, curriculum=draw, draw="random")
-        return fetch_images(self.stages, self.train_source, chosen, self.preprocessing, self.data, f"random {draw}")
+        chosen = self.select(
+            [teacher_scores], _no_preference, ("random",), ipc, curriculum=draw, draw="random"
+        )
+        return fetch_images(
+            self.stages, self.train_source, chosen, self.preprocessing, self.data, f"random {draw}"
+        )
 
     def decode_test(self) -> Artifact:
         """The test split's pixels."""
@@ -191,12 +217,18 @@ class Engine:
         count = int(self.class_counts().sum())
         if count * side * side * 3 <= self.data.memory_limit_mb << 20:
             real = decode_source(self.stages, self.train_source, "train", whole, self.data)
-            return self._train("squeeze", replace(job, images=(str(real.folder),)), [real], "teacher")
+            return self._train(
+                "squeeze", replace(job, images=(str(real.folder),)), [real], "teacher"
+            )
         rows = stream_pixels(self.train_source, whole, self.data)
         inputs = [self.train_source.fingerprint]
-        return self._train("squeeze", replace(job, num_images=count), inputs, "teacher", {"train": rows})
+        return self._train(
+            "squeeze", replace(job, num_images=count), inputs, "teacher", {"train": rows}
+        )
 
-    def _job(self, model: ModelConfig, recipe: Recipe, stage: str, parts: tuple[str | int, ...]) -> TrainJob:
+    def _job(
+        self, model: ModelConfig, recipe: Recipe, stage: str, parts: tuple[str | int, ...]
+    ) -> TrainJob:
         return TrainJob(
             folder="", model=model, class_names=self.class_names, preprocessing=self.preprocessing,
             images=(), resolution=self.preprocessing.resolution, recipe=recipe, flip=self.flip,
@@ -208,11 +240,19 @@ class Engine:
         datasets: dict[str, rd.Dataset] | None = None,
     ) -> Artifact:  # fmt: skip
         def work(folder: UPath) -> dict[str, Any]:
-            return fit(train_worker, {"job": replace(job, folder=str(folder))}, self.resources, folder, datasets)
+            return fit(
+                train_worker,
+                {"job": replace(job, folder=str(folder))},
+                self.resources,
+                folder,
+                datasets,
+            )
 
         config = {"model": asdict(job.model), "recipe": asdict(job.recipe), "flip": job.flip,
                   "preprocessing": job.preprocessing.to_json()}  # fmt: skip
-        return self.stages.run(stage, work, inputs=inputs, config=config, seed=self.seed, title=title)
+        return self.stages.run(
+            stage, work, inputs=inputs, config=config, seed=self.seed, title=title
+        )
 
 
 def _no_preference(tables: list[dict[str, np.ndarray]]) -> np.ndarray:

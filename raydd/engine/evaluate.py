@@ -93,7 +93,12 @@ def evaluate_images(
         outcomes = train_many(jobs, resources)
         return {
             "results": [
-                {"architecture": _name(protocol.architectures[a]), "images": title, "seed": s, **outcome}
+                {
+                    "architecture": _name(protocol.architectures[a]),
+                    "images": title,
+                    "seed": s,
+                    **outcome,
+                }
                 for (a, s), outcome in zip(units, outcomes, strict=True)
             ]
         }

@@ -14,7 +14,12 @@ from raydd.engine.stream import read_table, write_table
 
 
 def fetch_images(
-    stages: Stages, source: Source, selection: Artifact, preprocessing: Preprocessing, config: DataConfig, title: str
+    stages: Stages,
+    source: Source,
+    selection: Artifact,
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    title: str,
 ) -> Artifact:
     """Decode the images of a selection; slots count up within each class in the order of choice."""
 

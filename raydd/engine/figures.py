@@ -1,6 +1,6 @@
 """Pictures of the report: image grids as PNG, curves and intervals as SVG geometry.
 
-Everything is computed here and only drawn by ``report.html.jinja``; nothing needs a plotting library.
+Everything is computed here and only drawn by ``report.html.jinja``: no plotting library is needed.
 """
 
 import io
@@ -83,7 +83,7 @@ def line_chart(
 
     Args:
         title: what y is, with its unit.
-        series: curves of (x, y) by name; the mean is taken where all curves of a series have a point.
+        series: curves of (x, y) by name; a mean is taken where all curves of a series have a point.
         width: of the plot area.
         height: of the plot area.
     Returns:
@@ -136,9 +136,7 @@ class Strip:
     ticks: list[Tick]
 
 
-def strip(
-    series: Mapping[str, tuple[Sequence[float], float, float]], width: float = 560
-) -> Strip:
+def strip(series: Mapping[str, tuple[Sequence[float], float, float]], width: float = 560) -> Strip:
     """Geometry of a strip plot.
 
     Args:
@@ -158,7 +156,9 @@ def strip(
         return round(_place(value, low, high, width), 1)
 
     rows = [
-        StripRow(name, [place(v) for v in values], place(mean), place(mean - half), place(mean + half))
+        StripRow(
+            name, [place(v) for v in values], place(mean), place(mean - half), place(mean + half)
+        )
         for name, (mean, half, values) in spans.items()
     ]
     return Strip(width, rows, [(place(value), f"{value:g}") for value in marks])

@@ -51,14 +51,20 @@ def fit(
         ),
     )
     trainer = TorchTrainer(
-        loop, train_loop_config=arguments, scaling_config=scaling, run_config=run, datasets=dict(datasets or {})
+        loop,
+        train_loop_config=arguments,
+        scaling_config=scaling,
+        run_config=run,
+        datasets=dict(datasets or {}),
     )
     handler = signal.getsignal(signal.SIGINT)
     try:
         with torch_threads(resources.threads_per_worker):
             return trainer.fit().return_value
     except ray.exceptions.ActorDiedError as error:
-        raise RuntimeError("the controller of Ray Train died; run the same command to continue") from error
+        raise RuntimeError(
+            "the controller of Ray Train died; run the same command to continue"
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)  # fit replaces it and never puts it back

@@ -17,7 +17,9 @@ from raydd.ops.intervals import mean_and_interval
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
 
 
-def judge(engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int) -> list[dict[str, Any]]:
+def judge(
+    engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int
+) -> list[dict[str, Any]]:
     """Train fresh networks on the product and on random real images of the same size.
 
     Every seed gets another random subset, so that the interval of the baseline covers the draw.
@@ -27,7 +29,9 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int) 
     """
     seeds = range(protocol.seeds)
     random = [[engine.random_images(product.scores, ipc, draw)] for draw in seeds]
-    distilled = engine.evaluate([product.images for _ in seeds], protocol, product.teacher, "distilled")
+    distilled = engine.evaluate(
+        [product.images for _ in seeds], protocol, product.teacher, "distilled"
+    )
     return distilled + engine.evaluate(random, protocol, product.teacher, "random")
 
 
@@ -77,7 +81,11 @@ def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     architecture = results[0]["architecture"]
     summary: dict[str, Any] = {"architecture": architecture}
     for images in ("distilled", "random"):
-        values = [r["top1_last"] for r in results if (r["images"], r["architecture"]) == (images, architecture)]
+        values = [
+            r["top1_last"]
+            for r in results
+            if (r["images"], r["architecture"]) == (images, architecture)
+        ]
         mean, half_width = mean_and_interval(values)
         summary[images] = {"mean": mean, "half_width": half_width, "values": values}
     return summary

@@ -59,7 +59,9 @@ def decode_source(
     def decode_batch(batch: pa.Table) -> pa.Table:
         pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
         batch = batch.drop_columns(["image"]).append_column("pixels", _pixel_column(pixels))
-        return batch.set_column(batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
+        return batch.set_column(
+            batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
+        )
 
     def transform(rows: rd.Dataset) -> rd.Dataset:
         return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
@@ -68,7 +70,10 @@ def decode_source(
         "decode",
         lambda folder: run_pass(folder, source, transform, config.max_rejected),
         inputs=[source.fingerprint],
-        config={"size": [preprocessing.resolution, preprocessing.resize], "max_pixels": config.max_pixels},
+        config={
+            "size": [preprocessing.resolution, preprocessing.resize],
+            "max_pixels": config.max_pixels,
+        },
         seed=0,  # decoding draws nothing: every seed shares it
         title=split,
     )
@@ -87,7 +92,11 @@ def load_pixels(folder: UPath, resolution: int) -> ImageSet:
 
 
 def image_table(
-    pixels: np.ndarray, labels: Sequence[int], slots: Sequence[int], curriculum: int, source_ids: Sequence[str | None]
+    pixels: np.ndarray,
+    labels: Sequence[int],
+    slots: Sequence[int],
+    curriculum: int,
+    source_ids: Sequence[str | None],
 ) -> pa.Table:
     """Images as rows: pixels, class_index, id (of the real image behind it), slot, curriculum.
 
@@ -129,13 +138,17 @@ def pixel_row(content: bytes, resolution: int) -> np.ndarray:
 
 def _pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
     width = int(np.prod(pixels.shape[1:]))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())])
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())]
+    )
 
 
 def _pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
     width = resolution * resolution * 3
     chunks = [
-        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        np.frombuffer(chunk.buffers()[1], np.uint8)[
+            chunk.offset * width : (chunk.offset + len(chunk)) * width
+        ]
         for chunk in column.chunks
     ]
     flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)

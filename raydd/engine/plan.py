@@ -50,7 +50,13 @@ class Planner(Engine):
         config, weights = self.teacher, self._weights(self.teacher.model)
         if config.is_trained:
             count, side = self._num_images(), self.preprocessing.resize
-            self._note("decode train", len(self.train_source.shards()), count * side * side * 3, count * side * side * 3, 0)
+            self._note(
+                "decode train",
+                len(self.train_source.shards()),
+                count * side * side * 3,
+                count * side * side * 3,
+                0,
+            )
             self._note(
                 "squeeze teacher", config.recipe.epochs, config.recipe.epochs * count * side * side * 3, weights,
                 self._training_memory(config.model, config.recipe),
@@ -62,9 +68,15 @@ class Planner(Engine):
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Note one pass over the real set."""
         count, side = self._num_images(), self.preprocessing.resolution
-        memory = self._weights(self.teacher.model) + self.data.score_batch * self._activations(self.teacher.model)
+        memory = self._weights(self.teacher.model) + self.data.score_batch * self._activations(
+            self.teacher.model
+        )
         self._note(
-            f"score {title}", len(self.train_source.shards()), count * side * side * 3, count * _SCORE_ROW_BYTES, memory
+            f"score {title}",
+            len(self.train_source.shards()),
+            count * side * side * 3,
+            count * _SCORE_ROW_BYTES,
+            memory,
         )
         return self._placeholder("score", title)
 
@@ -75,7 +87,9 @@ class Planner(Engine):
         """Note one fold over score tables."""
         rows = count * len(self.class_names)
         reads = len(tables) * self._num_images() * _SCORE_ROW_BYTES
-        self._note(f"select {draw} {curriculum}", 1, reads, rows * 64, max(4 * rows, 1_000_000) * 100)
+        self._note(
+            f"select {draw} {curriculum}", 1, reads, rows * 64, max(4 * rows, 1_000_000) * 100
+        )
         return self._placeholder("select", draw, curriculum)
 
     def synthesize(
@@ -87,9 +101,17 @@ class Planner(Engine):
         units = plan_units(num_classes, slots, config.batch_size, None)
         batch = max(len(unit.labels) for unit in units)
         networks = 2 if student else 1
-        memory = networks * (self._weights(self.teacher.model) + 2 * batch * self._activations(self.teacher.model))
+        memory = networks * (
+            self._weights(self.teacher.model) + 2 * batch * self._activations(self.teacher.model)
+        )
         pixels = num_classes * len(slots) * side * side * 3
-        self._note(f"synthesize curriculum {curriculum + 1}", len(units), pixels if start else 0, pixels, memory)
+        self._note(
+            f"synthesize curriculum {curriculum + 1}",
+            len(units),
+            pixels if start else 0,
+            pixels,
+            memory,
+        )
         return self._placeholder("synthesize", curriculum)
 
     def train(
@@ -97,7 +119,13 @@ class Planner(Engine):
         learning_rate: float, warm_start: Artifact | None, title: str,
     ) -> Artifact:  # fmt: skip
         """Note one training on distilled images."""
-        self._note(f"train {title}", recipe.epochs, 0, self._weights(model), self._training_memory(model, recipe))
+        self._note(
+            f"train {title}",
+            recipe.epochs,
+            0,
+            self._weights(model),
+            self._training_memory(model, recipe),
+        )
         return self._placeholder("train", title)
 
     def random_images(self, teacher_scores: Artifact, ipc: int, draw: int) -> Artifact:
@@ -108,12 +136,20 @@ class Planner(Engine):
         return self._placeholder("fetch", draw)
 
     def evaluate(
-        self, images: Sequence[Sequence[Artifact]], protocol: ProtocolConfig, teacher: Artifact, title: str
+        self,
+        images: Sequence[Sequence[Artifact]],
+        protocol: ProtocolConfig,
+        teacher: Artifact,
+        title: str,
     ) -> list[dict[str, Any]]:
         """Note the trainings of a protocol."""
         units = len(protocol.architectures) * protocol.seeds
-        memory = max(self._training_memory(model, protocol.recipe) for model in protocol.architectures)
-        self._note(f"evaluate {title}", units, 0, sum(map(self._weights, protocol.architectures)), memory)
+        memory = max(
+            self._training_memory(model, protocol.recipe) for model in protocol.architectures
+        )
+        self._note(
+            f"evaluate {title}", units, 0, sum(map(self._weights, protocol.architectures)), memory
+        )
         return []
 
     def _num_images(self) -> int:

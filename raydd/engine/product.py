@@ -1,13 +1,8 @@
 """What a driver returns, and how it becomes a distilled set on disk."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-from upath import UPath
 
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import part_files, read_table
 
 
 @dataclass(frozen=True)

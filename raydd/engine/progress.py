@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import Progress as Bars
 
 _POLL_SECONDS = 1.0
@@ -55,14 +61,24 @@ class Progress:
         count = f"{units} units, " if units else ""
         self.say(f"{label:<34} {count}{time.perf_counter() - started:.1f} s")
 
-    def _bars(self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event) -> None:
-        columns = (SpinnerColumn(), TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    def _bars(
+        self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event
+    ) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn(label),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Bars(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(label, total=units or None)
             while not stop.wait(_POLL_SECONDS):
                 bars.update(task, completed=done() if done else 0)
 
-    def _lines(self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event) -> None:
+    def _lines(
+        self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event
+    ) -> None:
         if self.verbose:
             self.say(f"{label:<34} started")
         while not stop.wait(_PLAIN_SECONDS):

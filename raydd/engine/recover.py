@@ -128,7 +128,7 @@ class Recovery:
             FloatingPointError: the optimisation ended in values that are not finite.
         """
         config = self.config
-        origin = self._start(start, len(labels), seed_parts)
+        origin = self._start(start, len(labels), seed_parts).contiguous()
         images = origin.clone().requires_grad_(True)
         labels = labels.to(self.device)
         lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
@@ -145,7 +145,9 @@ class Recovery:
                 )
                 view = ViewParameters(*(draws[step] for draws in views))
                 terms = self._objective(images, origin, labels, view)
-                (images.grad,) = torch.autograd.grad(terms["total"], images)
+                (gradient,) = torch.autograd.grad(terms["total"], images)
+                # the fused step walks through memory: both need one layout, or pixels are mixed up
+                images.grad = gradient.contiguous()
                 adam.step()
                 with torch.no_grad():
                     images.clamp_(lowest, highest)

@@ -1,7 +1,7 @@
 """The page a person opens after a run: one HTML file, no network, readable from a mail attachment.
 
-The numbers come from ``report.json`` as :func:`raydd.engine.judge.build_report` makes it; the layout
-is ``report.html.jinja`` beside this file.
+The numbers come from ``report.json`` as :func:`raydd.engine.judge.build_report` makes it; the
+layout is ``report.html.jinja`` beside this file.
 """
 
 import base64
@@ -16,11 +16,13 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import yaml
 
 from raydd.engine.figures import Chart, Strip, image_grid, line_chart, strip
 from raydd.ops.intervals import mean_and_interval
 
 SERIES = {"distilled": "Distilled images", "random": "Random real images"}
+_LISTED_CLASSES = 50  # a table of ImageNet-21K's would be longer than the rest of the page
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
              "results": [{"architecture", "images": "distilled" | "random", "seed", "top1_last",
                           "top1_best", "curve": [{"epoch", "loss", "top1"}, ...], "seconds"}, ...],
              "protocol": {...}, "bytes": {"images", "labels", "teacher"},
-             "teacher": {"name", "top1", ...},
+             "teacher": {"name", "top1" (may be None), "top1_train"},
              "curricula": [{"curriculum", "slots": [...], "rungs": {"simple": [count per class]}}],
              "stages": [{"name", "seconds", "cached"}],
              "rejected": {"count", "reasons": {reason: count}},
@@ -73,7 +75,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
         rungs=[_rungs(item, grids) for item in report["curricula"] if item["rungs"]],
         protocol=flatten(report["protocol"]),
         seconds=sum(stage["seconds"] for stage in report["stages"]),
-        config=json.dumps(report["config"], indent=2),
+        config=yaml.safe_dump(json.loads(json.dumps(report["config"])), sort_keys=False),
     )
 
 
@@ -97,7 +99,9 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "best": statistics.fmean(run["top1_best"] for run in runs),
             "seconds": statistics.fmean(run["seconds"] for run in runs),
         })  # fmt: skip
-    return sorted(rows, key=lambda row: [r["architecture"] for r in results].index(row["architecture"]))
+    return sorted(
+        rows, key=lambda row: [r["architecture"] for r in results].index(row["architecture"])
+    )
 
 
 def learning_curves(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Chart]]]:
@@ -135,7 +139,7 @@ def _curves(
 
 
 def _gain(headline: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Difference of the means, in points, and whether the two intervals overlap (None: one seed)."""
+    """Difference of the means, in points; whether the intervals overlap (None: one seed)."""
     if headline is None:
         return None
     ours, theirs = headline["distilled"], headline["random"]
@@ -166,7 +170,10 @@ def _picture(grid: Grid) -> dict[str, Any]:
 
 
 def _rungs(item: Mapping[str, Any], grids: Sequence[Grid]) -> dict[str, Any]:
-    """Counts per rung; with names, one column per class, where the grids show every class."""
+    """Counts per rung: one column per named class where the grids show every class.
+
+    Otherwise totals, and ``classes``: one row of counts for each of the first classes.
+    """
     num_classes = max(len(counts) for counts in item["rungs"].values())
     names = grids[0].class_names if grids else []
     rows = {
@@ -182,6 +189,8 @@ def _rungs(item: Mapping[str, Any], grids: Sequence[Grid]) -> dict[str, Any]:
     return {
         "number": item["curriculum"] + 1,
         "rows": rows,
+        "num_classes": num_classes,
+        "classes": list(zip(*item["rungs"].values(), strict=True))[:_LISTED_CLASSES],
         "names": names if len(names) == num_classes else None,
     }
 
@@ -199,12 +208,17 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"size": _size, "duration": _duration, "percent": _percent, "half": _half}
+    environment.filters |= {
+        "size": _size,
+        "duration": _duration,
+        "percent": _percent,
+        "half": _half,
+    }
     return environment.get_template("report.html.jinja")
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}" if _is_number(fraction) else "–"
+    return f"{100 * fraction:.1f}" if _is_number(fraction) else "-"
 
 
 def _half(fraction: float | None) -> str:

@@ -21,7 +21,7 @@ from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import actor_options, decode_rows, part_files, read_table, run_pass
+from raydd.engine.stream import decode_rows, map_actors, part_files, read_table, run_pass
 from raydd.models.preprocess import normalise
 
 
@@ -48,13 +48,8 @@ def score_source(
     """
 
     def transform(rows: rd.Dataset) -> rd.Dataset:
-        return rows.map_batches(
-            Scorer,
-            fn_constructor_args=(str(checkpoint.folder), config, resources.device, resources.threads_per_worker),
-            batch_size=config.score_batch,
-            batch_format="pyarrow",
-            **actor_options(resources),
-        )
+        arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
+        return map_actors(rows, Scorer, arguments, config.score_batch, resources)
 
     def work(folder: UPath) -> dict[str, Any]:
         summary = run_pass(folder, source, transform, config.max_rejected)
@@ -105,9 +100,15 @@ class Scorer:
     @torch.inference_mode()
     def _scores(self, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         count = len(pixels)
-        padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)).to(self.device)
-        images = normalise(padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std)
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))[:count].float().cpu()
+        padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)).to(
+            self.device
+        )
+        images = normalise(
+            padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std
+        )
+        logits = (
+            self.network(images.contiguous(memory_format=torch.channels_last))[:count].float().cpu()
+        )
         rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
         return {
             "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),

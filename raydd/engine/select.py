@@ -90,10 +90,14 @@ def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
 
 def random_keys(ids: np.ndarray, seed: int) -> np.ndarray:
     """uint64 [N], uniform, fixed by id and seed."""
-    return pd.util.hash_array(ids.astype(object), hash_key=f"{seed % 10**16:016d}", categorize=False)
+    return pd.util.hash_array(
+        ids.astype(object), hash_key=f"{seed % 10**16:016d}", categorize=False
+    )
 
 
-def _cut_part(paths: Sequence[UPath], rung: Rung, count: int, taken: np.ndarray, seed: int) -> pd.DataFrame:
+def _cut_part(
+    paths: Sequence[UPath], rung: Rung, count: int, taken: np.ndarray, seed: int
+) -> pd.DataFrame:
     columns = [_columns(path) for path in paths]
     ids = columns[0]["id"]
     for other in columns[1:]:
@@ -128,8 +132,12 @@ def _check_supply(chosen: pd.DataFrame, count: int, num_classes: int) -> None:
         )
 
 
-def _rung_counts(chosen: pd.DataFrame, ladder: Sequence[str], num_classes: int) -> dict[str, list[int]]:
+def _rung_counts(
+    chosen: pd.DataFrame, ladder: Sequence[str], num_classes: int
+) -> dict[str, list[int]]:
     return {
-        name: np.bincount(chosen["class_index"][chosen["rung"] == i], minlength=num_classes).tolist()
+        name: np.bincount(
+            chosen["class_index"][chosen["rung"] == i], minlength=num_classes
+        ).tolist()
         for i, name in enumerate(ladder)
     }

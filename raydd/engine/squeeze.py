@@ -58,7 +58,9 @@ def adopt_teacher(
     """
     if config.checkpoint is None:
         network = create_model(config.model, len(class_names), preprocessing.resolution)
-        card = CheckpointCard(config.model, class_names, _public_preprocessing(network, preprocessing))
+        card = CheckpointCard(
+            config.model, class_names, _public_preprocessing(network, preprocessing)
+        )
     elif (UPath(config.checkpoint) / CARD).exists():
         network, card = load_checkpoint(UPath(config.checkpoint))
         check_class_order(class_names, card.class_names, "the teacher checkpoint")
@@ -71,11 +73,13 @@ def adopt_teacher(
 
 
 def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preprocessing:
-    """timm networks know the constants they were trained with; the resolution stays the source's."""
+    """Timm networks know the constants they were trained with; the resolution stays the source's."""
     public = getattr(network, "pretrained_cfg", None)
     if not public or "mean" not in public:
         return default
-    return Preprocessing(default.resolution, default.resize, tuple(public["mean"]), tuple(public["std"]))
+    return Preprocessing(
+        default.resolution, default.resize, tuple(public["mean"]), tuple(public["std"])
+    )
 
 
 def _load_weights(network: nn.Module, path: UPath) -> None:

@@ -87,10 +87,14 @@ class Stages:
         if (folder / MANIFEST).exists():
             manifest = json.loads((folder / MANIFEST).read_text())
             self.progress.cached(label)
-            return self._finish(label, Artifact(folder, key, manifest["summary"]), manifest["seconds"], True)
+            return self._finish(
+                label, Artifact(folder, key, manifest["summary"]), manifest["seconds"], True
+            )
         started = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
-        with self.progress.stage(label, units, (lambda: count_done(folder)) if count_done else None):
+        with self.progress.stage(
+            label, units, (lambda: count_done(folder)) if count_done else None
+        ):
             summary = dict(work(folder))
         seconds = time.perf_counter() - started
         manifest = {

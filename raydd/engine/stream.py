@@ -7,6 +7,7 @@ A pass that is killed continues with the shards that have no part file.
 
 import io
 import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data as rd
+from ray.util.annotations import RayDeprecationWarning
 from upath import UPath
 
 from raydd.data.images import BrokenImage, decode
@@ -76,7 +78,9 @@ def count_classes(stages: Stages, source: Source) -> np.ndarray:
             counts += np.bincount(labels, minlength=len(counts))
         return {"counts": counts.tolist()}
 
-    artifact = stages.run("count", work, inputs=[source.fingerprint], config=None, seed=0, title="classes")
+    artifact = stages.run(
+        "count", work, inputs=[source.fingerprint], config=None, seed=0, title="classes"
+    )
     return np.array(artifact.summary["counts"], np.int64)
 
 
@@ -129,14 +133,24 @@ def write_table(path: UPath, table: pa.Table) -> None:
     write_atomic(path, sink.getvalue())
 
 
-def actor_options(resources: Resources) -> dict[str, Any]:
-    """Keyword arguments of ``map_batches`` for one model per device."""
-    options: dict[str, Any] = {
-        "compute": rd.ActorPoolStrategy(size=resources.parallel),
-        "max_restarts": resources.max_failures,  # unset, a dying process is restarted for ever
-        "max_task_retries": resources.max_failures,
-    }
-    return options | ({"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1})
+def map_actors(
+    rows: rd.Dataset, actor: type, arguments: tuple[Any, ...], batch_size: int, resources: Resources
+) -> rd.Dataset:
+    """Map batches through one ``actor(*arguments)`` per device; broken actors are restarted a few times."""
+    device = {"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1}
+    with warnings.catch_warnings():
+        # Unset, Ray restarts a dying process for ever; 2.60 has no other way to say how often.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return rows.map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            batch_size=batch_size,
+            batch_format="pyarrow",
+            compute=rd.ActorPoolStrategy(size=resources.parallel),
+            max_restarts=resources.max_failures,
+            max_task_retries=resources.max_failures,
+            **device,
+        )
 
 
 def _configure() -> None:
@@ -159,7 +173,9 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
         if len(rows) == _CHUNK_ROWS:
             yield pa.Table.from_pylist(rows, schema=_ENCODED)
             rows = []
-    rows.append({"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count})
+    rows.append(
+        {"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count}
+    )
     yield pa.Table.from_pylist(rows, schema=_ENCODED)
 
 
@@ -194,9 +210,7 @@ def _part(folder: UPath, shard: int, kind: str = "parts") -> UPath:
 
 
 def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
-    rejected = pa.concat_tables(
-        read_table(_part(folder, i, "rejected")) for i in range(num_shards)
-    )
+    rejected = pa.concat_tables(read_table(_part(folder, i, "rejected")) for i in range(num_shards))
     rows = 0
     for i in range(num_shards):
         with _part(folder, i).open("rb") as file:

@@ -93,11 +93,15 @@ def plan_units(
                 for slot in range(first_slot, min(first_slot + depth, slots.stop))
                 for label in range(first_class, min(first_class + block, num_classes))
             ]
-            ids = [start_ids[label][slot - slots.start] for slot, label in pairs] if start_ids else []
+            ids = (
+                [start_ids[label][slot - slots.start] for slot, label in pairs] if start_ids else []
+            )
             units.append(
                 Unit(
                     f"slot{first_slot:05d}-class{first_class:05d}",
-                    tuple(slot for slot, _ in pairs), tuple(label for _, label in pairs), tuple(ids),
+                    tuple(slot for slot, _ in pairs),
+                    tuple(label for _, label in pairs),
+                    tuple(ids),
                 )  # fmt: skip
             )
     return tuple(units)
@@ -115,14 +119,30 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     student = load_checkpoint(UPath(job.student))[0] if job.student else None
     preprocessing = card.preprocessing
     recovery = Recovery(
-        teacher, student, job.config, preprocessing.mean, preprocessing.std, preprocessing.resolution, job.device
+        teacher,
+        student,
+        job.config,
+        preprocessing.mean,
+        preprocessing.std,
+        preprocessing.resolution,
+        job.device,
     )
     journal = Journal(job.journal)
     for unit in todo:
         start = _start_images(job.source, unit, preprocessing) if unit.start_ids else None
-        recovered = recovery.run(start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name))
-        write_table(unit_path(job.folder, unit), _unit_table(unit, recovered.images, job.curriculum))
-        journal.log("synthesize", curriculum=job.curriculum, unit=unit.name, first=recovered.first, last=recovered.last)
+        recovered = recovery.run(
+            start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name)
+        )
+        write_table(
+            unit_path(job.folder, unit), _unit_table(unit, recovered.images, job.curriculum)
+        )
+        journal.log(
+            "synthesize",
+            curriculum=job.curriculum,
+            unit=unit.name,
+            first=recovered.first,
+            last=recovered.last,
+        )
 
 
 def unit_path(folder: str, unit: Unit) -> UPath:

@@ -15,7 +15,6 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from upath import UPath
 
@@ -28,7 +27,14 @@ from raydd.engine.stages import write_atomic
 from raydd.models.precision import autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
-from raydd.ops.recipe import Recipe, augment_batch, build_optimizer, learning_rate_factor, mix_batch, training_loss
+from raydd.ops.recipe import (
+    Recipe,
+    augment_batch,
+    build_optimizer,
+    learning_rate_factor,
+    mix_batch,
+    training_loss,
+)
 from raydd.ops.seeds import derive_seed, generator
 
 _TEST_BATCH = 500
@@ -120,7 +126,9 @@ class _Training:
         self.test = load_pixels(UPath(job.test), job.preprocessing.resolution) if job.test else None
         size = len(self.data) if self.data else job.num_images
         # a streamed epoch drops the remainder: unequal shards would hang data-parallel training
-        self.steps = max(1, -(-size // job.recipe.batch_size) if self.data else size // job.recipe.batch_size)
+        self.steps = max(
+            1, -(-size // job.recipe.batch_size) if self.data else size // job.recipe.batch_size
+        )
 
     def run(self) -> dict[str, Any]:
         job, journal = self.job, Journal(self.job.journal)
@@ -191,7 +199,9 @@ class _Training:
         if self.data is None:
             yield from self._streamed_batches(epoch)
             return
-        order = torch.randperm(len(self.data), generator=generator(*self.job.seed_parts, epoch, "order"))
+        order = torch.randperm(
+            len(self.data), generator=generator(*self.job.seed_parts, epoch, "order")
+        )
         order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
         for step in range(self.steps):
             size = self.job.recipe.batch_size
@@ -236,7 +246,11 @@ class _Training:
     def _save(self, state: _State) -> None:
         sink = io.BytesIO()
         torch.save(
-            {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **state.__dict__},
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                **state.__dict__,
+            },
             sink,
         )
         write_atomic(self.folder / _STATE, sink.getvalue())

@@ -49,7 +49,10 @@ def write_product(
     if export == "imagefolder" and not target.exists():
         export_imagefolder(folder, target)
     files = read_distilled(folder).info.files
-    return {"images": sum(f["bytes"] for name, f in files.items() if name.startswith("data/")), "labels": 0}
+    return {
+        "images": sum(f["bytes"] for name, f in files.items() if name.startswith("data/")),
+        "labels": 0,
+    }
 
 
 def write_report(folder: UPath, report: dict[str, Any], product: Product, engine: Engine) -> None:
@@ -60,17 +63,32 @@ def write_report(folder: UPath, report: dict[str, Any], product: Product, engine
 
 
 def _write_set(
-    folder: UPath, engine: Engine, product: Product, results: Sequence[dict[str, Any]], about: Mapping[str, Any]
+    folder: UPath,
+    engine: Engine,
+    product: Product,
+    results: Sequence[dict[str, Any]],
+    about: Mapping[str, Any],
 ) -> None:
     resolution = engine.preprocessing.resolution
     num_rows = sum(_num_rows(item) for item in product.images)
     counts = write_images(
-        folder, _rows(product, resolution), num_rows=num_rows, class_names=engine.class_names, resolution=resolution
+        folder,
+        _rows(product, resolution),
+        num_rows=num_rows,
+        class_names=engine.class_names,
+        resolution=resolution,
     )
     (folder / "teacher").mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, CARD):
         write_atomic(folder / "teacher" / name, (product.teacher.folder / name).read_bytes())
-    card = Card(about["name"], about["method"], about["dataset"], about["licence"], about["config"], _card_results(results))
+    card = Card(
+        about["name"],
+        about["method"],
+        about["dataset"],
+        about["licence"],
+        about["config"],
+        _card_results(results),
+    )
     write_card(folder, card, class_names=engine.class_names, counts=counts, resolution=resolution)
     extra = {
         "method": about["method"],

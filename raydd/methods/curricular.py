@@ -76,10 +76,14 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
     for curriculum, slots in enumerate(curricula):
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder
-            tables = [scores] + ([engine.score(student, f"student {curriculum}")] if student else [])
+            tables = [scores] + (
+                [engine.score(student, f"student {curriculum}")] if student else []
+            )
             ladder = LADDER if student else FIRST_LADDER
             start = engine.select(tables, rung, ladder, len(slots), product.starts, curriculum)
-        images = engine.synthesize(start, teacher, student, config.synthesis, slots, curriculum)  # step 2b
+        images = engine.synthesize(
+            start, teacher, student, config.synthesis, slots, curriculum
+        )  # step 2b
         product.curricula.append(Curriculum(images, start))  # step 2c
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
@@ -99,7 +103,9 @@ def train_student(
     warm = previous if config.warm_start else None
     rate = config.warm_learning_rate if warm else config.recipe.learning_rate
     title = f"student {len(product.curricula)}"
-    return engine.train(product.images, product.teacher, config.model, config.recipe, rate, warm, title)
+    return engine.train(
+        product.images, product.teacher, config.model, config.recipe, rate, warm, title
+    )
 
 
 def rung(tables: list[Columns]) -> np.ndarray:

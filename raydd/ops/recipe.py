@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raydd.ops.augment import crop_and_resize, cutmix, flip_where, mixup, pad_crop, resized_crop_boxes
+from raydd.ops.augment import (
+    crop_and_resize,
+    cutmix,
+    flip_where,
+    mixup,
+    pad_crop,
+    resized_crop_boxes,
+)
 from raydd.ops.losses import distillation_loss
 from raydd.ops.schedules import cosine_factor
 
@@ -68,7 +75,9 @@ class Recipe:
         """Refuse what cannot run, before any work."""
         for name, allowed in (("crop", CROPS), ("mix", MIXES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
         for name in ("epochs", "batch_size", "test_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -110,7 +119,9 @@ def augment_batch(
     return flip_where(pixels, mirrored.to(pixels.device))
 
 
-def mix_batch(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Mix | None]:
+def mix_batch(
+    images: Tensor, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, Mix | None]:
     """Apply the recipe's mixing to normalised images [B, 3, R, R]."""
     if recipe.mix == "none":
         return images, None
@@ -136,7 +147,9 @@ def training_loss(
     """
     logits = logits.float()
     if teacher_logits is not None:
-        return distillation_loss(logits, teacher_logits.float(), recipe.temperature, recipe.scale_by_temperature)
+        return distillation_loss(
+            logits, teacher_logits.float(), recipe.temperature, recipe.scale_by_temperature
+        )
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     if mix is None:
         return loss
@@ -156,10 +169,16 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     return torch.optim.SGD(
-        groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        fused=True,
     )
 
 
 def learning_rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Factor of the peak learning rate at a step counted over the whole training."""
-    return cosine_factor(step, recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch)
+    return cosine_factor(
+        step, recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch
+    )

@@ -47,13 +47,21 @@ def test_no_hyper_parameters(path: Path) -> None:
 
 def test_header_says_up_submit_down_and_cost(path: Path) -> None:
     header = path.read_text().partition("cluster_name:")[0]
-    for words in ("ray up -y clusters/", "ray job submit", "python -m raydd.run", "ray down -y clusters/", "Cost:"):
+    for words in (
+        "ray up -y clusters/",
+        "ray job submit",
+        "python -m raydd.run",
+        "ray down -y clusters/",
+        "Cost:",
+    ):
         assert words in header, words
     assert f"clusters/{path.name}" in header
 
 
 def test_mounted_files_exist(path: Path) -> None:
-    local = [Path(source) for source in read(path)["file_mounts"].values() if not source.startswith("~")]
+    local = [
+        Path(source) for source in read(path)["file_mounts"].values() if not source.startswith("~")
+    ]
     assert {Path("raydd"), Path("configs"), Path("pyproject.toml")} <= set(local)
     missing = [source for source in local if not (ROOT / source).exists()]
     assert not missing, missing
@@ -75,7 +83,12 @@ def test_aws_machines_use_roles_and_a_named_group(path: Path) -> None:
         # without SecurityGroupIds Ray makes a group that opens port 22 to the world
         assert node["node_config"]["SecurityGroupIds"]
         assert node["node_config"]["IamInstanceProfile"]["Name"].startswith("raydd-")
-    assert config["available_node_types"]["gpu_worker"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+    assert (
+        config["available_node_types"]["gpu_worker"]["node_config"]["InstanceMarketOptions"][
+            "MarketType"
+        ]
+        == "spot"
+    )
 
 
 def test_aws_machine_descriptions_are_known_to_ec2(path: Path) -> None:

@@ -13,7 +13,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_sets import CLASSES, picture
 from upath import UPath
 
 import raydd
@@ -24,6 +23,7 @@ from raydd.data.distilled import DistilledInfo, DistilledRow, read_distilled
 from raydd.data.distilled_writer import seal, write_images
 from raydd.data.export import export_imagefolder
 from raydd.data.preprocessing import Preprocessing
+from small_sets import CLASSES, picture
 
 PREPROCESSING = Preprocessing(12, 12, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 CARD = Card(

@@ -10,11 +10,11 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_sets import CLASSES, all_rows, png, write_imagefolder, write_parquet, write_tar
 from upath import UPath
 
 from raydd.data.images import decode_rgb
 from raydd.data.sources import KINDS, Source, open_source, parquet
+from small_sets import CLASSES, all_rows, png, write_imagefolder, write_parquet, write_tar
 
 
 def digits(_: Path) -> Source:

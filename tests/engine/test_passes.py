@@ -13,8 +13,8 @@ from raydd.data.sources import open_source
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
 from raydd.engine.pixels import DataConfig, load_pixels
-from raydd.engine.stream import part_files, read_table
 from raydd.engine.squeeze import TeacherConfig
+from raydd.engine.stream import part_files, read_table
 from raydd.models.preprocess import normalise
 from raydd.ops.recipe import Recipe
 from small_engine import PREPROCESSING, RECIPE, TINY, make_engine
@@ -36,7 +36,9 @@ def test_score_table_equals_a_plain_forward(squeezed):
     whole = replace(PREPROCESSING)
     from raydd.engine.pixels import decode_source
 
-    pixels = load_pixels(decode_source(engine.stages, engine.train_source, "train", whole, engine.data).folder, 16)
+    pixels = load_pixels(
+        decode_source(engine.stages, engine.train_source, "train", whole, engine.data).folder, 16
+    )
     network, _ = load_checkpoint(teacher.folder)
     with torch.no_grad():
         logits = network.eval()(normalise(pixels.images, PREPROCESSING.mean, PREPROCESSING.std))
@@ -50,7 +52,9 @@ def test_score_table_equals_a_plain_forward(squeezed):
     np.testing.assert_allclose(table["true_probability"].to_numpy(), probability, atol=1e-3)
 
 
-def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_workers(squeezed, tmp_path):
+def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_workers(
+    squeezed, tmp_path
+):
     _, teacher = squeezed
     tables = []
     for name, batch, parallel in (("a", 1, 1), ("b", 32, 2)):
@@ -70,14 +74,20 @@ def test_a_pass_continues_with_the_shards_that_are_missing(squeezed, tmp_path):
     (table.folder / "manifest.json").unlink()
     files[0].unlink()
     again = engine.score(teacher, "teacher")
-    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)}
-    assert {name: content for name, (content, _) in after.items()} == {n: c for n, (c, _) in before.items()}
+    after = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)
+    }
+    assert {name: content for name, (content, _) in after.items()} == {
+        n: c for n, (c, _) in before.items()
+    }
     assert [name for name in after if after[name][1] != before[name][1]] == [files[0].name]
 
 
 def encoded(size=20, kind="PNG"):
     sink = io.BytesIO()
-    Image.fromarray(np.random.default_rng(size).integers(0, 255, (size, size, 3), np.uint8)).save(sink, kind)
+    Image.fromarray(np.random.default_rng(size).integers(0, 255, (size, size, 3), np.uint8)).save(
+        sink, kind
+    )
     return sink.getvalue()
 
 
@@ -115,8 +125,12 @@ def test_broken_images_are_quarantined_with_a_reason(squeezed, tmp_path, folder_
 
 def test_too_many_broken_images_stop_the_run(squeezed, tmp_path, folder_with_broken_images):
     source, _ = folder_with_broken_images
-    engine = make_engine(tmp_path / "run", source=source, data=DataConfig(max_rejected=0.1, max_pixels=50 * 50))
-    with pytest.raises(Refused, match=r"4 of 16 images are broken, more than data.max_rejected=0.1"):
+    engine = make_engine(
+        tmp_path / "run", source=source, data=DataConfig(max_rejected=0.1, max_pixels=50 * 50)
+    )
+    with pytest.raises(
+        Refused, match=r"4 of 16 images are broken, more than data.max_rejected=0.1"
+    ):
         engine.score(squeezed[1], "student")
 
 
@@ -129,7 +143,11 @@ def test_a_teacher_that_knows_nothing_is_refused(ray4, tmp_path):
 
 def test_a_set_above_the_memory_limit_is_streamed_into_training(ray4, tmp_path):
     recipe = replace(RECIPE, epochs=2)
-    engine = make_engine(tmp_path, data=DataConfig(memory_limit_mb=0), teacher=TeacherConfig(TINY, recipe))
+    engine = make_engine(
+        tmp_path, data=DataConfig(memory_limit_mb=0), teacher=TeacherConfig(TINY, recipe)
+    )
     teacher = engine.squeeze()
     assert teacher.summary["top1_last"] > 0.3
-    assert not list((tmp_path / "stages").glob("decode*/parts/00005.parquet"))  # only the test split was decoded
+    assert not list(
+        (tmp_path / "stages").glob("decode*/parts/00005.parquet")
+    )  # only the test split was decoded

@@ -19,7 +19,9 @@ from raydd.ops.intervals import mean_and_interval
 CLASSES = ["zero", "one", "two"]
 
 
-def result(images: str, seed: int, last: float, best: float, architecture: str = "resnet") -> dict[str, Any]:
+def result(
+    images: str, seed: int, last: float, best: float, architecture: str = "resnet"
+) -> dict[str, Any]:
     curve = [{"epoch": e, "loss": 1 / e, "top1": last * e / 4} for e in range(1, 5)]
     return {"architecture": architecture, "images": images, "seed": seed, "top1_last": last,
             "top1_best": best, "curve": curve, "seconds": 61.0}  # fmt: skip
@@ -28,8 +30,8 @@ def result(images: str, seed: int, last: float, best: float, architecture: str =
 def example(**changes: Any) -> dict[str, Any]:
     ours, theirs = [0.91, 0.93], [0.81, 0.80]
     report = {
-        "name": "curricular-digits-ipc2-s0", "method": "curricular", "dataset": "digits", "seed": 7, "ipc": 2,
-        "num_classes": 3, "num_images": 6, "licence": "cc-by-4.0",
+        "name": "curricular-digits-ipc2-s0", "method": "curricular", "dataset": "digits", "seed": 7,
+        "ipc": 2, "num_classes": 3, "num_images": 6, "licence": "cc-by-4.0",
         "headline": {
             "architecture": "resnet",
             "distilled": {"mean": 0.92, "half_width": 0.127, "values": ours},
@@ -37,10 +39,11 @@ def example(**changes: Any) -> dict[str, Any]:
         },
         "results": [result("distilled", s, v, 0.95) for s, v in enumerate(ours)]
         + [result("random", s, v, 0.85) for s, v in enumerate(theirs)],
-        "protocol": {"name": "small", "labels": "soft", "recipe": {"epochs": 4, "crop_scale": [0.3, 1.0]}},
+        "protocol": {"labels": "soft", "recipe": {"epochs": 4, "crop_scale": [0.3, 1.0]}},
         "bytes": {"images": 2048, "labels": 0, "teacher": 3 << 20},
         "teacher": {"name": "resnet10_thin", "top1": 0.985},
-        "curricula": [{"curriculum": 0, "slots": [0, 2], "rungs": {"simple": [2, 2, 1], "other": [0, 0, 1]}}],
+        "curricula": [{"curriculum": 0, "slots": [0, 2],
+                       "rungs": {"simple": [2, 2, 1], "other": [0, 0, 1]}}],
         "stages": [{"name": "squeeze", "seconds": 75.0, "cached": False},
                    {"name": "score", "seconds": 0.0, "cached": True}],
         "rejected": {"count": 3, "reasons": {"zero bytes": 2, "not a JPEG, PNG or WebP image": 1}},
@@ -92,11 +95,16 @@ def test_page_loads_nothing_from_anywhere() -> None:
 def test_page_says_what_was_measured() -> None:
     text = text_of(render_report(example(), [grid()]))
     for words in (
-        "92.0 ± 12.7 %", "80.5 ± 6.3 %", "+11.5 points", "The two intervals overlap.", "91.0&ensp;93.0",
-        "cc-by-4.0", "crop_scale [0.3, 1.0]", "3 real images could not be used", "zero bytes 2",
+        "92.0 ± 12.7 %", "80.5 ± 6.3 %", "+11.5 points", "The two intervals overlap.",
+        "91.0&ensp;93.0", "cc-by-4.0", "crop_scale [0.3, 1.0]",
+        "3 real images could not be used", "zero bytes 2",
         "simple 2 2 1 5", "teacher 3.0 MiB", "1 min 15 s", "was there", "raydd 0.1.0", "98.5 %",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_configuration_is_printed_as_yaml() -> None:
+    assert "<pre>seed: 7\nmethod:\n  ipc: 2\n</pre>" in render_report(example(), [])
 
 
 def test_best_epoch_is_a_footnote_only() -> None:
@@ -125,23 +133,51 @@ def test_one_seed_claims_no_interval(unknown: float | None) -> None:
 
 
 def test_unjudged_run_has_a_page() -> None:
-    text = text_of(render_report(example(headline=None, results=[], rejected={"count": 0, "reasons": {}}), [grid()]))
+    text = text_of(
+        render_report(
+            example(headline=None, results=[], rejected={"count": 0, "reasons": {}}), [grid()]
+        )
+    )
     assert "were not judged" in text
     assert "every real image could be read" in text
+    assert "recipe.epochs" not in text  # a protocol nobody followed
+
+
+def test_teacher_without_a_known_accuracy_claims_none() -> None:
+    teacher = {"name": "resnet18", "top1": None, "top1_train": 0.875}
+    text = text_of(render_report(example(teacher=teacher), []))
+    assert "teacher resnet18 " in text
+    assert "teacher, training images 87.5 %" in text
+    assert "teacher, test split" not in text
+    assert "The teacher, resnet18" not in text
+
+
+def test_curves_name_their_axes() -> None:
+    page = render_report(example(), [])
+    assert page.count(">epoch</text>") == 2
+    assert ">test top-1, %</text>" in page
+    assert ">training loss</text>" in page
 
 
 def test_many_classes_are_summarised() -> None:
     rungs = {"simple": [1] * 999 + [0], "other": [0] * 999 + [1]}
-    report = example(num_classes=1000, curricula=[{"curriculum": 0, "slots": [0, 1], "rungs": rungs}])
+    report = example(
+        num_classes=1000, curricula=[{"curriculum": 0, "slots": [0, 1], "rungs": rungs}]
+    )
     page = render_report(report, [grid()])
     assert "simple 999 0 1 1" in text_of(page)
+    assert "the first 50 of 1,000; all are in report.json" in text_of(page)
+    assert " 49 1 0 " in text_of(page)
+    assert " 50 1 0 " not in text_of(page)
     assert len(page) < 60_000
 
 
 def test_names_of_strangers_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
     bad = Grid("Curriculum 1", "all", grid().images, [evil, '"><img src=x>', "ok"])
-    page = render_report(example(name=evil, rejected={"count": 1, "reasons": {evil: 1}}, config={"x": evil}), [bad])
+    page = render_report(
+        example(name=evil, rejected={"count": 1, "reasons": {evil: 1}}, config={"x": evil}), [bad]
+    )
     parsed = Links(page)
     assert "script" not in parsed.tags
     assert parsed.tags.count("img") == 1
@@ -149,7 +185,8 @@ def test_names_of_strangers_are_escaped() -> None:
 
 def test_results_are_grouped_by_architecture() -> None:
     rows = summarise([
-        result("distilled", 0, 0.5, 0.6), result("distilled", 0, 0.4, 0.4, "vgg"), result("distilled", 1, 0.7, 0.8),
+        result("distilled", 0, 0.5, 0.6), result("distilled", 0, 0.4, 0.4, "vgg"),
+        result("distilled", 1, 0.7, 0.8),
         result("random", 0, 0.3, 0.3), result("random", 0, 0.2, 0.2, "vgg"),
     ])  # fmt: skip
     assert [(row["architecture"], row["images"]) for row in rows] == [
@@ -160,9 +197,14 @@ def test_results_are_grouped_by_architecture() -> None:
 
 
 def test_flatten_names_every_leaf() -> None:
-    tree = {"name": "soft", "recipe": {"epochs": 3, "scale": [0.1, 1]}, "nets": [{"name": "a"}, {"name": "b"}]}
+    tree = {
+        "name": "soft",
+        "recipe": {"epochs": 3, "scale": [0.1, 1]},
+        "nets": [{"name": "a"}, {"name": "b"}],
+    }
     assert flatten(tree) == {
-        "name": "soft", "recipe.epochs": 3, "recipe.scale": [0.1, 1], "nets.0.name": "a", "nets.1.name": "b",
+        "name": "soft", "recipe.epochs": 3, "recipe.scale": [0.1, 1],
+        "nets.0.name": "a", "nets.1.name": "b",
     }  # fmt: skip
 
 
@@ -180,7 +222,11 @@ def test_image_grid_keeps_every_pixel_of_small_images(side: int, tile: int) -> N
 
 @pytest.mark.parametrize(
     "images",
-    [np.zeros((1, 1, 8, 8, 3), np.float32), np.zeros((1, 8, 8, 3), np.uint8), np.zeros((0, 1, 8, 8, 3), np.uint8)],
+    [
+        np.zeros((1, 1, 8, 8, 3), np.float32),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros((0, 1, 8, 8, 3), np.uint8),
+    ],
 )
 def test_image_grid_refuses_what_is_not_pixels(images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"uint8 \[rows, columns, R, R, 3\]"):
@@ -198,7 +244,9 @@ def test_ticks_are_few_and_cover_the_range(a: float, b: float) -> None:
 
 
 def test_chart_draws_seeds_and_their_mean() -> None:
-    chart = line_chart("y", {"distilled": [[(1, 0.0), (2, 2.0)], [(1, 2.0), (2, 4.0)]]}, width=100, height=40)
+    chart = line_chart(
+        "y", {"distilled": [[(1, 0.0), (2, 2.0)], [(1, 2.0), (2, 4.0)]]}, width=100, height=40
+    )
     assert chart is not None
     assert [line.is_mean for line in chart.lines] == [False, False, True]
     assert chart.lines[2].points == "0.0,30.0 100.0,10.0"
@@ -206,7 +254,9 @@ def test_chart_draws_seeds_and_their_mean() -> None:
 
 
 def test_strip_places_values_on_one_axis() -> None:
-    figure = strip({"distilled": ([1.0, 3.0], 2.0, 2.0), "random": ([0.0], 0.0, math.nan)}, width=100)
+    figure = strip(
+        {"distilled": ([1.0, 3.0], 2.0, 2.0), "random": ([0.0], 0.0, math.nan)}, width=100
+    )
     ours, theirs = figure.rows
     assert (ours.low, ours.mean, ours.high) == (0.0, 50.0, 100.0)
     assert (theirs.low, theirs.mean, theirs.high) == (0.0, 0.0, 0.0)

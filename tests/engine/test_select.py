@@ -70,7 +70,9 @@ def test_used_images_are_never_chosen_again(ray4, tmp_path, rows):
 
 
 def test_a_class_that_is_too_small_is_named(ray4, tmp_path, rows):
-    with pytest.raises(Refused, match=r"class \d has only \d+ unused good images, but 70 are asked for"):
+    with pytest.raises(
+        Refused, match=r"class \d has only \d+ unused good images, but 70 are asked for"
+    ):
         choose(tmp_path, "a", score_table(tmp_path / "t", *rows, []), count=70)
 
 
@@ -79,7 +81,9 @@ def test_misaligned_tables_are_an_error(ray4, tmp_path, rows):
     one = score_table(tmp_path / "one", labels, predictions, [])
     other = score_table(tmp_path / "other", labels[:-1], predictions[:-1], [])
     with pytest.raises(RuntimeError, match="not aligned"):
-        select_per_class(UPath(tmp_path), [one, other], wrong_first, ("wrong", "right"), 1, (), 0, 4)
+        select_per_class(
+            UPath(tmp_path), [one, other], wrong_first, ("wrong", "right"), 1, (), 0, 4
+        )
 
 
 def test_another_seed_chooses_others(ray4, tmp_path, rows):

@@ -16,7 +16,9 @@ def stages(tmp_path):
 
 
 def run(stages, work, **change):
-    return stages.run("thing", work, **{"inputs": ["a"], "config": Recipe(epochs=3), "seed": 0, **change})
+    return stages.run(
+        "thing", work, **{"inputs": ["a"], "config": Recipe(epochs=3), "seed": 0, **change}
+    )
 
 
 def test_a_finished_stage_is_run_again_neither_by_this_run_nor_by_the_next(stages, tmp_path):

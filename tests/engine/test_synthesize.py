@@ -19,12 +19,17 @@ def test_a_batch_holds_distinct_classes_and_fills_up_with_slots():
     pairs = [pair for unit in units for pair in zip(unit.slots, unit.labels, strict=True)]
     assert sorted(pairs) == [(slot, label) for slot in range(2, 5) for label in range(7)]
     for unit in units:
-        assert list(unit.start_ids) == [f"{y}-{s - 2}" for s, y in zip(unit.slots, unit.labels, strict=True)]
+        assert list(unit.start_ids) == [
+            f"{y}-{s - 2}" for s, y in zip(unit.slots, unit.labels, strict=True)
+        ]
     assert [len(unit.labels) for unit in plan_units(3, range(5), 6, None)] == [6, 6, 3]
 
 
 def digests(artifact):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in part_files(artifact.folder)}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in part_files(artifact.folder)
+    }
 
 
 def synthesize(engine, slots=range(4)):
@@ -51,12 +56,17 @@ def test_images_are_the_same_bytes_for_two_workers(calm):
 
 def test_only_missing_units_are_made_again(calm):
     folder, images = calm
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(images.folder)}
+    before = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in part_files(images.folder)
+    }
     lost = part_files(images.folder)[2]
     lost.unlink()
     (images.folder / "manifest.json").unlink()
     again = synthesize(make_engine(folder))
-    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)}
+    after = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)
+    }
     assert [name for name in after if after[name][1] != before[name][1]] == [lost.name]
     assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in before.items()}
 

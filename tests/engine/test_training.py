@@ -15,10 +15,10 @@ from upath import UPath
 
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
-from raydd.engine.squeeze import TeacherConfig, adopt_teacher
-from raydd.engine.train import TrainJob, train_network
 from raydd.engine.pixels import image_table
+from raydd.engine.squeeze import TeacherConfig, adopt_teacher
 from raydd.engine.stream import write_table
+from raydd.engine.train import TrainJob, train_network
 from small_engine import PREPROCESSING, RECIPE, TINY
 
 NAMES = tuple("0123456789")
@@ -29,7 +29,9 @@ def images(tmp_path):
     """Two hundred images whose class is their brightness."""
     labels = torch.arange(200) % 10
     draws = torch.Generator().manual_seed(0)
-    pixels = (labels[:, None, None, None] * 25 + torch.randint(20, (200, 16, 16, 3), generator=draws)).to(torch.uint8)
+    pixels = (
+        labels[:, None, None, None] * 25 + torch.randint(20, (200, 16, 16, 3), generator=draws)
+    ).to(torch.uint8)
     folder = tmp_path / "images"
     (folder / "parts").mkdir(parents=True)
     table = image_table(pixels.numpy(), labels.tolist(), list(range(200)), 0, [None] * 200)
@@ -57,7 +59,9 @@ def test_training_learns_and_is_repeatable(tmp_path, images):
     assert outcomes[0]["top1_last"] > 0.5
     one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], two[name]) for name in one)
-    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
 
 
@@ -79,7 +83,9 @@ def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, i
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (tmp_path / "killed" / "outcome.json").exists(), "the kill came too late to show anything"
+    assert not (tmp_path / "killed" / "outcome.json").exists(), (
+        "the kill came too late to show anything"
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     train_network(calm)
@@ -87,36 +93,56 @@ def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, i
     torch.set_num_threads(before)
     one, two = weights(tmp_path / "calm"), weights(tmp_path / "killed")
     assert all(torch.equal(one[name], two[name]) for name in one)
-    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    epochs = [
+        json.loads(line)["epoch"]
+        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert len(epochs) <= 31  # at most the epoch in flight was redone
 
 
 def test_warm_start_begins_where_the_other_ended(tmp_path, images):
     train_network(job(tmp_path / "first", images))
     still = replace(RECIPE, epochs=1, learning_rate=0.0, weight_decay=0.0)
-    train_network(job(tmp_path / "second", images, recipe=still, warm_start=str(tmp_path / "first")))
+    train_network(
+        job(tmp_path / "second", images, recipe=still, warm_start=str(tmp_path / "first"))
+    )
     one, two = weights(tmp_path / "first"), weights(tmp_path / "second")
-    assert all(torch.equal(one[name], two[name]) for name in one if "running" not in name and "num_batches" not in name)
+    assert all(
+        torch.equal(one[name], two[name])
+        for name in one
+        if "running" not in name and "num_batches" not in name
+    )
 
 
 def test_soft_labels_teach_without_hard_ones(tmp_path, images):
     recipe = replace(RECIPE, epochs=8, crop="none")
     train_network(job(tmp_path / "teacher", images, recipe=recipe))
-    soft = replace(recipe, temperature=4.0, epochs=10)
-    outcome = train_network(job(tmp_path / "student", images, recipe=soft, teacher=str(tmp_path / "teacher")))
+    soft = replace(recipe, temperature=4.0, scale_by_temperature=True, epochs=24)
+    outcome = train_network(
+        job(tmp_path / "student", images, recipe=soft, teacher=str(tmp_path / "teacher"))
+    )
     assert outcome["top1_last"] > 0.5
 
 
 def test_checkpoints_bring_class_names_preprocessing_and_accuracy(tmp_path, images):
     outcome = train_network(job(tmp_path / "a", images))
     network, card = load_checkpoint(UPath(tmp_path / "a"))
-    assert (card.class_names, card.preprocessing, card.top1) == (NAMES, PREPROCESSING, outcome["top1_last"])
+    assert (card.class_names, card.preprocessing, card.top1) == (
+        NAMES,
+        PREPROCESSING,
+        outcome["top1_last"],
+    )
     assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
 
 
 def adopt(tmp_path, checkpoint, names=NAMES):
     (tmp_path / "adopted").mkdir(exist_ok=True)
-    return adopt_teacher(UPath(tmp_path / "adopted"), TeacherConfig(TINY, checkpoint=str(checkpoint)), names, PREPROCESSING)
+    return adopt_teacher(
+        UPath(tmp_path / "adopted"),
+        TeacherConfig(TINY, checkpoint=str(checkpoint)),
+        names,
+        PREPROCESSING,
+    )
 
 
 def test_a_checkpoint_folder_and_plain_weight_files_are_adopted(tmp_path, images):
@@ -128,7 +154,9 @@ def test_a_checkpoint_folder_and_plain_weight_files_are_adopted(tmp_path, images
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_pickled_module_another_architecture_and_another_class_order_are_refused(tmp_path, images):
+def test_a_pickled_module_another_architecture_and_another_class_order_are_refused(
+    tmp_path, images
+):
     train_network(job(tmp_path / "a", images))
     network, _ = load_checkpoint(UPath(tmp_path / "a"))
     torch.save(network, tmp_path / "module.pt")

@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from raydd.engine.select import selected_ids
-from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, rung, slot_ranges
+from raydd.methods.curricular import (
+    LADDER,
+    CurricularConfig,
+    StudentConfig,
+    distil,
+    rung,
+    slot_ranges,
+)
 from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
 
 
@@ -31,7 +38,10 @@ def test_slot_ranges_cover_every_slot_once():
 
 def test_two_curricula_end_to_end(ray4, tmp_path):
     config = CurricularConfig(
-        ipc=4, boundaries=[2], synthesis=SYNTHESIS, student=StudentConfig(TINY, replace(RECIPE, epochs=2))
+        ipc=4,
+        boundaries=[2],
+        synthesis=SYNTHESIS,
+        student=StudentConfig(TINY, replace(RECIPE, epochs=2)),
     )
     engine = make_engine(tmp_path)
     product = distil(engine, config)
@@ -43,11 +53,15 @@ def test_two_curricula_end_to_end(ray4, tmp_path):
         totals = np.sum(list(start.summary["rungs"].values()), axis=0)
         assert totals.tolist() == [2] * 10
     again = distil(make_engine(tmp_path), config)
-    assert [item.images.key for item in again.curricula] == [item.images.key for item in product.curricula]
+    assert [item.images.key for item in again.curricula] == [
+        item.images.key for item in product.curricula
+    ]
 
 
 def test_noise_start_without_student_needs_no_selection(ray4, tmp_path):
     noise = replace(SYNTHESIS, start="noise", start_weight=0.0, adversarial_weight=0.0)
-    product = distil(make_engine(tmp_path), CurricularConfig(name="sre2l", ipc=2, boundaries=[], synthesis=noise))
+    product = distil(
+        make_engine(tmp_path), CurricularConfig(name="sre2l", ipc=2, boundaries=[], synthesis=noise)
+    )
     assert product.starts == []
     assert len(product.images) == 1

@@ -101,7 +101,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=100, help="images per batch")
     parser.add_argument("--steps", type=int, default=4, help="recover steps per timed call")
     parser.add_argument("--rounds", type=int, default=5, help="timed calls of each side")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads, 1 as in a worker")
     parser.add_argument("--precision", default="auto", help="ours: auto, bf16 or fp32")
     parser.add_argument("--compile", action="store_true", help="ours: use torch.compile")
     parser.add_argument("--no-student", action="store_true", help="first curriculum: no adversary")
@@ -109,7 +109,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="under a minute on 2 cores")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.steps, chosen.rounds = 2, 3
+        chosen.steps, chosen.rounds = 1, 5
     return chosen
 
 

@@ -210,7 +210,9 @@ def _close(key: str) -> str:
     def flatten(node: Any, prefix: str = "") -> list[str]:
         if not isinstance(node, DictConfig):
             return [prefix[:-1]]
-        return [name for k in node for name in flatten(node._get_node(k), f"{prefix}{k}.")]
+        return [
+            name for k in map(str, node) for name in flatten(node._get_node(k), f"{prefix}{k}.")
+        ]
 
     close = difflib.get_close_matches(key, flatten(compose_tree([])), n=1, cutoff=0.7)
     return f", did you mean {close[0]!r}?" if close else ""

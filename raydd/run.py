@@ -8,7 +8,8 @@ python -m raydd.run plan=true                        # what would be done, and h
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from upath import UPath
@@ -35,6 +36,8 @@ from raydd.engine.progress import Progress
 from raydd.engine.stages import Stages, write_atomic
 from raydd.engine.writer import write_product, write_report
 from raydd.methods import DRIVERS
+
+EngineKind = TypeVar("EngineKind", bound=Engine)
 
 USAGE = """usage: python -m raydd.run [--cfg job] [key=value ...]
 
@@ -76,7 +79,8 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     folder = _claim_folder(config)
     engine = _engine(Engine, config, train, test, connect(config.cluster), progress, folder)
     progress.say(
-        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}"
+        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
+        f"ipc {config.method.ipc}"
     )
     product: Product = DRIVERS[type(config.method)](engine, config.method)
     results = judge(engine, product, config.protocol, config.method.ipc) if config.evaluate else []
@@ -91,27 +95,20 @@ def run(config: RunConfig) -> dict[str, Any] | None:
 
 def _open_sources(config: RunConfig) -> tuple[Source, Source]:
     data = config.dataset
-    columns = {"image_column": data.image_column, "label_column": data.label_column}
+    read = partial(
+        open_source,
+        data.kind,
+        data.root,
+        image_column=data.image_column,
+        label_column=data.label_column,
+    )
     try:
         names = read_class_names(data.classes_file) if data.classes_file else None
-        train = open_source(
-            data.kind,
-            data.root,
-            data.split_train,
-            class_names=names,
-            num_classes=data.num_classes,
-            **columns,
-        )
-        test = open_source(
-            data.kind, data.root, data.split_test, class_names=train.class_names, **columns
-        )
+        train = read(data.split_train, class_names=names, num_classes=data.num_classes)
+        test = read(data.split_test, class_names=train.class_names)
     except ValueError as error:
-        hint = (
-            " (this data set is gated: accept its licence on the Hub and log in)"
-            if data.gated
-            else ""
-        )
-        raise Refused(f"{error}{hint}") from error
+        gated = " (this data set is gated: accept its licence on the Hub and log in)"
+        raise Refused(f"{error}{gated if data.gated else ''}") from error
     return train, test
 
 
@@ -122,8 +119,8 @@ def _check_request(config: RunConfig, train: Source) -> None:
     smallest = int(counts.argmin())
     if counts[smallest] < config.method.ipc:
         raise Refused(
-            f"method.ipc={config.method.ipc} is more than class {train.class_names[smallest]!r} has: "
-            f"{counts[smallest]} training images."
+            f"method.ipc={config.method.ipc} is more than class {train.class_names[smallest]!r} "
+            f"has: {counts[smallest]} training images."
         )
 
 
@@ -144,17 +141,20 @@ def _claim_folder(config: RunConfig) -> UPath:
 
 
 def _engine(
-    kind: type[Engine], config: RunConfig, train: Source, test: Source, resources: Resources, progress: Progress,
+    kind: type[EngineKind],
+    config: RunConfig,
+    train: Source,
+    test: Source,
+    resources: Resources,
+    progress: Progress,
     folder: UPath,
-) -> Engine:  # fmt: skip
+) -> EngineKind:
     data = config.dataset
     return kind(
         stages=Stages(UPath(config.storage), progress),
         train_source=train,
         test_source=test,
-        preprocessing=Preprocessing(
-            data.resolution, data.resize, tuple(data.mean), tuple(data.std)
-        ),
+        preprocessing=Preprocessing(data.resolution, data.resize, data.mean, data.std),
         flip=data.flip,
         teacher=config.teacher,
         data=config.data,
@@ -167,7 +167,6 @@ def _engine(
 def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progress) -> None:
     nothing = Resources(0, False, 1, 1, 0)
     planner = _engine(Planner, config, train, test, nothing, progress, UPath(config.storage))
-    assert isinstance(planner, Planner)
     product = DRIVERS[type(config.method)](planner, config.method)
     if config.evaluate:
         judge(planner, product, config.protocol, config.method.ipc)
@@ -191,9 +190,14 @@ def _size(count: int) -> str:
 
 def _about(config: RunConfig) -> dict[str, Any]:
     return {
-        "name": run_name(config), "method": config.method.name, "dataset": config.dataset.name,
-        "licence": config.dataset.licence, "seed": config.seed, "ipc": config.method.ipc, "config": what(config),
-    }  # fmt: skip
+        "name": run_name(config),
+        "method": config.method.name,
+        "dataset": config.dataset.name,
+        "licence": config.dataset.licence,
+        "seed": config.seed,
+        "ipc": config.method.ipc,
+        "config": what(config),
+    }
 
 
 def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
@@ -203,9 +207,9 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         for images in ("distilled", "random"):
             mean, half = best[images]["mean"], best[images]["half_width"]
             label = "distilled images" if images == "distilled" else "random real images"
-            progress.say(
-                f"{label:<19} {100 * mean:5.1f} +- {100 * half:.1f} % top-1 ({best['architecture']}, last epoch)"
-            )
+            spread = "% top-1, one seed" if half is None else f"+- {100 * half:.1f} % top-1"
+            network = f"({best['architecture']}, last epoch)"
+            progress.say(f"{label:<19} {100 * mean:5.1f} {spread} {network}")
     progress.say(f"report: {folder / 'report.html'}")
     progress.say(f'load it: datasets.load_dataset("{folder / "distilled"}") or raydd.load(...)')
 

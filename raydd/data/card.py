@@ -67,8 +67,8 @@ def render_card(
         counts: images per class, in label order.
         resolution: side of the images, pixels.
     """
-    header = yaml.safe_dump(_header(card, class_names, sum(counts)), sort_keys=False, width=1000,
-                            allow_unicode=True)  # fmt: skip
+    fields = _header(card, class_names, sum(counts))
+    header = yaml.safe_dump(fields, sort_keys=False, width=1000, allow_unicode=True)
     recipe = (
         yaml.safe_dump(_plain(card.recipe), sort_keys=False) if card.recipe else "not recorded\n"
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import nn
 from upath import UPath
 
@@ -34,17 +35,21 @@ class CheckpointCard:
     def to_json(self) -> dict[str, Any]:
         """The card as json values."""
         return {
-            "model": asdict(self.model), "class_names": list(self.class_names),
-            "preprocessing": self.preprocessing.to_json(), "top1": self.top1,
-        }  # fmt: skip
+            "model": asdict(self.model),
+            "class_names": list(self.class_names),
+            "preprocessing": self.preprocessing.to_json(),
+            "top1": self.top1,
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "CheckpointCard":
         """Inverse of :meth:`to_json`."""
         return cls(
-            ModelConfig(**values["model"]), tuple(values["class_names"]),
-            Preprocessing.from_json(values["preprocessing"]), values["top1"],
-        )  # fmt: skip
+            ModelConfig(**values["model"]),
+            tuple(values["class_names"]),
+            Preprocessing.from_json(values["preprocessing"]),
+            values["top1"],
+        )
 
 
 def save_checkpoint(folder: UPath, network: nn.Module, card: CheckpointCard) -> None:
@@ -70,3 +75,10 @@ def load_checkpoint(folder: UPath) -> tuple[nn.Module, CheckpointCard]:
     network = create_model(architecture, len(card.class_names), card.preprocessing.resolution)
     network.load_state_dict(safetensors.torch.load((folder / WEIGHTS).read_bytes()))
     return network, card
+
+
+def load_frozen(folder: UPath, device: torch.device) -> tuple[nn.Module, CheckpointCard]:
+    """Rebuild the network for inference: on ``device``, channels last, without gradients."""
+    network, card = load_checkpoint(folder)
+    network.eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last), card

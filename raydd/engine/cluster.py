@@ -97,6 +97,11 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         raise Refused(
             "cluster.use_gpu=true, but this cluster has no free GPU; use cluster.use_gpu=false."
         )
+    if cpus == 0 and not use_gpu:
+        raise Refused(
+            "this cluster has no CPUs yet, for no worker has joined its head; run the same command "
+            "again when `ray status` shows one."
+        )
     workers = config.num_workers if config.num_workers is not None else (gpus if use_gpu else 0)
     room = gpus if use_gpu else cpus - 1
     if workers > room:

@@ -1,30 +1,27 @@
 """What a driver sees: every stage is one call that returns an artifact."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import ray.data as rd
-from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_card
 from raydd.engine.cluster import Resources
-from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
-from raydd.engine.fit import fit
-from raydd.engine.pixels import DataConfig, decode_source, stream_pixels
-from raydd.engine.recover import SynthesisConfig
+from raydd.engine.pixels import DataConfig, decode_source
+from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.score import score_source
 from raydd.engine.select import Rung, select_per_class, selected_ids
-from raydd.engine.squeeze import TeacherConfig, adopt_teacher
+from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_classes
-from raydd.engine.synthesize import SynthesizeJob, plan_units, synthesize_worker
-from raydd.engine.train import TrainJob, train_worker
+from raydd.engine.synthesize import SynthesizeJob, plan_units, synthesize_images
+from raydd.engine.train_job import TrainJob
+from raydd.engine.train_stage import train_stage
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed
@@ -63,30 +60,32 @@ class Engine:
 
         From here on every network and image follows the teacher's preprocessing.
         """
-        artifact = self._squeeze() if self.teacher.is_trained else self._adopt()
+        if self.teacher.is_trained:
+            artifact = self._squeeze()
+        else:
+            artifact = adopt_stage(self.stages, self.teacher, self.class_names, self.preprocessing)
         self.preprocessing = load_card(artifact.folder).preprocessing
         return artifact
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
-        """Score table of a network over the real training set; refuses a teacher worse than its floor."""
+        """Score table of a network over the training set; refuses a teacher below its floor."""
         table = score_source(
             self.stages, self.train_source, checkpoint, self.data, self.resources, title
         )
-        top1 = table.summary["top1"]
-        floor = (
-            3 / len(self.class_names) if self.teacher.min_top1 is None else self.teacher.min_top1
-        )
-        if title == "teacher" and top1 < min(floor, 0.5):
-            raise Refused(
-                f"the teacher is right on {top1:.1%} of the real training images, less than teacher.min_top1="
-                f"{floor:.3g}; its class order or preprocessing most likely differs from the data set's."
-            )
+        if title == "teacher":
+            check_floor(self.teacher, table.summary["top1"], len(self.class_names))
         return table
 
     def select(
-        self, tables: Sequence[Artifact], rung: Rung, ladder: Sequence[str], count: int,
-        used: Sequence[Artifact] = (), curriculum: int = 0, draw: str = "start",
-    ) -> Artifact:  # fmt: skip
+        self,
+        tables: Sequence[Artifact],
+        rung: Rung,
+        ladder: Sequence[str],
+        count: int,
+        used: Sequence[Artifact] = (),
+        curriculum: int = 0,
+        draw: str = "start",
+    ) -> Artifact:
         """Choose ``count`` real images per class, lowest rung first, uniformly inside a rung.
 
         Args:
@@ -100,58 +99,66 @@ class Engine:
         """
         seed = derive_seed(self.seed, "select", draw, curriculum)
         config = {"ladder": list(ladder), "count": count, "draw": draw, "curriculum": curriculum}
-        artifact = self.stages.run(
+        return self.stages.run(
             "select",
-            lambda folder: select_per_class(folder, tables, rung, ladder, count, used, seed, len(self.class_names)),
-            inputs=[*tables, *used], config=config, seed=self.seed, title=f"{draw} {curriculum}",
-        )  # fmt: skip
-        return artifact
+            lambda folder: select_per_class(
+                folder, tables, rung, ladder, count, used, seed, len(self.class_names)
+            ),
+            inputs=[*tables, *used],
+            config=config,
+            seed=self.seed,
+            title=f"{draw} {curriculum}",
+        )
 
     def synthesize(
-        self, start: Artifact | None, teacher: Artifact, student: Artifact | None,
-        config: SynthesisConfig, slots: range, curriculum: int,
-    ) -> Artifact:  # fmt: skip
+        self,
+        start: Artifact | None,
+        teacher: Artifact,
+        student: Artifact | None,
+        config: SynthesisConfig,
+        slots: range,
+        curriculum: int,
+    ) -> Artifact:
         """Optimise one curriculum's images; the same bytes for any number of workers."""
         num_classes = len(self.class_names)
         ids = selected_ids(start, num_classes) if start else None
-        units = plan_units(num_classes, slots, config.batch_size, ids)
-
-        def work(folder: UPath) -> dict[str, Any]:
-            (folder / "parts").mkdir(parents=True, exist_ok=True)
-            job = SynthesizeJob(
-                str(folder), units, curriculum, str(teacher.folder), str(student.folder) if student else None,
-                config, self.train_source, self.seed, self.journal, self.resources.device,
-                self.resources.threads_per_worker,
-            )  # fmt: skip
-            fit(synthesize_worker, {"job": job}, self.resources, folder)
-            return {
-                "curriculum": curriculum,
-                "slots": [slots.start, slots.stop],
-                "units": len(units),
-            }
-
-        return self.stages.run(
-            "synthesize", work,
-            inputs=[item for item in (start, teacher, student) if item],
-            config={"synthesis": asdict(config), "slots": [slots.start, slots.stop], "curriculum": curriculum},
-            seed=self.seed, title=f"curriculum {curriculum + 1}", units=len(units),
-            count_done=lambda folder: len(list((folder / "parts").glob("*.parquet"))),
-        )  # fmt: skip
+        job = SynthesizeJob(
+            folder="",
+            units=plan_units(num_classes, slots, config.batch_size, ids),
+            curriculum=curriculum,
+            teacher=str(teacher.folder),
+            student=str(student.folder) if student else None,
+            config=config,
+            source=self.train_source,
+            seed=self.seed,
+            journal=self.journal,
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        inputs = [item for item in (start, teacher, student) if item]
+        return synthesize_images(self.stages, job, slots, inputs, self.resources, self.seed)
 
     def train(
-        self, images: Sequence[Artifact], teacher: Artifact, model: ModelConfig, recipe: Recipe,
-        learning_rate: float, warm_start: Artifact | None, title: str,
-    ) -> Artifact:  # fmt: skip
+        self,
+        images: Sequence[Artifact],
+        teacher: Artifact,
+        model: ModelConfig,
+        recipe: Recipe,
+        learning_rate: float,
+        warm_start: Artifact | None,
+        title: str,
+    ) -> Artifact:
         """Train a network on distilled images with the teacher's soft labels."""
-        job = self._job(
-            model, replace(recipe, learning_rate=learning_rate), title, ("train", title)
-        )
+        recipe = replace(recipe, learning_rate=learning_rate)
         job = replace(
-            job, images=tuple(str(item.folder) for item in images), teacher=str(teacher.folder),
-            warm_start=str(warm_start.folder) if warm_start else None, test=str(self.decode_test().folder),
-        )  # fmt: skip
+            self._job(model, recipe, title, ("train", title)),
+            images=tuple(str(item.folder) for item in images),
+            teacher=str(teacher.folder),
+            warm_start=str(warm_start.folder) if warm_start else None,
+            test=str(self.decode_test().folder),
+        )
         inputs = [*images, teacher, *([warm_start] if warm_start else [])]
-        return self._train("train", job, inputs, title)
+        return train_stage(self.stages, "train", job, inputs, self.resources, self.seed, title)
 
     def evaluate(
         self,
@@ -201,57 +208,36 @@ class Engine:
         """Test accuracy on a checkpoint's card, [0, 1]."""
         return load_card(checkpoint.folder).top1
 
-    def _adopt(self) -> Artifact:
-        config = self.teacher
-        return self.stages.run(
-            "squeeze",
-            lambda folder: adopt_teacher(folder, config, self.class_names, self.preprocessing),
-            inputs=[], config={**asdict(config), "classes": self.class_names}, seed=0, title="teacher",
-        )  # fmt: skip
-
     def _squeeze(self) -> Artifact:
         side = self.preprocessing.resize
         job = self._job(self.teacher.model, self.teacher.recipe, "squeeze teacher", ("squeeze",))
-        job = replace(job, resolution=side, test=str(self.decode_test().folder))
-        whole = replace(self.preprocessing, resolution=side)
-        count = int(self.class_counts().sum())
-        if count * side * side * 3 <= self.data.memory_limit_mb << 20:
-            real = decode_source(self.stages, self.train_source, "train", whole, self.data)
-            return self._train(
-                "squeeze", replace(job, images=(str(real.folder),)), [real], "teacher"
-            )
-        rows = stream_pixels(self.train_source, whole, self.data)
-        inputs = [self.train_source.fingerprint]
-        return self._train(
-            "squeeze", replace(job, num_images=count), inputs, "teacher", {"train": rows}
+        return train_teacher(
+            self.stages,
+            self.train_source,
+            replace(job, resolution=side, test=str(self.decode_test().folder)),
+            replace(self.preprocessing, resolution=side),
+            int(self.class_counts().sum()),
+            self.data,
+            self.resources,
+            self.seed,
         )
 
     def _job(
         self, model: ModelConfig, recipe: Recipe, stage: str, parts: tuple[str | int, ...]
     ) -> TrainJob:
         return TrainJob(
-            folder="", model=model, class_names=self.class_names, preprocessing=self.preprocessing,
-            images=(), resolution=self.preprocessing.resolution, recipe=recipe, flip=self.flip,
-            seed_parts=(self.seed, *parts), stage=stage, journal=self.journal, device=self.resources.device,
-        )  # fmt: skip
-
-    def _train(
-        self, stage: str, job: TrainJob, inputs: Sequence[Artifact | str], title: str,
-        datasets: dict[str, rd.Dataset] | None = None,
-    ) -> Artifact:  # fmt: skip
-        def work(folder: UPath) -> dict[str, Any]:
-            return fit(
-                train_worker,
-                {"job": replace(job, folder=str(folder))},
-                self.resources,
-                folder,
-                datasets,
-            )
-
-        config = {"model": asdict(job.model), "recipe": asdict(job.recipe), "flip": job.flip,
-                  "preprocessing": job.preprocessing.to_json()}  # fmt: skip
-        return self.stages.run(
-            stage, work, inputs=inputs, config=config, seed=self.seed, title=title
+            folder="",
+            model=model,
+            class_names=self.class_names,
+            preprocessing=self.preprocessing,
+            images=(),
+            resolution=self.preprocessing.resolution,
+            recipe=recipe,
+            flip=self.flip,
+            seed_parts=(self.seed, *parts),
+            stage=stage,
+            journal=self.journal,
+            device=self.resources.device,
         )
 
 

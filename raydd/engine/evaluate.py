@@ -16,7 +16,8 @@ from upath import UPath
 
 from raydd.engine.cluster import Resources
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train import OUTCOME, TrainJob, train_network
+from raydd.engine.train import OUTCOME, train_network
+from raydd.engine.train_job import TrainJob
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 
@@ -63,7 +64,7 @@ def evaluate_images(
     Args:
         stages: where results are kept.
         images: image artifacts for each seed; a distilled set is the same for all of them.
-        job: template with class names, preprocessing, flip and journal.
+        job: template with class names, preprocessing, flip, device and journal.
         protocol: what is trained and how.
         test: artifact of the decoded test split.
         teacher: artifact that gives soft labels.
@@ -74,49 +75,37 @@ def evaluate_images(
         One dict per training: architecture, images (the title), seed, top1_last, top1_best, curve
         and seconds; accuracies in [0, 1].
     """
-    units = [(a, s) for a in range(len(protocol.architectures)) for s in range(protocol.seeds)]
+    asked = str(teacher.folder) if protocol.labels == "soft" else None
+    template = replace(job, recipe=protocol.recipe, test=str(test.folder), teacher=asked)
+    units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
 
     def work(folder: UPath) -> dict[str, Any]:
-        jobs = []
-        for a, s in units:
-            name = f"{_name(protocol.architectures[a])}-seed{s}"
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            jobs.append(
-                replace(
-                    job, folder=str(folder / name), model=protocol.architectures[a], recipe=protocol.recipe,
-                    images=tuple(str(i.folder) for i in images[s]), test=str(test.folder),
-                    teacher=str(teacher.folder) if protocol.labels == "soft" else None,
-                    seed_parts=(seed, "evaluate", _name(protocol.architectures[a]), s),
-                    stage=f"evaluate {title} {name}", device=resources.device,
-                )
-            )  # fmt: skip
-        outcomes = train_many(jobs, resources)
-        return {
-            "results": [
-                {
-                    "architecture": _name(protocol.architectures[a]),
-                    "images": title,
-                    "seed": s,
-                    **outcome,
-                }
-                for (a, s), outcome in zip(units, outcomes, strict=True)
-            ]
-        }
+        jobs = [_unit_job(template, folder, m, images[s], seed, s, title) for m, s in units]
+        names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
+        outcomes = zip(names, train_many(jobs, resources), strict=True)
+        return {"results": [{**name, **outcome} for name, outcome in outcomes]}
 
     artifact = stages.run(
-        "evaluate", work,
+        "evaluate",
+        work,
         inputs=[*(i for group in images for i in group), test, teacher],
         config={"protocol": json.loads(json.dumps(protocol, default=vars)), "flip": job.flip},
-        seed=seed, title=title, units=len(units),
+        seed=seed,
+        title=title,
+        units=len(units),
         count_done=lambda folder: len(list(folder.glob(f"*/{OUTCOME}"))),
-    )  # fmt: skip
+    )
     return artifact.summary["results"]
 
 
 def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str, Any]]:
     """Run independent trainings as Ray tasks, one device or ``threads_per_worker`` cores each."""
-    options = {"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1}
-    task = ray.remote(max_retries=resources.max_failures, **options)(_train_task)
+    retries = resources.max_failures
+    # as a decorator: `.options(num_gpus=1)` would keep the process, and its GPU memory, alive
+    if resources.use_gpu:
+        task = ray.remote(max_retries=retries, num_gpus=1)(_train_task)
+    else:
+        task = ray.remote(max_retries=retries, num_cpus=1)(_train_task)
     running: dict[Any, int] = {}
     outcomes: list[dict[str, Any]] = [{}] * len(jobs)
     waiting = list(enumerate(jobs))
@@ -127,6 +116,28 @@ def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str,
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         outcomes[running.pop(ready)] = ray.get(ready)
     return outcomes
+
+
+def _unit_job(
+    template: TrainJob,
+    folder: UPath,
+    model: ModelConfig,
+    images: Sequence[Artifact],
+    run_seed: int,
+    seed: int,
+    title: str,
+) -> TrainJob:
+    """One training in a new folder of its own, which is named by architecture and seed."""
+    name = f"{_name(model)}-seed{seed}"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    return replace(
+        template,
+        folder=str(folder / name),
+        model=model,
+        images=tuple(str(item.folder) for item in images),
+        seed_parts=(run_seed, "evaluate", _name(model), seed),
+        stage=f"evaluate {title} {name}",
+    )
 
 
 def _train_task(job: TrainJob, threads: int) -> dict[str, Any]:

@@ -34,6 +34,10 @@ def fetch_images(
         return {"images": len(ids)}
 
     return stages.run(
-        "fetch", work, inputs=[selection, source.fingerprint],
-        config={"size": [preprocessing.resolution, preprocessing.resize]}, seed=0, title=title,
-    )  # fmt: skip
+        "fetch",
+        work,
+        inputs=[selection, source.fingerprint],
+        config={"size": [preprocessing.resolution, preprocessing.resize]},
+        seed=0,
+        title=title,
+    )

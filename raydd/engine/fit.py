@@ -47,7 +47,9 @@ def fit(
         name="train",
         storage_path=str(folder.absolute()),
         failure_config=ray.train.FailureConfig(
-            max_failures=resources.max_failures, controller_failure_limit=_CONTROLLER_FAILURES
+            max_failures=resources.max_failures,
+            # the types are Ray Train's first version, what runs is the second
+            controller_failure_limit=_CONTROLLER_FAILURES,  # type: ignore[call-arg]
         ),
     )
     trainer = TorchTrainer(
@@ -60,7 +62,7 @@ def fit(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with torch_threads(resources.threads_per_worker):
-            return trainer.fit().return_value
+            return trainer.fit().return_value  # type: ignore[attr-defined] # as above
     except ray.exceptions.ActorDiedError as error:
         raise RuntimeError(
             "the controller of Ray Train died; run the same command to continue"

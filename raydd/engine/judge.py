@@ -36,9 +36,13 @@ def judge(
 
 
 def build_report(
-    engine: Engine, product: Product, results: Sequence[dict[str, Any]], protocol: ProtocolConfig, sizes: dict[str, int],
+    engine: Engine,
+    product: Product,
+    results: Sequence[dict[str, Any]],
+    protocol: ProtocolConfig,
+    sizes: dict[str, int],
     run: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Gather the report.
 
     Args:
@@ -75,7 +79,12 @@ def build_report(
 
 
 def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Last-epoch accuracy of the first architecture: mean and 95 % interval over seeds, [0, 1]."""
+    """Last-epoch accuracy of the first architecture: mean and 95 % interval over seeds, [0, 1].
+
+    Returns:
+        The architecture and, for ``distilled`` and ``random``: mean, half_width (None for one seed,
+        for json knows no nan) and values; None without results.
+    """
     if not results:
         return None
     architecture = results[0]["architecture"]
@@ -87,7 +96,8 @@ def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
             if (r["images"], r["architecture"]) == (images, architecture)
         ]
         mean, half_width = mean_and_interval(values)
-        summary[images] = {"mean": mean, "half_width": half_width, "values": values}
+        half = half_width if len(values) > 1 else None
+        summary[images] = {"mean": mean, "half_width": half, "values": values}
     return summary
 
 

@@ -120,14 +120,14 @@ def image_table(
 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
-    """Dataset of decoded rows (pixels uint8 [R, R, 3], class_index) for sets too large for memory."""
+    """Dataset of rows (pixels uint8 [R, R, 3], class_index), for sets too large for memory."""
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
         pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
         good = np.array([not reason for reason in reasons])
         return {"pixels": pixels[good], "class_index": batch.column("class_index").to_numpy()[good]}
 
-    rows = encoded_rows(source, list(enumerate(source.shards()))).randomize_block_order(seed=0)
+    rows = encoded_rows(source, dict(enumerate(source.shards()))).randomize_block_order(seed=0)
     return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
-from raydd.engine.recover import SynthesisConfig
+from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.select import Rung
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.synthesize import plan_units
@@ -49,18 +49,13 @@ class Planner(Engine):
         """Note the teacher's training, or its adoption."""
         config, weights = self.teacher, self._weights(self.teacher.model)
         if config.is_trained:
-            count, side = self._num_images(), self.preprocessing.resize
-            self._note(
-                "decode train",
-                len(self.train_source.shards()),
-                count * side * side * 3,
-                count * side * side * 3,
-                0,
-            )
-            self._note(
-                "squeeze teacher", config.recipe.epochs, config.recipe.epochs * count * side * side * 3, weights,
+            size = self._num_images() * self.preprocessing.resize**2 * 3
+            epochs, memory = (
+                config.recipe.epochs,
                 self._training_memory(config.model, config.recipe),
-            )  # fmt: skip
+            )
+            self._note("decode train", len(self.train_source.shards()), size, size, 0)
+            self._note("squeeze teacher", epochs, epochs * size, weights, memory)
         else:
             self._note("squeeze teacher", 1, weights, weights, weights)
         return self._placeholder("squeeze")
@@ -81,9 +76,15 @@ class Planner(Engine):
         return self._placeholder("score", title)
 
     def select(
-        self, tables: Sequence[Artifact], rung: Rung, ladder: Sequence[str], count: int,
-        used: Sequence[Artifact] = (), curriculum: int = 0, draw: str = "start",
-    ) -> Artifact:  # fmt: skip
+        self,
+        tables: Sequence[Artifact],
+        rung: Rung,
+        ladder: Sequence[str],
+        count: int,
+        used: Sequence[Artifact] = (),
+        curriculum: int = 0,
+        draw: str = "start",
+    ) -> Artifact:
         """Note one fold over score tables."""
         rows = count * len(self.class_names)
         reads = len(tables) * self._num_images() * _SCORE_ROW_BYTES
@@ -93,9 +94,14 @@ class Planner(Engine):
         return self._placeholder("select", draw, curriculum)
 
     def synthesize(
-        self, start: Artifact | None, teacher: Artifact, student: Artifact | None,
-        config: SynthesisConfig, slots: range, curriculum: int,
-    ) -> Artifact:  # fmt: skip
+        self,
+        start: Artifact | None,
+        teacher: Artifact,
+        student: Artifact | None,
+        config: SynthesisConfig,
+        slots: range,
+        curriculum: int,
+    ) -> Artifact:
         """Note one curriculum's units."""
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         units = plan_units(num_classes, slots, config.batch_size, None)
@@ -115,9 +121,15 @@ class Planner(Engine):
         return self._placeholder("synthesize", curriculum)
 
     def train(
-        self, images: Sequence[Artifact], teacher: Artifact, model: ModelConfig, recipe: Recipe,
-        learning_rate: float, warm_start: Artifact | None, title: str,
-    ) -> Artifact:  # fmt: skip
+        self,
+        images: Sequence[Artifact],
+        teacher: Artifact,
+        model: ModelConfig,
+        recipe: Recipe,
+        learning_rate: float,
+        warm_start: Artifact | None,
+        title: str,
+    ) -> Artifact:
         """Note one training on distilled images."""
         self._note(
             f"train {title}",

@@ -17,11 +17,18 @@ import torch.nn.functional as F
 from upath import UPath
 
 from raydd.data.sources import Source
-from raydd.engine.checkpoint import load_checkpoint
+from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
 from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import decode_rows, map_actors, part_files, read_table, run_pass
+from raydd.engine.stream import (
+    count_parts,
+    decode_rows,
+    map_actors,
+    part_files,
+    read_table,
+    run_pass,
+)
 from raydd.models.preprocess import normalise
 
 
@@ -63,7 +70,7 @@ def score_source(
         seed=0,
         title=title,
         units=len(source.shards()),
-        count_done=lambda folder: len(list((folder / "parts").glob("*.parquet"))),
+        count_done=count_parts,
     )
 
 
@@ -84,11 +91,11 @@ class Scorer:
         torch.set_num_threads(threads)
         self.config = config
         self.device = torch.device(device)
-        network, card = load_checkpoint(UPath(folder))
+        self.network, card = load_frozen(UPath(folder), self.device)
         self.preprocessing = card.preprocessing
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
         pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
         labels = batch.column("class_index").to_numpy().astype(np.int64)
         scores = self._scores(torch.from_numpy(pixels), torch.from_numpy(labels.copy()))

@@ -1,8 +1,8 @@
-"""Choose real images per class from score tables: bounded memory, the same result for any partition.
+"""Choose real images per class from score tables, in bounded memory, whatever their partition.
 
-Every row gets a rung (lower is better) and a key that depends on its id and the seed alone; per class
-the ``k`` smallest (rung, key, id) are kept. The cut happens part by part, in Ray tasks; one fold on
-the driver holds at most a few times ``k * C`` rows.
+Every row gets a rung (lower is better) and a key that depends on its id and the seed alone; per
+class the ``k`` smallest (rung, key, id) are kept. The cut happens part by part, in Ray tasks; one
+fold on the driver holds at most a few times ``k * C`` rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -106,9 +106,13 @@ def _cut_part(
     rungs = np.asarray(rung(columns), np.int8)
     free = (rungs >= 0) & ~np.isin(ids, taken)
     rows = pd.DataFrame(
-        {"class_index": columns[0]["class_index"][free], "rung": rungs[free],
-         "key": random_keys(ids[free], seed), "id": ids[free]}
-    )  # fmt: skip
+        {
+            "class_index": columns[0]["class_index"][free],
+            "rung": rungs[free],
+            "key": random_keys(ids[free], seed),
+            "id": ids[free],
+        }
+    )
     return best_per_class(rows, count)
 
 

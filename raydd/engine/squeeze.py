@@ -1,6 +1,6 @@
 """Stage ``squeeze``: a teacher, trained on the real set or taken from where it already is."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import safetensors.torch
@@ -10,8 +10,14 @@ from upath import UPath
 
 from raydd.data.classes import check_class_order
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source
 from raydd.engine.checkpoint import CARD, CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
+from raydd.engine.pixels import DataConfig, decode_source, stream_pixels
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.train_job import TrainJob
+from raydd.engine.train_stage import train_stage
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.recipe import Recipe
 
@@ -38,6 +44,55 @@ class TeacherConfig:
     def is_trained(self) -> bool:
         """Whether the real set must be read to make this teacher."""
         return self.checkpoint is None and not self.model.pretrained
+
+
+def train_teacher(
+    stages: Stages,
+    source: Source,
+    job: TrainJob,
+    preprocessing: Preprocessing,
+    count: int,
+    data: DataConfig,
+    resources: Resources,
+    seed: int,
+) -> Artifact:
+    """Train a teacher on the real set: from memory where the set fits, streamed where it does not.
+
+    Args:
+        stages: where the checkpoint is kept.
+        source: the real training images.
+        job: the training; its images are filled in here.
+        preprocessing: of the stored images, before the recipe crops them.
+        count: images in the source.
+        data: memory limit, and how images are read.
+        resources: workers and devices.
+        seed: run seed.
+    """
+    inputs: list[Artifact | str]
+    if count * preprocessing.resolution**2 * 3 <= data.memory_limit_mb << 20:
+        real = decode_source(stages, source, "train", preprocessing, data)
+        job, inputs, datasets = replace(job, images=(str(real.folder),)), [real], None
+    else:
+        job, inputs = replace(job, num_images=count), [source.fingerprint]
+        datasets = {"train": stream_pixels(source, preprocessing, data)}
+    return train_stage(stages, "squeeze", job, inputs, resources, seed, "teacher", datasets)
+
+
+def adopt_stage(
+    stages: Stages,
+    config: TeacherConfig,
+    class_names: tuple[str, ...],
+    preprocessing: Preprocessing,
+) -> Artifact:
+    """Stage around :func:`adopt_teacher`; every seed shares it."""
+    return stages.run(
+        "squeeze",
+        lambda folder: adopt_teacher(folder, config, class_names, preprocessing),
+        inputs=[],
+        config={**asdict(config), "classes": class_names},
+        seed=0,
+        title="teacher",
+    )
 
 
 def adopt_teacher(
@@ -72,8 +127,25 @@ def adopt_teacher(
     return {"model": card.model.name, "top1": card.top1}
 
 
+def check_floor(config: TeacherConfig, top1: float, num_classes: int) -> None:
+    """Refuse a teacher that is right on too few of the real training images.
+
+    Args:
+        config: its ``min_top1``.
+        top1: accuracy on the real training images, [0, 1].
+        num_classes: C; three times chance is the floor where the user names none.
+    """
+    floor = 3 / num_classes if config.min_top1 is None else config.min_top1
+    if top1 < min(floor, 0.5):
+        raise Refused(
+            f"the teacher is right on {top1:.1%} of the real training images, less than "
+            f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
+            "from the data set's."
+        )
+
+
 def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preprocessing:
-    """Timm networks know the constants they were trained with; the resolution stays the source's."""
+    """Timm networks know the constants they were trained with; sizes stay the source's."""
     public = getattr(network, "pretrained_cfg", None)
     if not public or "mean" not in public:
         return default
@@ -85,6 +157,7 @@ def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preproc
 def _load_weights(network: nn.Module, path: UPath) -> None:
     if not path.exists():
         raise Refused(f"teacher.checkpoint={path} does not exist.")
+    state: Any  # a file may hold anything
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load(path.read_bytes())
@@ -101,5 +174,6 @@ def _load_weights(network: nn.Module, path: UPath) -> None:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         raise Refused(
-            f"teacher.checkpoint={path} does not fit teacher.model.name: {str(error).splitlines()[-1].strip()}"
+            f"teacher.checkpoint={path} does not fit teacher.model.name: "
+            f"{str(error).splitlines()[-1].strip()}"
         ) from error

@@ -38,7 +38,7 @@ class Artifact:
 
 @dataclass
 class StageRecord:
-    """One line of the report's stage table: wall seconds when it was made, and whether it was found."""
+    """One line of the report's stage table: wall seconds of making it, and whether it was found."""
 
     name: str
     seconds: float
@@ -97,11 +97,10 @@ class Stages:
         ):
             summary = dict(work(folder))
         seconds = time.perf_counter() - started
-        manifest = {
-            "stage": name, "key": key, "format": FORMAT, "seed": seed, "seconds": seconds,
-            "config": plain(config), "inputs": [_key(item) for item in inputs], "summary": summary,
-        }  # fmt: skip
-        write_atomic(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+        origin = {"seed": seed, "config": plain(config), "inputs": [_key(i) for i in inputs]}
+        manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}
+        content = json.dumps({**manifest, "summary": summary}, indent=1)
+        write_atomic(folder / MANIFEST, content.encode())
         return self._finish(label, Artifact(folder, key, summary), seconds, False)
 
     def _finish(self, label: str, artifact: Artifact, seconds: float, cached: bool) -> Artifact:

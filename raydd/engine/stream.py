@@ -9,7 +9,7 @@ import io
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,15 @@ _BLOCK_BYTES = 16 << 20
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 
 _ENCODED = pa.schema(
-    [("id", pa.string()), ("class_index", pa.int32()), ("image", pa.binary()),
-     ("reason", pa.string()), ("shard", pa.int32()), ("row", pa.int64())]
-)  # fmt: skip
+    [
+        ("id", pa.string()),
+        ("class_index", pa.int32()),
+        ("image", pa.binary()),
+        ("reason", pa.string()),
+        ("shard", pa.int32()),
+        ("row", pa.int64()),
+    ]
+)
 
 
 def run_pass(
@@ -58,17 +64,16 @@ def run_pass(
         Refused: more than ``max_rejected`` of the rows are broken.
     """
     shards = source.shards()
-    todo = [(i, shard) for i, shard in enumerate(shards) if not _part(folder, i).exists()]
+    todo = {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if todo:
-        _configure()
         _collect(transform(encoded_rows(source, todo)), folder)
     return _summary(folder, len(shards), max_rejected)
 
 
 def count_classes(stages: Stages, source: Source) -> np.ndarray:
-    """Stage ``count``: images of each class, int64 [C], for sources that cannot tell without a pass."""
+    """Stage ``count``: images of each class, int64 [C], where only a pass can tell."""
 
     def work(folder: UPath) -> dict[str, Any]:
         run_pass(folder, source, lambda rows: rows.drop_columns(["image"]), max_rejected=1.0)
@@ -84,14 +89,16 @@ def count_classes(stages: Stages, source: Source) -> np.ndarray:
     return np.array(artifact.summary["counts"], np.int64)
 
 
-def encoded_rows(source: Source, shards: Sequence[tuple[int, Shard]]) -> rd.Dataset:
+def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
     """Dataset of the shards' encoded images, one read task per shard."""
-    items = [{"index": index, "shard": shard} for index, shard in shards]
 
     def read(batch: dict[str, np.ndarray]) -> Iterator[pa.Table]:
-        yield from _read_shard(source, batch["shard"][0], int(batch["index"][0]))
+        index = int(batch["index"][0])
+        yield from _read_shard(source, shards[index], index)
 
-    return rd.from_items(items, override_num_blocks=len(items)).map_batches(read, batch_size=1)
+    _configure()
+    indices = rd.from_items([{"index": i} for i in shards], override_num_blocks=len(shards))
+    return indices.map_batches(read, batch_size=1)
 
 
 def decode_rows(
@@ -120,6 +127,11 @@ def part_files(folder: UPath) -> list[UPath]:
     return sorted((folder / "parts").iterdir(), key=lambda path: path.name)
 
 
+def count_parts(folder: UPath) -> int:
+    """How many part files a pass has finished so far."""
+    return len(list((folder / "parts").glob("*.parquet")))
+
+
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
     """Read one parquet file, local or on an object store."""
     with path.open("rb") as file:
@@ -136,21 +148,31 @@ def write_table(path: UPath, table: pa.Table) -> None:
 def map_actors(
     rows: rd.Dataset, actor: type, arguments: tuple[Any, ...], batch_size: int, resources: Resources
 ) -> rd.Dataset:
-    """Map batches through one ``actor(*arguments)`` per device; broken actors are restarted a few times."""
-    device = {"num_gpus": 1} if resources.use_gpu else {"num_cpus": 1}
+    """Map batches through one ``actor(*arguments)`` per device; dead ones are restarted."""
     with warnings.catch_warnings():
         # Unset, Ray restarts a dying process for ever; 2.60 has no other way to say how often.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return rows.map_batches(
-            actor,
-            fn_constructor_args=arguments,
+            _bind(actor, arguments),
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=rd.ActorPoolStrategy(size=resources.parallel),
             max_restarts=resources.max_failures,
             max_task_retries=resources.max_failures,
-            **device,
+            num_cpus=None if resources.use_gpu else 1,
+            num_gpus=1 if resources.use_gpu else None,
         )
+
+
+def _bind(actor: type, arguments: tuple[Any, ...]) -> type:
+    """A class without arguments: Ray cannot restart an actor whose arguments left its store."""
+
+    class Bound(actor):  # type: ignore[valid-type,misc]
+        def __init__(self) -> None:
+            super().__init__(*arguments)
+
+    Bound.__name__ = actor.__name__
+    return Bound
 
 
 def _configure() -> None:
@@ -158,7 +180,7 @@ def _configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
@@ -166,9 +188,15 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
     count = 0
     for row in source.read(shard):
         rows.append(
-            {"id": row.id, "class_index": row.class_index, "image": row.image,
-             "reason": row.reason or "", "shard": index, "row": count}
-        )  # fmt: skip
+            {
+                "id": row.id,
+                "class_index": row.class_index,
+                "image": row.image,
+                "reason": row.reason or "",
+                "shard": index,
+                "row": count,
+            }
+        )
         count += 1
         if len(rows) == _CHUNK_ROWS:
             yield pa.Table.from_pylist(rows, schema=_ENCODED)
@@ -184,6 +212,7 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
     pending: dict[int, list[pa.Table]] = defaultdict(list)
     arrived: dict[int, int] = defaultdict(int)
     length: dict[int, int] = {}
+    table: pa.Table  # Ray declares every batch format at once
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         for shard in pc.unique(table.column("shard")).to_pylist():
             rows = table.filter(pc.equal(table.column("shard"), shard))
@@ -216,15 +245,15 @@ def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, A
         with _part(folder, i).open("rb") as file:
             rows += pq.ParquetFile(file).metadata.num_rows
     write_table(folder / "rejected.parquet", rejected)
-    reasons = rejected.group_by("reason").aggregate([("reason", "count")])
     total = rows + rejected.num_rows
     if rejected.num_rows > max_rejected * total:
         raise Refused(
             f"{rejected.num_rows} of {total} images are broken, more than data.max_rejected="
             f"{max_rejected:g} allows; their ids and reasons are in {folder / 'rejected.parquet'}."
         )
+    reasons = rejected.group_by("reason").aggregate([("reason", "count")]).to_pylist()
     return {
-        "rows": rows, "rejected": rejected.num_rows,
-        "reasons": dict(zip(reasons.column("reason").to_pylist(),
-                            reasons.column("reason_count").to_pylist(), strict=True)),
-    }  # fmt: skip
+        "rows": rows,
+        "rejected": rejected.num_rows,
+        "reasons": {group["reason"]: group["reason_count"] for group in reasons},
+    }

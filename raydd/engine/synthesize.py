@@ -1,12 +1,13 @@
 """Stage ``synthesize``: the recover loop on every unit, under Ray Train on any number of workers.
 
-A unit is a block of slots times a block of classes: as many classes as fit a batch, and as many slots
-as still fit when there are few classes. Units are independent and fixed by the configuration alone, so
-the images are the same for any number of workers; a finished unit is a file and is never redone.
+A unit is a block of slots times a block of classes: as many classes as fit a batch, and as many
+slots as still fit when there are few classes. Units are independent and fixed by the configuration
+alone, so the images are the same for any number of workers; a finished unit is a file and is never
+redone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from upath import UPath
 from raydd.data.images import decode
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_checkpoint
-from raydd.engine.fit import rank_and_world
+from raydd.engine.cluster import Resources
+from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.journal import Journal
 from raydd.engine.pixels import image_table
 from raydd.engine.recover import Recovery, SynthesisConfig
-from raydd.engine.stream import write_table
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.stream import count_parts, write_table
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,46 @@ def plan_units(
                     tuple(slot for slot, _ in pairs),
                     tuple(label for _, label in pairs),
                     tuple(ids),
-                )  # fmt: skip
+                )
             )
     return tuple(units)
+
+
+def synthesize_images(
+    stages: Stages,
+    job: SynthesizeJob,
+    slots: range,
+    inputs: Sequence[Artifact],
+    resources: Resources,
+    seed: int,
+) -> Artifact:
+    """Optimise one curriculum's images as a stage; the same bytes for any number of workers.
+
+    Args:
+        stages: where the images are kept.
+        job: units, networks and constants; its folder is filled in here.
+        slots: of the curriculum.
+        inputs: start selection, teacher and student, as far as there are any.
+        resources: workers and devices.
+        seed: run seed.
+    """
+    ends = [slots.start, slots.stop]
+
+    def work(folder: UPath) -> dict[str, Any]:
+        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        fit(synthesize_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
+        return {"curriculum": job.curriculum, "slots": ends, "units": len(job.units)}
+
+    return stages.run(
+        "synthesize",
+        work,
+        inputs=inputs,
+        config={"synthesis": asdict(job.config), "slots": ends, "curriculum": job.curriculum},
+        seed=seed,
+        title=f"curriculum {job.curriculum + 1}",
+        units=len(job.units),
+        count_done=count_parts,
+    )
 
 
 def synthesize_worker(arguments: dict[str, Any]) -> None:
@@ -158,6 +198,9 @@ def _start_images(source: Source, unit: Unit, preprocessing: Any) -> torch.Tenso
 
 def _unit_table(unit: Unit, images: torch.Tensor, curriculum: int) -> pa.Table:
     return image_table(
-        images.permute(0, 2, 3, 1).numpy(), unit.labels, unit.slots, curriculum,
+        images.permute(0, 2, 3, 1).numpy(),
+        unit.labels,
+        unit.slots,
+        curriculum,
         unit.start_ids or [None] * len(unit.labels),
-    )  # fmt: skip
+    )

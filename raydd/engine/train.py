@@ -18,17 +18,21 @@ import torch
 from torch import Tensor, nn
 from upath import UPath
 
-from raydd.data.preprocessing import Preprocessing
-from raydd.engine.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.engine.checkpoint import (
+    CheckpointCard,
+    load_checkpoint,
+    load_frozen,
+    save_checkpoint,
+)
 from raydd.engine.fit import rank_and_world
 from raydd.engine.journal import Journal
 from raydd.engine.pixels import ImageSet, load_pixels
 from raydd.engine.stages import write_atomic
+from raydd.engine.train_job import TrainJob
 from raydd.models.precision import autocast_dtype
 from raydd.models.preprocess import normalise
-from raydd.models.registry import ModelConfig, create_model
+from raydd.models.registry import create_model
 from raydd.ops.recipe import (
-    Recipe,
     augment_batch,
     build_optimizer,
     learning_rate_factor,
@@ -39,50 +43,6 @@ from raydd.ops.seeds import derive_seed, generator
 
 _TEST_BATCH = 500
 _STATE, OUTCOME = "state.pt", "outcome.json"
-
-
-@dataclass
-class TrainJob:
-    """Everything a worker needs to train one network; picklable.
-
-    Attributes:
-        folder: where state, checkpoint and ``outcome.json`` go.
-        model: architecture of the network.
-        class_names: names of the outputs.
-        preprocessing: of the network's input.
-        images: folders of ``decode``, ``synthesize`` or ``fetch`` artifacts; empty: the images
-            arrive through ``ray.train.get_dataset_shard("train")``.
-        resolution: side of the stored training images, pixels.
-        num_images: size of a streamed set; it fixes the steps of an epoch on every rank.
-        recipe: epochs, optimiser, augmentation, loss.
-        flip: probability of a mirrored view, a property of the data.
-        teacher: folder of the checkpoint that gives soft labels; None trains on hard labels.
-        warm_start: folder of a checkpoint to start from.
-        test: folder of the decoded test split; None measures nothing.
-        seed_parts: name of this training; fixes initialisation and every draw.
-        stage: name in the journal.
-        journal: path of ``metrics.jsonl``.
-        device: ``cpu`` or ``cuda``.
-        checkpoint_seconds: least time between two epoch checkpoints.
-    """
-
-    folder: str
-    model: ModelConfig
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    images: tuple[str, ...]
-    resolution: int
-    recipe: Recipe
-    flip: float
-    seed_parts: tuple[str | int, ...]
-    stage: str
-    num_images: int = 0
-    teacher: str | None = None
-    warm_start: str | None = None
-    test: str | None = None
-    journal: str | None = None
-    device: str = "cpu"
-    checkpoint_seconds: float = 20.0
 
 
 @dataclass
@@ -118,8 +78,8 @@ class _Training:
         self.folder = UPath(job.folder)
         self.device = torch.device(job.device)
         self.dtype = autocast_dtype(job.recipe.precision, self.device)
-        self.network = self._network().to(self.device, memory_format=torch.channels_last)
-        self.teacher = _frozen(job.teacher, self.device)
+        self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
+        self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
         self.data = self._load_data()
@@ -214,9 +174,12 @@ class _Training:
         step = 0
         while step < self.steps:
             batches = shard.iter_torch_batches(
-                batch_size=size, drop_last=True, local_shuffle_buffer_size=16 * size,
-                local_shuffle_seed=derive_seed(*self.job.seed_parts, epoch) % 2**31, device=self.device,
-            )  # fmt: skip
+                batch_size=size,
+                drop_last=True,
+                local_shuffle_buffer_size=16 * size,
+                local_shuffle_seed=derive_seed(*self.job.seed_parts, epoch) % 2**31,
+                device=self.device,
+            )
             for batch in batches:
                 yield batch["pixels"].permute(0, 3, 1, 2), batch["class_index"].long()
                 step += 1
@@ -266,20 +229,15 @@ class _Training:
 
     def _finish(self, state: _State) -> dict[str, Any]:
         top1 = [point["top1"] for point in state.curve]
-        outcome = {
-            "top1_last": top1[-1] if top1 else None, "top1_best": max(top1, default=None),
-            "curve": state.curve, "seconds": state.seconds,
-        }  # fmt: skip
+        outcome: dict[str, Any] = {
+            "top1_last": top1[-1] if top1 else None,
+            "top1_best": max(top1, default=None),
+            "curve": state.curve,
+            "seconds": state.seconds,
+        }
         card = CheckpointCard(
             self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
         )
         save_checkpoint(self.folder, self.network, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome
-
-
-def _frozen(folder: str | None, device: torch.device) -> nn.Module | None:
-    if folder is None:
-        return None
-    network, _ = load_checkpoint(UPath(folder))
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

@@ -96,9 +96,15 @@ def _write_set(
         "rejected": product.scores.summary["rejected"],
     }
     info = DistilledInfo(
-        engine.class_names, engine.preprocessing, counts, about["config"], package_versions(),
-        {"run": about["seed"]}, extra, {},
-    )  # fmt: skip
+        engine.class_names,
+        engine.preprocessing,
+        counts,
+        about["config"],
+        package_versions(),
+        {"run": about["seed"]},
+        extra,
+        {},
+    )
     seal(folder, info)
 
 
@@ -108,9 +114,13 @@ def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
         for path in part_files(artifact.folder):
             for row in read_table(path).to_pylist():
                 yield DistilledRow(
-                    pixel_row(row["pixels"], resolution), row["class_index"], row["slot"], row["curriculum"],
-                    "synthetic", row["id"],
-                )  # fmt: skip
+                    pixel_row(row["pixels"], resolution),
+                    row["class_index"],
+                    row["slot"],
+                    row["curriculum"],
+                    "synthetic",
+                    row["id"],
+                )
 
 
 def _num_rows(artifact: Artifact) -> int:
@@ -121,11 +131,16 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     summary = headline(results)
     if summary is None:
         return {}
-    return {
-        f"{summary['architecture']}, top-1 %, {images} images (mean and 95 % interval, {len(summary[images]['values'])} seeds)":
-        f"{100 * summary[images]['mean']:.1f} +- {100 * summary[images]['half_width']:.1f}"
-        for images in ("distilled", "random")
-    }  # fmt: skip
+    lines = {}
+    for images in ("distilled", "random"):
+        part = summary[images]
+        label, value = f"{summary['architecture']}, top-1 %, {images} images", part["mean"] * 100
+        if part["half_width"] is None:
+            lines[f"{label} (one seed)"] = f"{value:.1f}"
+        else:
+            seeds = f"mean and 95 % interval, {len(part['values'])} seeds"
+            lines[f"{label} ({seeds})"] = f"{value:.1f} +- {100 * part['half_width']:.1f}"
+    return lines
 
 
 def _grid(curriculum: int, artifact: Artifact, engine: Engine) -> Grid:

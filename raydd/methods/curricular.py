@@ -1,11 +1,13 @@
 """CUDD: synthesise images curriculum by curriculum, adversarial to the current student.
 
-Source: Ma, Cao et al., arXiv 2405.09150; the recover loop is SRe2L's (arXiv 2306.13092). Presets of
-this driver: ``sre2l`` and ``cda`` (arXiv 2311.18838): one curriculum, noise start, no student.
-Deviations from the paper and the official code, and our numbers: ``curricular.md`` beside this file.
+Source: Ma, Cao et al., arXiv 2405.09150; the recover loop is SRe2L's (arXiv 2306.13092). Presets
+of this driver: ``sre2l`` and ``cda`` (arXiv 2311.18838): one curriculum, noise start, no student.
+Deviations from the paper and the official code, and our numbers: ``curricular.md`` beside this
+file.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -46,7 +48,8 @@ class CurricularConfig:
     Attributes:
         name: label of the preset in run names and reports.
         ipc: images per class.
-        boundaries: inner curriculum boundaries b_1 < ... < b_{J-1}, in slots; empty: one curriculum.
+        boundaries: inner curriculum boundaries b_1 < ... < b_{J-1}, in slots; empty for one
+            curriculum.
         synthesis: constants of the recover loop.
         student: the adversary.
     """
@@ -60,9 +63,10 @@ class CurricularConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         edges = [0, *self.boundaries, self.ipc]
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(edges)):
             raise ValueError(
-                f"method.boundaries={list(self.boundaries)} must rise strictly between 0 and method.ipc={self.ipc}."
+                f"method.boundaries={list(self.boundaries)} must rise strictly between 0 and "
+                f"method.ipc={self.ipc}."
             )
 
 
@@ -76,14 +80,12 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
     for curriculum, slots in enumerate(curricula):
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder
-            tables = [scores] + (
-                [engine.score(student, f"student {curriculum}")] if student else []
-            )
+            asked = [engine.score(student, f"student {curriculum}")] if student else []
+            tables = [scores, *asked]
             ladder = LADDER if student else FIRST_LADDER
             start = engine.select(tables, rung, ladder, len(slots), product.starts, curriculum)
-        images = engine.synthesize(
-            start, teacher, student, config.synthesis, slots, curriculum
-        )  # step 2b
+        # step 2b
+        images = engine.synthesize(start, teacher, student, config.synthesis, slots, curriculum)
         product.curricula.append(Curriculum(images, start))  # step 2c
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
@@ -93,7 +95,7 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
 def slot_ranges(ipc: int, boundaries: list[int]) -> list[range]:
     """Slots of each curriculum: [b_{j-1}, b_j), with b_0 = 0 and b_J = ipc."""
     edges = [0, *boundaries, ipc]
-    return [range(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+    return [range(low, high) for low, high in pairwise(edges)]
 
 
 def train_student(
@@ -116,8 +118,8 @@ def rung(tables: list[Columns]) -> np.ndarray:
             student's.
 
     Returns:
-        int8 [N]. First curriculum: 0 simple (teacher right), 1 other. Later: 0 medium (teacher right,
-        student wrong), 1 hard (both wrong), 2 other.
+        int8 [N]. First curriculum: 0 simple (teacher right), 1 other. Later: 0 medium (teacher
+        right, student wrong), 1 hard (both wrong), 2 other.
     """
     teacher_right = tables[0]["prediction"] == tables[0]["class_index"]
     if len(tables) == 1:

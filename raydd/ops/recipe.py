@@ -1,6 +1,7 @@
 """A training recipe and its pure pieces: augmentation, mixing, loss, optimiser, schedule.
 
-The same type describes how a teacher is squeezed, a student is trained and a distilled set is judged.
+The same type describes how a teacher is squeezed, a student is trained and a distilled set is
+judged.
 """
 
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def augment_batch(
     """
     count, side = len(pixels), pixels.shape[-1]
     if recipe.crop == "resized":
-        boxes = resized_crop_boxes(count, tuple(recipe.crop_scale), (3 / 4, 4 / 3), generator)
+        low, high = recipe.crop_scale
+        boxes = resized_crop_boxes(count, (low, high), (3 / 4, 4 / 3), generator)
         pixels = crop_and_resize(pixels.float(), boxes.to(pixels.device), resolution)
     else:
         margin = (side - resolution) // 2
@@ -158,7 +160,7 @@ def training_loss(
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; without ``decay_all`` only weights of two or more dimensions decay."""
+    """The recipe's optimiser; without ``decay_all`` only matrices and kernels decay."""
     weights = [p for p in network.parameters() if p.requires_grad]
     decayed = [p for p in weights if recipe.decay_all or p.ndim > 1]
     others = [p for p in weights if not (recipe.decay_all or p.ndim > 1)]

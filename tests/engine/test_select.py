@@ -1,5 +1,7 @@
 """Selection per class: exact counts, no repeats, the same for any partition of the table."""
 
+from itertools import chain, pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,11 +20,14 @@ def score_table(folder, labels, predictions, cuts):
     (folder / "parts").mkdir(parents=True)
     ids = np.array([f"image{i:04d}" for i in range(len(labels))])
     edges = [0, *sorted(cuts), len(labels)]
-    for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (low, high) in enumerate(pairwise(edges)):
         part = pa.table(
-            {"id": ids[low:high].tolist(), "class_index": pa.array(labels[low:high], pa.int32()),
-             "prediction": pa.array(predictions[low:high], pa.int32())}
-        )  # fmt: skip
+            {
+                "id": ids[low:high].tolist(),
+                "class_index": pa.array(labels[low:high], pa.int32()),
+                "prediction": pa.array(predictions[low:high], pa.int32()),
+            }
+        )
         write_table(UPath(folder / "parts" / f"{i:05d}.parquet"), part)
     return Artifact(UPath(folder), f"table{cuts}")
 
@@ -65,7 +70,7 @@ def test_used_images_are_never_chosen_again(ray4, tmp_path, rows):
     table = score_table(tmp_path / "t", *rows, [100])
     first, _ = choose(tmp_path, "a", table)
     second, _ = choose(tmp_path, "b", table, used=[first])
-    ids = [set(sum(selected_ids(item, 4), [])) for item in (first, second)]
+    ids = [set(chain.from_iterable(selected_ids(item, 4))) for item in (first, second)]
     assert not ids[0] & ids[1]
 
 
@@ -94,9 +99,12 @@ def test_another_seed_chooses_others(ray4, tmp_path, rows):
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60),
-    st.integers(1, 5), st.data(),
-)  # fmt: skip
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60
+    ),
+    st.integers(1, 5),
+    st.data(),
+)
 def test_cutting_parts_first_never_changes_the_fold(rows, count, data):
     import pandas as pd
 

@@ -18,7 +18,8 @@ from raydd.engine.errors import Refused
 from raydd.engine.pixels import image_table
 from raydd.engine.squeeze import TeacherConfig, adopt_teacher
 from raydd.engine.stream import write_table
-from raydd.engine.train import TrainJob, train_network
+from raydd.engine.train import train_network
+from raydd.engine.train_job import TrainJob
 from small_engine import PREPROCESSING, RECIPE, TINY
 
 NAMES = tuple("0123456789")
@@ -42,10 +43,20 @@ def images(tmp_path):
 def job(folder, images, **change):
     folder.mkdir(parents=True, exist_ok=True)
     base = TrainJob(
-        folder=str(folder), model=TINY, class_names=NAMES, preprocessing=PREPROCESSING, images=(images,),
-        resolution=16, recipe=RECIPE, flip=0.0, seed_parts=(0, "test"), stage="test", test=images,
-        journal=str(folder / "metrics.jsonl"), checkpoint_seconds=0.0,
-    )  # fmt: skip
+        folder=str(folder),
+        model=TINY,
+        class_names=NAMES,
+        preprocessing=PREPROCESSING,
+        images=(images,),
+        resolution=16,
+        recipe=RECIPE,
+        flip=0.0,
+        seed_parts=(0, "test"),
+        stage="test",
+        test=images,
+        journal=str(folder / "metrics.jsonl"),
+        checkpoint_seconds=0.0,
+    )
     return replace(base, **change)
 
 

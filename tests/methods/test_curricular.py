@@ -1,6 +1,7 @@
 """The driver on the embedded digits: curricula, the ladder, no image used twice."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def test_two_curricula_end_to_end(ray4, tmp_path):
     engine = make_engine(tmp_path)
     product = distil(engine, config)
     assert [item.images.summary["slots"] for item in product.curricula] == [[0, 2], [2, 4]]
-    first, second = (set(sum(selected_ids(start, 10), [])) for start in product.starts)
+    first, second = (set(chain.from_iterable(selected_ids(start, 10))) for start in product.starts)
     assert len(first) == len(second) == 20
     assert not first & second
     for start in product.starts:

@@ -1,0 +1,52 @@
+"""The stage around the training loop: one fit, in this process or on the cluster's workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import ray.data as rd
+from upath import UPath
+
+from raydd.engine.cluster import Resources
+from raydd.engine.fit import fit
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.train import train_worker
+from raydd.engine.train_job import TrainJob
+
+
+def train_stage(
+    stages: Stages,
+    name: str,
+    job: TrainJob,
+    inputs: Sequence[Artifact | str],
+    resources: Resources,
+    seed: int,
+    title: str,
+    datasets: Mapping[str, rd.Dataset] | None = None,
+) -> Artifact:
+    """Train one network as a stage.
+
+    Args:
+        stages: where the checkpoint is kept.
+        name: of the stage, ``squeeze`` or ``train``.
+        job: the training; its folder is filled in here.
+        inputs: what the images, the teacher and the warm start come from.
+        resources: workers and devices.
+        seed: run seed.
+        title: what the progress line says.
+        datasets: streamed images, by the name that the loop asks for.
+    Returns:
+        Checkpoint artifact; its summary is what :func:`raydd.engine.train.train_network` returns.
+    """
+
+    def work(folder: UPath) -> dict[str, Any]:
+        arguments = {"job": replace(job, folder=str(folder))}
+        return fit(train_worker, arguments, resources, folder, datasets)
+
+    config = {
+        "model": asdict(job.model),
+        "recipe": asdict(job.recipe),
+        "flip": job.flip,
+        "preprocessing": job.preprocessing.to_json(),
+    }
+    return stages.run(name, work, inputs=inputs, config=config, seed=seed, title=title)

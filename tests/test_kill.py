@@ -1,0 +1,111 @@
+"""Kill it: a synthesis worker, and the driver, in mid-run; the product keeps its bytes."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    "method.ipc=6",
+    "method.boundaries=[3]",
+    "method.synthesis.steps=120",
+    "method.synthesis.batch_size=10",
+    "method.student.model.width=8",
+    "method.student.recipe.epochs=4",
+    "teacher.model.width=8",
+    "teacher.recipe.epochs=2",
+    "evaluate=false",
+    "name=killed",
+]
+TIMEOUT = 240  # seconds
+
+
+def start(storage: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "raydd.run", f"storage={storage}", *SMALL, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, output
+    return output
+
+
+def units(storage: Path) -> dict[str, int]:
+    return {path.name + path.parent.parent.name: path.stat().st_mtime_ns
+            for path in storage.glob("stages/synthesize-*/parts/*.parquet")}  # fmt: skip
+
+
+def wait_for_units(storage: Path, count: int, process: subprocess.Popen) -> dict[str, int]:
+    deadline = time.monotonic() + TIMEOUT
+    while len(units(storage)) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no unit was finished in time"
+        time.sleep(0.02)
+    return units(storage)
+
+
+def product(storage: Path) -> dict[str, str]:
+    root = storage / "runs" / "killed" / "distilled"
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(root.glob("data/*.parquet"))}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    storage = tmp_path_factory.mktemp("calm")
+    finish(start(storage))
+    made = product(storage)
+    assert made
+    return made
+
+
+def test_a_killed_driver_is_continued_by_the_same_command(calm, tmp_path):
+    process = start(tmp_path)
+    before = wait_for_units(tmp_path, 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finish(start(tmp_path))
+    after = units(tmp_path)
+    assert all(after[name] == before[name] for name in before), "a finished unit was made again"
+    assert product(tmp_path) == calm
+
+
+def test_a_killed_worker_is_replaced_and_the_bytes_stay_the_same(calm, tmp_path):
+    process = start(tmp_path, "cluster.num_workers=2")
+    before = wait_for_units(tmp_path, 1, process)
+    os.kill(synthesis_worker(process.pid), signal.SIGKILL)
+    finish(process)
+    after = units(tmp_path)
+    assert all(after[name] == before[name] for name in before), "a finished unit was made again"
+    assert product(tmp_path) == calm
+
+
+def synthesis_worker(driver: int) -> int:
+    """A Train worker of the driver's private cluster, by the title that Ray gives its process."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if "RayTrainWorker" in title and driver in ancestors(int(entry.name)):
+                return int(entry.name)
+    raise AssertionError("no Train worker is running")
+
+
+def ancestors(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            break
+        pid = int(fields[1])
+        found.append(pid)
+    return found

@@ -14,7 +14,6 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 from upath import UPath
@@ -57,7 +56,9 @@ def bare(source: Source, folder: str, batch: int, index: int, count: int, gate, 
 @torch.inference_mode()
 def forward(network, card, pixels, labels) -> int:
     """Correct predictions of one batch."""
-    images = normalise(torch.stack(pixels).permute(0, 3, 1, 2), card.preprocessing.mean, card.preprocessing.std)
+    images = normalise(
+        torch.stack(pixels).permute(0, 3, 1, 2), card.preprocessing.mean, card.preprocessing.std
+    )
     logits = network(images.contiguous(memory_format=torch.channels_last))
     return int((logits.argmax(1) == torch.tensor(labels)).sum())
 

@@ -5,8 +5,6 @@ nowhere else, so that a plan which would deadlock is refused with its numbers in
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +20,6 @@ for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
-import torch  # noqa: E402
 
 from raydd.engine.errors import Refused  # noqa: E402
 
@@ -117,14 +114,3 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
 def _single_node(totals: dict[str, float]) -> bool:
     """Whether the cluster is one machine, whose logical CPUs may exceed its cores."""
     return sum(name.startswith("node:") and "__" not in name for name in totals) <= 1
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

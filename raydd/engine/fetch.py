@@ -7,8 +7,9 @@ from upath import UPath
 
 from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.rows import image_table
 from raydd.data.sources import Source
-from raydd.engine.pixels import DataConfig, image_table
+from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import read_table, write_table
 

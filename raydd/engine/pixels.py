@@ -3,7 +3,6 @@
 Only for sources below ``data.memory_limit_mb`` of pixels; larger ones are streamed at every epoch.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +13,10 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.rows import decode_rows, pixel_array, pixel_column
 from raydd.data.sources import Source
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import decode_rows, encoded_rows, part_files, read_table, run_pass
+from raydd.engine.stream import encoded_rows, part_files, read_table, run_pass
 
 
 @dataclass
@@ -58,7 +58,7 @@ def decode_source(
 
     def decode_batch(batch: pa.Table) -> pa.Table:
         pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
-        batch = batch.drop_columns(["image"]).append_column("pixels", _pixel_column(pixels))
+        batch = batch.drop_columns(["image"]).append_column("pixels", pixel_column(pixels))
         return batch.set_column(
             batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
         )
@@ -84,39 +84,11 @@ def load_pixels(folder: UPath, resolution: int) -> ImageSet:
     images, labels, ids = [], [], []
     for path in part_files(folder):
         table = read_table(path)
-        images.append(_pixel_array(table.column("pixels"), resolution))
+        images.append(pixel_array(table.column("pixels"), resolution))
         labels.append(table.column("class_index").to_numpy())
         ids += table.column("id").to_pylist()
     pixels = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
     return ImageSet(pixels, torch.from_numpy(np.concatenate(labels).astype(np.int64)), tuple(ids))
-
-
-def image_table(
-    pixels: np.ndarray,
-    labels: Sequence[int],
-    slots: Sequence[int],
-    curriculum: int,
-    source_ids: Sequence[str | None],
-) -> pa.Table:
-    """Images as rows: pixels, class_index, id (of the real image behind it), slot, curriculum.
-
-    Args:
-        pixels: uint8 [N, R, R, 3].
-        labels: N class indices.
-        slots: N slots.
-        curriculum: of all N images.
-        source_ids: N ids of real images, or None.
-    """
-    count = len(pixels)
-    return pa.table(
-        {
-            "id": pa.array(source_ids, pa.string()),
-            "class_index": pa.array(labels, pa.int32()),
-            "slot": pa.array(slots, pa.int32()),
-            "curriculum": pa.array([curriculum] * count, pa.int32()),
-            "pixels": _pixel_column(pixels),
-        }
-    )
 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
@@ -129,27 +101,3 @@ def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConf
 
     rows = encoded_rows(source, dict(enumerate(source.shards()))).randomize_block_order(seed=0)
     return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
-
-
-def pixel_row(content: bytes, resolution: int) -> np.ndarray:
-    """One stored image, uint8 [R, R, 3]."""
-    return np.frombuffer(content, np.uint8).reshape(resolution, resolution, 3)
-
-
-def _pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
-    width = int(np.prod(pixels.shape[1:]))
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())]
-    )
-
-
-def _pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
-    width = resolution * resolution * 3
-    chunks = [
-        np.frombuffer(chunk.buffers()[1], np.uint8)[
-            chunk.offset * width : (chunk.offset + len(chunk)) * width
-        ]
-        for chunk in column.chunks
-    ]
-    flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
-    return flat.reshape(-1, resolution, resolution, 3)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from upath import UPath
 
+from raydd.data.rows import decode_rows
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
@@ -23,7 +24,6 @@ from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import (
     count_parts,
-    decode_rows,
     map_actors,
     part_files,
     read_table,

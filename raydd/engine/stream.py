@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data as rd
+from ray.exceptions import ActorDiedError, NodeDiedError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 from upath import UPath
 
-from raydd.data.images import BrokenImage, decode
-from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Shard, Source
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
@@ -29,6 +28,7 @@ from raydd.engine.stages import Stages, write_atomic
 
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
+_RESTARTS = 8  # a pass that loses more processes than this has another problem
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 
 _ENCODED = pa.schema(
@@ -63,13 +63,10 @@ def run_pass(
     Raises:
         Refused: more than ``max_rejected`` of the rows are broken.
     """
-    shards = source.shards()
-    todo = {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    if todo:
-        _collect(transform(encoded_rows(source, todo)), folder)
-    return _summary(folder, len(shards), max_rejected)
+    _pass(folder, source, transform, _RESTARTS)
+    return _summary(folder, len(source.shards()), max_rejected)
 
 
 def count_classes(stages: Stages, source: Source) -> np.ndarray:
@@ -101,27 +98,6 @@ def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
     return indices.map_batches(read, batch_size=1)
 
 
-def decode_rows(
-    batch: pa.Table, preprocessing: Preprocessing, max_pixels: int
-) -> tuple[np.ndarray, list[str]]:
-    """Decode a batch of encoded rows.
-
-    Returns:
-        uint8 pixels [N, R, R, 3], zero where a row is broken, and the reason for every row
-        (empty when the row is good).
-    """
-    side = preprocessing.resolution
-    reasons = batch.column("reason").to_pylist()
-    pixels = np.zeros((len(reasons), side, side, 3), np.uint8)
-    for i, encoded in enumerate(batch.column("image")):
-        if not reasons[i]:
-            try:
-                pixels[i] = decode(encoded.as_py(), preprocessing, max_pixels)
-            except BrokenImage as error:
-                reasons[i] = str(error)
-    return pixels, reasons
-
-
 def part_files(folder: UPath) -> list[UPath]:
     """The part files of a finished pass, in shard order."""
     return sorted((folder / "parts").iterdir(), key=lambda path: path.name)
@@ -148,31 +124,37 @@ def write_table(path: UPath, table: pa.Table) -> None:
 def map_actors(
     rows: rd.Dataset, actor: type, arguments: tuple[Any, ...], batch_size: int, resources: Resources
 ) -> rd.Dataset:
-    """Map batches through one ``actor(*arguments)`` per device; dead ones are restarted."""
+    """Map batches through one ``actor(*arguments)`` per device; see `_pass` for dead ones."""
     with warnings.catch_warnings():
-        # Unset, Ray restarts a dying process for ever; 2.60 has no other way to say how often.
+        # Ray would restart a dying process for ever; 2.60 has no other way to say how often.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return rows.map_batches(
-            _bind(actor, arguments),
+            actor,
+            fn_constructor_args=arguments,
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=rd.ActorPoolStrategy(size=resources.parallel),
-            max_restarts=resources.max_failures,
-            max_task_retries=resources.max_failures,
+            max_restarts=0,
+            max_task_retries=0,
             num_cpus=None if resources.use_gpu else 1,
             num_gpus=1 if resources.use_gpu else None,
         )
 
 
-def _bind(actor: type, arguments: tuple[Any, ...]) -> type:
-    """A class without arguments: Ray cannot restart an actor whose arguments left its store."""
-
-    class Bound(actor):  # type: ignore[valid-type,misc]
-        def __init__(self) -> None:
-            super().__init__(*arguments)
-
-    Bound.__name__ = actor.__name__
-    return Bound
+def _pass(
+    folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Dataset], restarts: int
+) -> None:
+    """Write the missing parts; a dead process or node costs the shards in flight, not the pass."""
+    shards = source.shards()
+    todo = {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}
+    if not todo:
+        return
+    try:
+        _collect(transform(encoded_rows(source, todo)), folder)
+    except (ActorDiedError, WorkerCrashedError, NodeDiedError):
+        if restarts == 0:
+            raise
+        _pass(folder, source, transform, restarts - 1)
 
 
 def _configure() -> None:

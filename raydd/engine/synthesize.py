@@ -16,12 +16,12 @@ import torch
 from upath import UPath
 
 from raydd.data.images import decode
+from raydd.data.rows import image_table
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.journal import Journal
-from raydd.engine.pixels import image_table
 from raydd.engine.recover import Recovery, SynthesisConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_parts, write_table

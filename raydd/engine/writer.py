@@ -11,10 +11,10 @@ from raydd.data.card import Card, write_card
 from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_distilled
 from raydd.data.distilled_writer import seal, write_images
 from raydd.data.export import export_imagefolder
+from raydd.data.rows import pixel_row
 from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.judge import headline, package_versions
-from raydd.engine.pixels import pixel_row
 from raydd.engine.product import Product
 from raydd.engine.report import Grid, render_report
 from raydd.engine.stages import Artifact, write_atomic

@@ -1,7 +1,13 @@
 """Passes over real images: score tables, quarantine, resume, independence from workers."""
 
+import contextlib
 import io
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -151,3 +157,34 @@ def test_a_set_above_the_memory_limit_is_streamed_into_training(ray4, tmp_path):
     assert not list(
         (tmp_path / "stages").glob("decode*/parts/00005.parquet")
     )  # only the test split was decoded
+
+
+def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path):
+    _, teacher = squeezed
+    calm = table_of(make_engine(tmp_path / "a", data=DataConfig(score_batch=1)).score(teacher, "x"))
+    killed: list[int] = []
+
+    def kill_one_scorer():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            killed.extend(scorers()[:1])
+            time.sleep(0.05)
+        time.sleep(0.3)  # let it score something first
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one_scorer)
+    killer.start()
+    table = make_engine(tmp_path / "b", data=DataConfig(score_batch=1)).score(teacher, "x")
+    killer.join()
+    assert killed
+    assert table_of(table).equals(calm)
+
+
+def scorers() -> list[int]:
+    """Processes of this session's scoring actors, by the title that Ray gives them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and b"Scorer" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found

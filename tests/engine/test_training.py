@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from upath import UPath
 
+from raydd.data.rows import image_table
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
-from raydd.engine.pixels import image_table
 from raydd.engine.squeeze import TeacherConfig, adopt_teacher
 from raydd.engine.stream import write_table
 from raydd.engine.train import train_network

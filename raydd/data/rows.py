@@ -1,0 +1,87 @@
+"""Tables of images: encoded rows are decoded, decoded pixels are stored as fixed-size binary.
+
+Imports neither torch nor ray, so that the processes that only decode start quickly.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raydd.data.images import BrokenImage, decode
+from raydd.data.preprocessing import Preprocessing
+
+
+def decode_rows(
+    batch: pa.Table, preprocessing: Preprocessing, max_pixels: int
+) -> tuple[np.ndarray, list[str]]:
+    """Decode a batch of encoded rows.
+
+    Returns:
+        uint8 pixels [N, R, R, 3], zero where a row is broken, and the reason for every row
+        (empty when the row is good).
+    """
+    side = preprocessing.resolution
+    reasons = batch.column("reason").to_pylist()
+    pixels = np.zeros((len(reasons), side, side, 3), np.uint8)
+    for i, encoded in enumerate(batch.column("image")):
+        if not reasons[i]:
+            try:
+                pixels[i] = decode(encoded.as_py(), preprocessing, max_pixels)
+            except BrokenImage as error:
+                reasons[i] = str(error)
+    return pixels, reasons
+
+
+def image_table(
+    pixels: np.ndarray,
+    labels: Sequence[int],
+    slots: Sequence[int],
+    curriculum: int,
+    source_ids: Sequence[str | None],
+) -> pa.Table:
+    """Images as rows: pixels, class_index, id (of the real image behind it), slot, curriculum.
+
+    Args:
+        pixels: uint8 [N, R, R, 3].
+        labels: N class indices.
+        slots: N slots.
+        curriculum: of all N images.
+        source_ids: N ids of real images, or None.
+    """
+    count = len(pixels)
+    return pa.table(
+        {
+            "id": pa.array(source_ids, pa.string()),
+            "class_index": pa.array(labels, pa.int32()),
+            "slot": pa.array(slots, pa.int32()),
+            "curriculum": pa.array([curriculum] * count, pa.int32()),
+            "pixels": pixel_column(pixels),
+        }
+    )
+
+
+def pixel_row(content: bytes, resolution: int) -> np.ndarray:
+    """One stored image, uint8 [R, R, 3]."""
+    return np.frombuffer(content, np.uint8).reshape(resolution, resolution, 3)
+
+
+def pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
+    """Pixels uint8 [N, R, R, 3] as one column."""
+    width = int(np.prod(pixels.shape[1:]))
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())]
+    )
+
+
+def pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
+    """Inverse of :func:`pixel_column`, uint8 [N, R, R, 3]."""
+    width = resolution * resolution * 3
+    chunks = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[
+            chunk.offset * width : (chunk.offset + len(chunk)) * width
+        ]
+        for chunk in column.chunks
+    ]
+    flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
+    return flat.reshape(-1, resolution, resolution, 3)

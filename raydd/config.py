@@ -107,6 +107,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        if self.name == "stages":
+            raise ValueError("name=stages is taken: the storage keeps its stages there")
         if self.export not in ("none", "imagefolder"):
             raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
 

@@ -7,7 +7,8 @@ python -m raydd.run plan=true                        # what would be done, and h
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from raydd.engine.progress import Progress
 from raydd.engine.stages import Stages, write_atomic
 from raydd.engine.writer import write_product, write_report
 from raydd.methods import DRIVERS
+from raydd.models.registry import ModelConfig, create_meta_model
 
 EngineKind = TypeVar("EngineKind", bound=Engine)
 
@@ -76,8 +78,9 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     if config.plan:
         _print_plan(config, train, test, progress)
         return None
+    resources = connect(config.cluster)
     folder = _claim_folder(config)
-    engine = _engine(Engine, config, train, test, connect(config.cluster), progress, folder)
+    engine = _engine(Engine, config, train, test, resources, progress, folder)
     progress.say(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
@@ -113,6 +116,12 @@ def _open_sources(config: RunConfig) -> tuple[Source, Source]:
 
 
 def _check_request(config: RunConfig, train: Source) -> None:
+    try:
+        preprocessing = _preprocessing(config)
+        for model in _models(config):
+            create_meta_model(model, len(train.class_names), preprocessing.resolution)
+    except ValueError as error:
+        raise Refused(str(error)) from error
     counts = train.class_counts()
     if counts is None:
         return
@@ -124,9 +133,26 @@ def _check_request(config: RunConfig, train: Source) -> None:
         )
 
 
+def _models(config: Any) -> Iterator[ModelConfig]:
+    """Every network that a configuration names."""
+    if isinstance(config, ModelConfig):
+        yield config
+    elif isinstance(config, list):
+        for item in config:
+            yield from _models(item)
+    elif is_dataclass(config):
+        for entry in fields(config):
+            yield from _models(getattr(config, entry.name))
+
+
+def _preprocessing(config: RunConfig) -> Preprocessing:
+    data = config.dataset
+    return Preprocessing(data.resolution, data.resize, data.mean, data.std)
+
+
 def _claim_folder(config: RunConfig) -> UPath:
     """Make the run's folder, or continue in it if it belongs to the same configuration."""
-    folder = UPath(config.storage) / "runs" / run_name(config)
+    folder = UPath(config.storage) / run_name(config)
     record = folder / "config.json"
     if record.exists():
         keys = differing_keys(json.loads(record.read_text()), what(config))
@@ -149,13 +175,12 @@ def _engine(
     progress: Progress,
     folder: UPath,
 ) -> EngineKind:
-    data = config.dataset
     return kind(
         stages=Stages(UPath(config.storage), progress),
         train_source=train,
         test_source=test,
-        preprocessing=Preprocessing(data.resolution, data.resize, data.mean, data.std),
-        flip=data.flip,
+        preprocessing=_preprocessing(config),
+        flip=config.dataset.flip,
         teacher=config.teacher,
         data=config.data,
         resources=resources,

@@ -60,5 +60,5 @@ def test_a_submitted_job_completes_and_its_log_shows_progress_and_result(head, t
     assert "synthesize curriculum 1" in text
     assert "distilled images" in text
     assert "random real images" in text
-    assert (tmp_path / "runs" / "job" / "distilled" / "raydd.json").is_file()
-    assert (tmp_path / "runs" / "job" / "report.html").is_file()
+    assert (tmp_path / "job" / "distilled" / "raydd.json").is_file()
+    assert (tmp_path / "job" / "report.html").is_file()

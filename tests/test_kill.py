@@ -51,7 +51,7 @@ def wait_for_units(storage: Path, count: int, process: subprocess.Popen) -> dict
 
 
 def product(storage: Path) -> dict[str, str]:
-    root = storage / "runs" / "killed" / "distilled"
+    root = storage / "killed" / "distilled"
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(root.glob("data/*.parquet"))}  # fmt: skip
 

@@ -13,7 +13,7 @@ from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.select import Rung
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.synthesize import plan_units
-from raydd.models.registry import ModelConfig, create_model
+from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe
 
 _SCORE_ROW_BYTES = 24  # measured: zstd parquet, short ids
@@ -172,11 +172,19 @@ class Planner(Engine):
         return 4 * self._weights(model) + 2 * recipe.batch_size * self._activations(model)
 
     def _weights(self, model: ModelConfig) -> int:
-        return _FLOAT * sum(p.numel() for p in self._meta(model).parameters())
+        return _FLOAT * sum(
+            p.numel()
+            for p in create_meta_model(
+                model, len(self.class_names), self.preprocessing.resolution
+            ).parameters()
+        )
 
     def _activations(self, model: ModelConfig) -> int:
         """Bytes of every layer's output for one image, counted on the meta device."""
-        network, total = self._meta(model), 0
+        network, total = (
+            self._meta(model),
+            0,
+        )
 
         def count(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal total
@@ -190,9 +198,7 @@ class Planner(Engine):
         return total * _FLOAT
 
     def _meta(self, model: ModelConfig) -> nn.Module:
-        with torch.device("meta"):
-            plain = ModelConfig(model.name, model.width, model.norm)
-            return create_model(plain, len(self.class_names), self.preprocessing.resolution)
+        return create_meta_model(model, len(self.class_names), self.preprocessing.resolution)
 
     def _note(self, stage: str, units: int, reads: int, writes: int, memory: int) -> None:
         self.rows.append(PlanRow(stage, units, reads, writes, memory))

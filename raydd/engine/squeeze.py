@@ -108,8 +108,8 @@ def adopt_teacher(
     Returns:
         Summary with the architecture's name.
     Raises:
-        Refused: the file is no plain weight file, or does not fit the architecture.
-        ValueError: the class order differs.
+        Refused: the file is no plain weight file, does not fit the architecture, or has another
+            class order.
     """
     if config.checkpoint is None:
         network = create_model(config.model, len(class_names), preprocessing.resolution)
@@ -118,7 +118,10 @@ def adopt_teacher(
         )
     elif (UPath(config.checkpoint) / CARD).exists():
         network, card = load_checkpoint(UPath(config.checkpoint))
-        check_class_order(class_names, card.class_names, "the teacher checkpoint")
+        try:
+            check_class_order(class_names, card.class_names, "the teacher checkpoint")
+        except ValueError as error:
+            raise Refused(str(error)) from error
     else:
         network = create_model(config.model, len(class_names), preprocessing.resolution)
         _load_weights(network, UPath(config.checkpoint))

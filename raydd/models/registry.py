@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from raydd.models.convnet import NORMS, ConvNet
@@ -70,16 +71,23 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     return SmallResNet(num_classes, blocks, config.width or width, NORMS[config.norm])
 
 
+def create_meta_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    """Build a network without memory, to check its name and count its sizes; errors as above."""
+    with torch.device("meta"):
+        return create_model(replace(config, pretrained=False), num_classes, resolution)
+
+
 def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    if not config.name.startswith("torchvision/"):
+        import timm  # a second to import: only who needs it pays
+
+        if not timm.is_model(config.name):
+            raise ValueError(_unknown(config.name, timm.list_models()))
     if config.width is not None or config.norm != "batch":
         own = ", ".join(["convnetD", *_SMALL_RESNETS])
         raise ValueError(f"width and norm can be set for {own} only, not for {config.name!r}")
     if config.name.startswith("torchvision/"):
         return _create_torchvision(config, num_classes)
-    import timm  # a second to import: only who needs it pays
-
-    if not timm.is_model(config.name):
-        raise ValueError(_unknown(config.name, timm.list_models()))
     card = timm.get_pretrained_cfg(config.name)
     size: dict[str, Any] = {"img_size": resolution} if card and card.fixed_input_size else {}
     return timm.create_model(

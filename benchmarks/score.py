@@ -2,11 +2,11 @@
 
     python benchmarks/score.py ROOT [--quick]
 
-ROOT is a Hugging Face parquet folder with train files (columns image, label). Both sides run in turn
-on this machine, ``--rounds`` times, with as many processes as cores and one thread each; the bare
-side reads the row groups with pyarrow, decodes with the same function and runs the same float32
-forward, without Ray, ids, resume or a table. Process start-up and imports are left out on both sides;
-the stage's own start-up (Ray Data's pipeline, loading the model) counts. Last line: ours over bare.
+ROOT is a Hugging Face parquet folder with train files (columns image, label). Both sides run in
+turn on this machine, ``--rounds`` times, with as many processes as cores and one thread each; the
+bare side reads the same shards, decodes with the same function and runs the same float32 forward,
+without Ray, resume or a table. The start of processes is left out for the bare side and counts for
+ours: Ray Data's pipeline, two actors that import torch and load the model. Last line: ours over bare.
 """
 
 import argparse

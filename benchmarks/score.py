@@ -6,7 +6,7 @@ ROOT is a Hugging Face parquet folder with train files (columns image, label). B
 turn on this machine, ``--rounds`` times, with as many processes as cores and one thread each; the
 bare side reads the same shards, decodes with the same function and runs the same float32 forward,
 without Ray, resume or a table. The start of processes is left out for the bare side and counts for
-ours: Ray Data's pipeline, two actors that import torch and load the model. Last line: ours over bare.
+ours: Ray Data, actors that import torch and load the model. Last line: ours over bare.
 """
 
 import argparse

@@ -120,6 +120,7 @@ class Engine:
         curriculum: int,
     ) -> Artifact:
         """Optimise one curriculum's images; the same bytes for any number of workers."""
+        config = replace(config, flip=config.flip and self.flip > 0)  # no mirrored digits
         num_classes = len(self.class_names)
         ids = selected_ids(start, num_classes) if start else None
         job = SynthesizeJob(

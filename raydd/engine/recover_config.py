@@ -33,7 +33,8 @@ class SynthesisConfig:
         crop_ratio: smallest and largest width / height of the crop.
         crop_schedule: "constant" (SRe2L), "cosine", "linear" or "step" (CDA).
         crop_milestone: fraction of the steps at which the schedule reaches crop_scale[0].
-        flip: mirror the view with probability 1/2.
+        flip: mirror the view with probability 1/2, unless the data set says that it has no mirror
+            images (dataset.flip=0).
         roll: smallest and largest cyclic shift of the view, pixels, both included.
         view_per_image: draw one view per image and step instead of one per batch and step.
         precision: "bf16", "fp32", or "auto": bf16 where the device computes it in hardware.

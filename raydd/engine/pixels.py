@@ -3,6 +3,7 @@
 Only for sources below ``data.memory_limit_mb`` of pixels; larger ones are streamed at every epoch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,16 +80,24 @@ def decode_source(
     )
 
 
-def load_pixels(folder: UPath, resolution: int) -> ImageSet:
-    """Read the parts of a finished ``decode`` stage into one tensor."""
-    images, labels, ids = [], [], []
+def iterate_pixels(folder: UPath, resolution: int) -> Iterator[ImageSet]:
+    """The stored images of a ``decode``, ``synthesize`` or ``fetch`` stage, a part at a time."""
     for path in part_files(folder):
         table = read_table(path)
-        images.append(pixel_array(table.column("pixels"), resolution))
-        labels.append(table.column("class_index").to_numpy())
-        ids += table.column("id").to_pylist()
-    pixels = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2)
-    return ImageSet(pixels, torch.from_numpy(np.concatenate(labels).astype(np.int64)), tuple(ids))
+        pixels = pixel_array(table.column("pixels"), resolution)
+        labels = table.column("class_index").to_numpy().astype(np.int64)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        yield ImageSet(images, torch.from_numpy(labels), tuple(table.column("id").to_pylist()))
+
+
+def load_pixels(folder: UPath, resolution: int) -> ImageSet:
+    """All of :func:`iterate_pixels` as one set."""
+    parts = list(iterate_pixels(folder, resolution))
+    return ImageSet(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        tuple(name for part in parts for name in part.ids),
+    )
 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:

@@ -9,9 +9,10 @@ from torch import nn
 from upath import UPath
 
 from raydd.data.classes import check_class_order
+from raydd.data.distilled import hash_file
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
-from raydd.engine.checkpoint import CARD, CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.engine.checkpoint import CARD, WEIGHTS, CheckpointCard, load_checkpoint, save_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
 from raydd.engine.pixels import DataConfig, decode_source, stream_pixels
@@ -88,11 +89,20 @@ def adopt_stage(
     return stages.run(
         "squeeze",
         lambda folder: adopt_teacher(folder, config, class_names, preprocessing),
-        inputs=[],
+        inputs=[_content_key(config.checkpoint)] if config.checkpoint else [],
         config={**asdict(config), "classes": class_names},
         seed=0,
         title="teacher",
     )
+
+
+def _content_key(checkpoint: str) -> str:
+    """Hash of a checkpoint's weights: other weights under the same path are another teacher."""
+    path = UPath(checkpoint)
+    weights = path / WEIGHTS if (path / CARD).exists() else path
+    if not weights.is_file():
+        raise Refused(f"teacher.checkpoint={checkpoint} is neither a checkpoint folder nor a file.")
+    return str(hash_file(weights)["sha256"])
 
 
 def adopt_teacher(

@@ -26,7 +26,7 @@ from raydd.engine.checkpoint import (
 )
 from raydd.engine.fit import rank_and_world
 from raydd.engine.journal import Journal
-from raydd.engine.pixels import ImageSet, load_pixels
+from raydd.engine.pixels import ImageSet, iterate_pixels, load_pixels
 from raydd.engine.stages import write_atomic
 from raydd.engine.train_job import TrainJob
 from raydd.models.precision import autocast_dtype
@@ -83,7 +83,6 @@ class _Training:
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
         self.data = self._load_data()
-        self.test = load_pixels(UPath(job.test), job.preprocessing.resolution) if job.test else None
         size = len(self.data) if self.data else job.num_images
         # a streamed epoch drops the remainder: unequal shards would hang data-parallel training
         self.steps = max(
@@ -99,8 +98,8 @@ class _Training:
             loss = self._epoch(state.epoch)
             state.epoch += 1
             point = {"epoch": state.epoch, "loss": loss}
-            if self.test is not None and self.rank == 0 and self._is_test_epoch(state.epoch):
-                point["top1"] = self._accuracy(self.test)
+            if job.test and self.rank == 0 and self._is_test_epoch(state.epoch):
+                point["top1"] = self._accuracy(job.test)
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
@@ -191,17 +190,24 @@ class _Training:
         return epoch == self.job.recipe.epochs or epoch % every == 0
 
     @torch.inference_mode()
-    def _accuracy(self, test: ImageSet) -> float:
+    def _accuracy(self, test: str) -> float:
+        """Accuracy over the stored test split, a part at a time: it may be larger than memory."""
         self.network.eval()
-        correct = torch.zeros((), device=self.device)
-        for start in range(0, len(test), _TEST_BATCH):
-            pixels = test.images[start : start + _TEST_BATCH].to(self.device)
-            images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
-            with self._autocast():
-                logits = self.network(images.contiguous(memory_format=torch.channels_last))
-            labels = test.labels[start : start + _TEST_BATCH].to(self.device)
-            correct += (logits.argmax(1) == labels).sum()
-        return float(correct) / len(test)
+        right = torch.zeros((), device=self.device)
+        count = 0
+        for part in iterate_pixels(UPath(test), self.job.preprocessing.resolution):
+            for pixels, labels in zip(
+                part.images.split(_TEST_BATCH), part.labels.split(_TEST_BATCH), strict=True
+            ):
+                predictions = self._logits(pixels.to(self.device)).argmax(1)
+                right += (predictions == labels.to(self.device)).sum()
+            count += len(part)
+        return float(right) / count
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
+        with self._autocast():
+            return self.network(images.contiguous(memory_format=torch.channels_last))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

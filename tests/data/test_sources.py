@@ -231,6 +231,14 @@ def test_parquet_fetch_reads_few_row_groups(tmp_path: Path) -> None:
     assert file.num_row_groups == 100
 
 
+def test_parquet_fetch_passes_over_long_stretches_without_a_chosen_row(tmp_path: Path) -> None:
+    rows = [{"bytes": bytes([i]), "path": None} for i in range(200)]
+    table = pa.table({"image": rows, "label": [0] * 200})
+    pq.write_table(table, tmp_path / "train-0.parquet")  # one row group, read in several batches
+    source = open_source("parquet", str(tmp_path), "train", num_classes=1)
+    assert source.fetch(["train-0.parquet#190"]) == {"train-0.parquet#190": bytes([190])}
+
+
 def test_parquet_classes_come_from_names_in_text_labels(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-0.parquet", ["cat", "ant", "cat"])
     source = open_source("parquet", str(tmp_path), "train")

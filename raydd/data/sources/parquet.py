@@ -156,7 +156,8 @@ class ParquetSource:
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
                     images = batch.column(self.image_column)
                     chosen = [r for r in range(row, row + len(images)) if r in rows]
-                    picked = _image_bytes(images.take([r - row for r in chosen]))
+                    places = pa.array([r - row for r in chosen], pa.int64())  # often none
+                    picked = _image_bytes(images.take(places))
                     found.update(
                         (rows[r], image)
                         for r, image in zip(chosen, picked, strict=True)

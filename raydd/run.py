@@ -150,9 +150,14 @@ def _preprocessing(config: RunConfig) -> Preprocessing:
     return Preprocessing(data.resolution, data.resize, data.mean, data.std)
 
 
+def _storage(config: RunConfig) -> UPath:
+    """The storage, resolved against the working folder of this process: workers have another."""
+    return UPath(config.storage).absolute()
+
+
 def _claim_folder(config: RunConfig) -> UPath:
     """Make the run's folder, or continue in it if it belongs to the same configuration."""
-    folder = UPath(config.storage) / run_name(config)
+    folder = _storage(config) / run_name(config)
     record = folder / "config.json"
     if record.exists():
         keys = differing_keys(json.loads(record.read_text()), what(config))
@@ -176,7 +181,7 @@ def _engine(
     folder: UPath,
 ) -> EngineKind:
     return kind(
-        stages=Stages(UPath(config.storage), progress),
+        stages=Stages(_storage(config), progress),
         train_source=train,
         test_source=test,
         preprocessing=_preprocessing(config),
@@ -191,7 +196,7 @@ def _engine(
 
 def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progress) -> None:
     nothing = Resources(0, False, 1, 1, 0)
-    planner = _engine(Planner, config, train, test, nothing, progress, UPath(config.storage))
+    planner = _engine(Planner, config, train, test, nothing, progress, _storage(config))
     product = DRIVERS[type(config.method)](planner, config.method)
     if config.evaluate:
         judge(planner, product, config.protocol, config.method.ipc)

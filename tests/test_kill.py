@@ -27,8 +27,11 @@ TIMEOUT = 240  # seconds
 
 
 def start(storage: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "raydd.run", f"storage={storage}", *SMALL, *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Start a run whose storage is given as a relative path: workers run in other folders."""
+    command = [sys.executable, "-m", "raydd.run", "storage=.", *SMALL, *more]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=storage
+    )
 
 
 def finish(process: subprocess.Popen) -> str:

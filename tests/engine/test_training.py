@@ -16,10 +16,13 @@ from upath import UPath
 from raydd.data.rows import image_table
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
-from raydd.engine.squeeze import TeacherConfig, adopt_teacher
+from raydd.engine.progress import Progress
+from raydd.engine.squeeze import TeacherConfig, adopt_stage, adopt_teacher
+from raydd.engine.stages import Stages
 from raydd.engine.stream import write_table
 from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
+from raydd.models.registry import create_model
 from small_engine import PREPROCESSING, RECIPE, TINY
 
 NAMES = tuple("0123456789")
@@ -180,3 +183,14 @@ def test_a_pickled_module_another_architecture_and_another_class_order_are_refus
         adopt(tmp_path, tmp_path / "missing.pt")
     with pytest.raises(ValueError, match="class order"):
         adopt(tmp_path, tmp_path / "a", NAMES[::-1])
+
+
+def test_other_weights_under_the_same_path_are_another_teacher(tmp_path, images):
+    stages = Stages(UPath(tmp_path), Progress())
+    keys = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(create_model(TINY, 10, 16).state_dict(), tmp_path / "teacher.pt")
+        config = TeacherConfig(TINY, checkpoint=str(tmp_path / "teacher.pt"))
+        keys.append(adopt_stage(stages, config, NAMES, PREPROCESSING).key)
+    assert keys[0] != keys[1]

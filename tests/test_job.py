@@ -26,7 +26,8 @@ def environment() -> dict[str, str]:
 def head(tmp_path):
     command = [
         str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=4", "--port=46379",
-        "--dashboard-port=48265", "--disable-usage-stats", "--object-store-memory=200000000",
+        "--dashboard-port=48265", "--dashboard-agent-listen-port=48365", "--disable-usage-stats",
+        "--object-store-memory=200000000",
     ]  # fmt: skip
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())

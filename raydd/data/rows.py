@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source
 
 
 def decode_rows(
@@ -31,6 +32,14 @@ def decode_rows(
             except BrokenImage as error:
                 reasons[i] = str(error)
     return pixels, reasons
+
+
+def fetch_pixels(
+    source: Source, ids: Sequence[str], preprocessing: Preprocessing, max_pixels: int
+) -> np.ndarray:
+    """Read chosen images by id and decode them, uint8 [N, R, R, 3], in the order of ``ids``."""
+    encoded = source.fetch(ids)
+    return np.stack([decode(encoded[name], preprocessing, max_pixels) for name in ids])
 
 
 def image_table(

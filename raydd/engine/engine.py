@@ -131,6 +131,7 @@ class Engine:
             student=str(student.folder) if student else None,
             config=config,
             source=self.train_source,
+            max_pixels=self.data.max_pixels,
             seed=self.seed,
             journal=self.journal,
             device=self.resources.device,

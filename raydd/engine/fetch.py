@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import numpy as np
 from upath import UPath
 
-from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import image_table
+from raydd.data.rows import fetch_pixels, image_table
 from raydd.data.sources import Source
 from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import read_table, write_table
+
+_PART_ROWS = 1000  # images in memory at once
 
 
 def fetch_images(
@@ -27,11 +27,13 @@ def fetch_images(
     def work(folder: UPath) -> dict[str, Any]:
         chosen = read_table(selection.folder / "selection.parquet")
         ids, labels = chosen["id"].to_pylist(), chosen["class_index"].to_pylist()
-        encoded = source.fetch(ids)
-        pixels = np.stack([decode(encoded[name], preprocessing, config.max_pixels) for name in ids])
-        (folder / "parts").mkdir(parents=True, exist_ok=True)
         slots = chosen.to_pandas().groupby("class_index").cumcount().tolist()
-        write_table(folder / "parts" / "00000.parquet", image_table(pixels, labels, slots, 0, ids))
+        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        for part, begin in enumerate(range(0, len(ids), _PART_ROWS)):
+            rows = slice(begin, begin + _PART_ROWS)
+            pixels = fetch_pixels(source, ids[rows], preprocessing, config.max_pixels)
+            table = image_table(pixels, labels[rows], slots[rows], 0, ids[rows])
+            write_table(folder / "parts" / f"{part:05d}.parquet", table)
         return {"images": len(ids)}
 
     return stages.run(

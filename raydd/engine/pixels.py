@@ -1,6 +1,7 @@
-"""Decode a small source once and keep its pixels: the training set of a teacher, the test set.
+"""Decode a source once and keep its pixels on disk: a teacher's training set, the test split.
 
-Only for sources below ``data.memory_limit_mb`` of pixels; larger ones are streamed at every epoch.
+A training set above ``data.memory_limit_mb`` of pixels is streamed at every epoch instead; the test
+split is read back a part at a time.
 """
 
 from collections.abc import Iterator

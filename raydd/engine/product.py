@@ -1,4 +1,4 @@
-"""What a driver returns, and how it becomes a distilled set on disk."""
+"""What a driver returns; writer.py makes a distilled set on disk of it."""
 
 from dataclasses import dataclass, field
 

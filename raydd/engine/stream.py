@@ -114,6 +114,12 @@ def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(file, columns=columns)
 
 
+def count_rows(path: UPath) -> int:
+    """Rows of one parquet file, from its footer."""
+    with path.open("rb") as file:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
 def write_table(path: UPath, table: pa.Table) -> None:
     """Write one parquet file; it is there whole or not at all."""
     sink = io.BytesIO()
@@ -222,10 +228,7 @@ def _part(folder: UPath, shard: int, kind: str = "parts") -> UPath:
 
 def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
     rejected = pa.concat_tables(read_table(_part(folder, i, "rejected")) for i in range(num_shards))
-    rows = 0
-    for i in range(num_shards):
-        with _part(folder, i).open("rb") as file:
-            rows += pq.ParquetFile(file).metadata.num_rows
+    rows = sum(count_rows(_part(folder, i)) for i in range(num_shards))
     write_table(folder / "rejected.parquet", rejected)
     total = rows + rejected.num_rows
     if rejected.num_rows > max_rejected * total:

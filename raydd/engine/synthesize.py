@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from upath import UPath
 
-from raydd.data.images import decode
-from raydd.data.rows import image_table
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.rows import fetch_pixels, image_table
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
@@ -56,6 +55,7 @@ class SynthesizeJob:
         student: checkpoint folder of the adversary, or None.
         config: the loop's constants.
         source: where start images are fetched from.
+        max_pixels: cap of the decoder, the one that the images were scored under.
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
@@ -69,6 +69,7 @@ class SynthesizeJob:
     student: str | None
     config: SynthesisConfig
     source: Source
+    max_pixels: int
     seed: int
     journal: str | None
     device: str
@@ -169,7 +170,7 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     )
     journal = Journal(job.journal)
     for unit in todo:
-        start = _start_images(job.source, unit, preprocessing) if unit.start_ids else None
+        start = _start_images(job, unit, preprocessing) if unit.start_ids else None
         recovered = recovery.run(
             start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name)
         )
@@ -190,9 +191,8 @@ def unit_path(folder: str, unit: Unit) -> UPath:
     return UPath(folder) / "parts" / f"{unit.name}.parquet"
 
 
-def _start_images(source: Source, unit: Unit, preprocessing: Any) -> torch.Tensor:
-    encoded = source.fetch(unit.start_ids)
-    pixels = np.stack([decode(encoded[name], preprocessing) for name in unit.start_ids])
+def _start_images(job: SynthesizeJob, unit: Unit, preprocessing: Preprocessing) -> torch.Tensor:
+    pixels = fetch_pixels(job.source, unit.start_ids, preprocessing, job.max_pixels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 

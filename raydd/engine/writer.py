@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from upath import UPath
 
 from raydd.data.card import Card, write_card
@@ -18,7 +19,7 @@ from raydd.engine.judge import headline, package_versions
 from raydd.engine.product import Product
 from raydd.engine.report import Grid, render_report
 from raydd.engine.stages import Artifact, write_atomic
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.stream import count_rows, part_files, read_table
 
 _GRID_CLASSES, _GRID_SLOTS = 10, 10
 
@@ -70,7 +71,7 @@ def _write_set(
     about: Mapping[str, Any],
 ) -> None:
     resolution = engine.preprocessing.resolution
-    num_rows = sum(_num_rows(item) for item in product.images)
+    num_rows = sum(count_rows(path) for item in product.images for path in part_files(item.folder))
     counts = write_images(
         folder,
         _rows(product, resolution),
@@ -123,10 +124,6 @@ def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
                 )
 
 
-def _num_rows(artifact: Artifact) -> int:
-    return sum(read_table(path, ["slot"]).num_rows for path in part_files(artifact.folder))
-
-
 def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     summary = headline(results)
     if summary is None:
@@ -150,8 +147,11 @@ def _grid(curriculum: int, artifact: Artifact, engine: Engine) -> Grid:
     side = engine.preprocessing.resolution
     images = np.zeros((rows, columns, side, side, 3), np.uint8)
     for path in part_files(artifact.folder):
-        for row in read_table(path).to_pylist():
-            if row["class_index"] < rows and row["slot"] - start < columns:
-                images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
+        table = read_table(path)
+        shown = pc.and_(
+            pc.less(table["class_index"], rows), pc.less(table["slot"], start + columns)
+        )
+        for row in table.filter(shown).to_pylist():
+            images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
     caption = f"slots {start} to {stop - 1}, one row per class"
     return Grid(f"Curriculum {curriculum + 1}", caption, images, engine.class_names[:rows])

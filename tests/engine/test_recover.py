@@ -65,6 +65,14 @@ def test_units_do_not_influence_each_other(teacher, student):
     assert torch.equal(second.images, _run(teacher, student, CONFIG).images)
 
 
+def test_the_memory_layout_of_the_start_does_not_matter(teacher, student):
+    start = _start()
+    config = SynthesisConfig(steps=4, roll=(0, 4), precision="fp32")
+    usual = _run(teacher, student, config, start)
+    other = _run(teacher, student, config, start.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(usual.images, other.images)
+
+
 def test_networks_of_the_caller_stay_untouched(teacher, student):
     before = copy.deepcopy(teacher.state_dict())
     _run(teacher, student, replace(CONFIG, precision="bf16"))

@@ -23,6 +23,7 @@ from raydd.engine.cluster import ClusterConfig
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
+from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 
 
@@ -185,6 +186,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
+    store.store(group="method", name="ccfs_schema", node=CcfsConfig)
     store.store(group="method", name="curricular_schema", node=CurricularConfig)
     store.store(group="dataset", name="dataset_schema", node=DatasetConfig)
     store.store(group="teacher", name="teacher_schema", node=TeacherConfig)

@@ -86,7 +86,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         f"ipc {config.method.ipc}"
     )
     product: Product = DRIVERS[type(config.method)](engine, config.method)
-    results = judge(engine, product, config.protocol, config.method.ipc) if config.evaluate else []
+    results = judge(engine, product, config.protocol) if config.evaluate else []
     sizes = write_product(
         folder / "distilled", engine, product, results, _about(config), config.export
     )
@@ -199,7 +199,7 @@ def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progre
     planner = _engine(Planner, config, train, test, nothing, progress, _storage(config))
     product = DRIVERS[type(config.method)](planner, config.method)
     if config.evaluate:
-        judge(planner, product, config.protocol, config.method.ipc)
+        judge(planner, product, config.protocol)
     progress.say(f"{'stage':<28}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}")
     for row in planner.rows:
         sizes = "".join(

@@ -62,9 +62,16 @@ def read_class_names(path: str | UPath) -> tuple[str, ...]:
 
 
 def unique_names(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Return the names as a tuple, or raise ValueError when empty or when one occurs twice."""
+    """Return the names as a tuple.
+
+    Raises:
+        ValueError: there is none, one occurs twice, or one is not UTF-8 text.
+    """
     if not names:
         raise ValueError(f"{what} holds no class name.")
+    for name in names:
+        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes of a file name
+            raise ValueError(f"{what} names the class {name!r}, which is not UTF-8; rename it.")
     if len(set(names)) != len(names):
         twice = next(name for position, name in enumerate(names) if name in names[:position])
         raise ValueError(f"{what} names the class {twice!r} twice; every class needs its own name.")

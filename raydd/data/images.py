@@ -9,11 +9,12 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raydd.data.preprocessing import Preprocessing
 
 MAX_PIXELS = 50_000_000
+BAND_PIXELS = 1 << 22  # converted at once: a conversion takes several copies of what it converts
 
 
 class BrokenImage(ValueError):
@@ -49,8 +50,7 @@ def decode(
         )
     # The JPEG decoder can leave out the finest frequencies: it then yields 1/2, 1/4 or 1/8 of the
     # side for a fraction of the time, never less than the target. Other formats ignore the call.
-    image.draft(None, target)
-    rgb = _guarded(lambda: _to_rgb(image))
+    rgb = _guarded(lambda: _to_rgb(_drafted(image, target)))
     rgb = rgb.resize(target, Image.Resampling.BILINEAR)
     left, top = round((target[0] - crop) / 2), round((target[1] - crop) / 2)
     return np.asarray(rgb.crop((left, top, left + crop, top + crop)))
@@ -107,6 +107,8 @@ def _guarded(work: Callable[[], Image.Image]) -> Image.Image:
     # SyntaxError, struct.error, zlib.error, ...): each means that this one image is broken.
     try:
         return work()
+    except UnidentifiedImageError as error:  # its message holds a memory address
+        raise BrokenImage("cannot be decoded: its header is damaged") from error
     except Exception as error:
         raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
 
@@ -115,8 +117,28 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(_guarded(lambda: _to_rgb(image)))
 
 
+def _drafted(image: Image.Image, target: tuple[int, int]) -> Image.Image:
+    image.draft(None, target)
+    return image
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode the three decoders yield to 8-bit RGB; transparency is laid on white."""
+    """Any mode the three decoders yield to 8-bit RGB, a band of rows at a time if it is large."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        image.load()
+        return image
+    if image.width * image.height <= BAND_PIXELS:
+        return _band_to_rgb(image)
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_band_to_rgb(band), (0, top))
+    return rgb
+
+
+def _band_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of a few megapixels; transparency is laid on white."""
     if image.mode.startswith("I"):  # 16-bit grey: scaled, since a plain convert would clip at 255
         deep = np.asarray(image).astype(np.uint32).clip(0, 65535)
         return Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
@@ -124,7 +146,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")  # loads the pixels even where the mode is RGB already
+    return image.convert("RGB")
 
 
 def _resized(size: tuple[int, int], shorter: int) -> tuple[int, int]:

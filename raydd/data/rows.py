@@ -48,8 +48,9 @@ def image_table(
     slots: Sequence[int],
     curriculum: int,
     source_ids: Sequence[str | None],
+    origin: str,
 ) -> pa.Table:
-    """Images as rows: pixels, class_index, id (of the real image behind it), slot, curriculum.
+    """Images as rows: pixels, class_index, slot, curriculum, origin, id (of the real image behind).
 
     Args:
         pixels: uint8 [N, R, R, 3].
@@ -57,6 +58,7 @@ def image_table(
         slots: N slots.
         curriculum: of all N images.
         source_ids: N ids of real images, or None.
+        origin: ``synthetic`` or ``real``, of all N images.
     """
     count = len(pixels)
     return pa.table(
@@ -65,6 +67,7 @@ def image_table(
             "class_index": pa.array(labels, pa.int32()),
             "slot": pa.array(slots, pa.int32()),
             "curriculum": pa.array([curriculum] * count, pa.int32()),
+            "origin": pa.array([origin] * count, pa.string()),
             "pixels": pixel_column(pixels),
         }
     )

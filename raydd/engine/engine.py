@@ -6,21 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_card
-from raydd.engine.cluster import Resources
+from raydd.engine.context import Context
+from raydd.engine.core import adopt_core
+from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
-from raydd.engine.pixels import DataConfig, decode_source
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.score import score_source
-from raydd.engine.select import Rung, select_per_class, selected_ids
-from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
-from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_classes
+from raydd.engine.select import ANY, Ranking, select_images, selected_ids
+from raydd.engine.squeeze import adopt_stage, check_floor, train_teacher
+from raydd.engine.stages import Artifact
 from raydd.engine.synthesize import SynthesizeJob, plan_units, synthesize_images
-from raydd.engine.train_job import TrainJob
 from raydd.engine.train_stage import train_stage
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
@@ -28,32 +25,8 @@ from raydd.ops.seeds import derive_seed
 
 
 @dataclass
-class Engine:
-    """The stages of one run, bound to its source, cluster and storage.
-
-    Attributes:
-        stages: runs and caches stages.
-        train_source: real training images.
-        test_source: real test images.
-        preprocessing: of networks trained here.
-        flip: probability of a mirrored view, a property of the data.
-        teacher: how the teacher is made.
-        data: how images are read.
-        resources: workers and devices.
-        seed: run seed.
-        journal: path of ``metrics.jsonl``.
-    """
-
-    stages: Stages
-    train_source: Source
-    test_source: Source
-    preprocessing: Preprocessing
-    flip: float
-    teacher: TeacherConfig
-    data: DataConfig
-    resources: Resources
-    seed: int
-    journal: str | None = None
+class Engine(Context):
+    """The stages of one run, bound to its source, cluster and storage."""
 
     def squeeze(self) -> Artifact:
         """The teacher: trained on the real set, public weights, or a checkpoint of the user's.
@@ -76,39 +49,76 @@ class Engine:
             check_floor(self.teacher, table.summary["top1"], len(self.class_names))
         return table
 
+    def check_difficulty(self, config: DifficultyConfig) -> None:
+        """Refuse, before any work, a difficulty that nobody will have measured."""
+        check_difficulty(config, self.teacher)
+
+    def difficulty(self, config: DifficultyConfig) -> list[Artifact]:
+        """Score tables beyond the teacher's that a difficulty is read from.
+
+        The user's file, or further trainings of the teacher whose forgetting events count too.
+        """
+        scores = self.score(self.squeeze(), "teacher")
+        if config.by == "table":
+            return [import_table(self.stages, config, scores)]
+        runs = range(1, config.runs if config.by == "forgetting" else 1)
+        return [self.score(self._squeeze(run), f"teacher run {run}") for run in runs]
+
     def select(
         self,
         tables: Sequence[Artifact],
-        rung: Rung,
-        ladder: Sequence[str],
-        count: int,
+        ranking: Ranking,
+        count: int | Sequence[int],
         used: Sequence[Artifact] = (),
         curriculum: int = 0,
         draw: str = "start",
     ) -> Artifact:
-        """Choose ``count`` real images per class, lowest rung first, uniformly inside a rung.
+        """Choose real images of every class.
 
         Args:
             tables: aligned score tables.
-            rung: maps their columns to int8 rungs.
-            ladder: names of the rungs, for the report.
-            count: images per class.
+            ranking: which images come first.
+            count: images per class, one number for all or one for each.
             used: earlier selections; no image is chosen twice.
             curriculum: number of the curriculum.
             draw: what the images are chosen for; names the random order.
         """
         seed = derive_seed(self.seed, "select", draw, curriculum)
-        config = {"ladder": list(ladder), "count": count, "draw": draw, "curriculum": curriculum}
+        counts = np.asarray(count).tolist()
+        config = {**ranking.key(), "count": counts, "draw": draw, "curriculum": curriculum}
         return self.stages.run(
             "select",
-            lambda folder: select_per_class(
-                folder, tables, rung, ladder, count, used, seed, len(self.class_names)
+            lambda folder: select_images(
+                folder, tables, ranking, count, used, seed, len(self.class_names)
             ),
             inputs=[*tables, *used],
             config=config,
             seed=self.seed,
             title=f"{draw} {curriculum}",
         )
+
+    def fetch(
+        self, selection: Artifact, after: Sequence[Artifact], curriculum: int, title: str
+    ) -> Artifact:
+        """Pixels of chosen real images; their slots follow those of the images ``after``."""
+        nothing = [0] * len(self.class_names)
+        first_slots = np.sum([nothing, *(i.summary["counts"] for i in after)], axis=0).tolist()
+        return fetch_images(
+            self.stages,
+            self.train_source,
+            selection,
+            first_slots,
+            curriculum,
+            self.preprocessing,
+            self.data,
+            self.resources,
+            title,
+        )
+
+    def adopt_core(self, path: str, count: int) -> Artifact:
+        """The first ``count`` images per class of a distilled set that exists."""
+        side = self.preprocessing.resolution
+        return adopt_core(self.stages, path, count, self.class_names, side)
 
     def synthesize(
         self,
@@ -146,14 +156,12 @@ class Engine:
         teacher: Artifact,
         model: ModelConfig,
         recipe: Recipe,
-        learning_rate: float,
-        warm_start: Artifact | None,
-        title: str,
+        warm_start: Artifact | None = None,
+        title: str = "student",
     ) -> Artifact:
         """Train a network on distilled images with the teacher's soft labels."""
-        recipe = replace(recipe, learning_rate=learning_rate)
         job = replace(
-            self._job(model, recipe, title, ("train", title)),
+            self.new_job(model, recipe, title, ("train", title)),
             images=tuple(str(item.folder) for item in images),
             teacher=str(teacher.folder),
             warm_start=str(warm_start.folder) if warm_start else None,
@@ -170,7 +178,7 @@ class Engine:
         title: str,
     ) -> list[dict[str, Any]]:
         """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
-        job = self._job(protocol.architectures[0], protocol.recipe, title, ())
+        job = self.new_job(protocol.architectures[0], protocol.recipe, title, ())
         return evaluate_images(
             self.stages,
             images,
@@ -183,36 +191,15 @@ class Engine:
             title,
         )
 
-    def random_images(self, teacher_scores: Artifact, ipc: int, draw: int) -> Artifact:
-        """``ipc`` random real images of every class, another draw for every number."""
-        chosen = self.select(
-            [teacher_scores], _no_preference, ("random",), ipc, curriculum=draw, draw="random"
-        )
-        return fetch_images(
-            self.stages, self.train_source, chosen, self.preprocessing, self.data, f"random {draw}"
-        )
+    def random_images(self, teacher_scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:
+        """Random real images, ``counts`` of each class, another draw for every number."""
+        chosen = self.select([teacher_scores], ANY, counts, curriculum=draw, draw="random")
+        return self.fetch(chosen, [], 0, f"random {draw}")
 
-    def decode_test(self) -> Artifact:
-        """The test split's pixels."""
-        return decode_source(self.stages, self.test_source, "test", self.preprocessing, self.data)
-
-    def class_counts(self) -> np.ndarray:
-        """Images of each class, int64 [C]; counted by a pass where the source does not know."""
-        counts = self.train_source.class_counts()
-        return count_classes(self.stages, self.train_source) if counts is None else counts
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of every artifact."""
-        return self.train_source.class_names
-
-    def checkpoint_top1(self, checkpoint: Artifact) -> float | None:
-        """Test accuracy on a checkpoint's card, [0, 1]."""
-        return load_card(checkpoint.folder).top1
-
-    def _squeeze(self) -> Artifact:
+    def _squeeze(self, run: int = 0) -> Artifact:
         side = self.preprocessing.resize
-        job = self._job(self.teacher.model, self.teacher.recipe, "squeeze teacher", ("squeeze",))
+        parts = ("squeeze", run) if run else ("squeeze",)
+        job = self.new_job(self.teacher.model, self.teacher.recipe, "squeeze teacher", parts)
         return train_teacher(
             self.stages,
             self.train_source,
@@ -223,25 +210,3 @@ class Engine:
             self.resources,
             self.seed,
         )
-
-    def _job(
-        self, model: ModelConfig, recipe: Recipe, stage: str, parts: tuple[str | int, ...]
-    ) -> TrainJob:
-        return TrainJob(
-            folder="",
-            model=model,
-            class_names=self.class_names,
-            preprocessing=self.preprocessing,
-            images=(),
-            resolution=self.preprocessing.resolution,
-            recipe=recipe,
-            flip=self.flip,
-            seed_parts=(self.seed, *parts),
-            stage=stage,
-            journal=self.journal,
-            device=self.resources.device,
-        )
-
-
-def _no_preference(tables: list[dict[str, np.ndarray]]) -> np.ndarray:
-    return np.zeros(len(tables[0]["id"]), np.int8)

@@ -7,12 +7,15 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 Tick = tuple[float, str]
 Curve = Sequence[tuple[float, float]]
+Bar = tuple[float, float, float]  # left and width in percent of the axis, height in [0, 1]
 
 _SMALL_TILE = 48  # pixels; smaller images are enlarged by whole factors, so that pixels stay square
 _LARGE_TILE = 96  # pixels; larger images are reduced: the page must pass as a mail attachment
@@ -162,6 +165,67 @@ def strip(series: Mapping[str, tuple[Sequence[float], float, float]], width: flo
         for name, (mean, half, values) in spans.items()
     ]
     return Strip(width, rows, [(place(value), f"{value:g}") for value in marks])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One distribution: its figures, where q10, q25, median, q75 and q90 lie, and two histograms.
+
+    Positions are percentages of the axis: text beside them keeps its size on a narrow screen.
+    """
+
+    name: str
+    figures: Mapping[str, float]
+    marks: list[float]
+    bars: list[Bar]
+    ground: list[Bar]
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """Distributions one below the other, on one axis."""
+
+    rows: list[Spread]
+    ticks: list[Tick]
+
+
+def spreads(series: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> Spreads:
+    """Geometry of distributions that are to be compared.
+
+    The axis ends where the far outliers of every distribution begin: one class that had to give its
+    hardest images would squash all else.
+
+    Args:
+        series: by name, a distribution and the one it was taken from, or None; each with the keys
+            min, q10, q25, median, q75, q90, max and histogram (edges, counts).
+    """
+    reaches = [_reach(own) for own, _ in series.values()]
+    marks = ticks(min(low for low, _ in reaches), max(high for _, high in reaches))
+    low, high = marks[0], marks[-1]
+
+    def place(value: float) -> float:
+        return round(_place(min(max(value, low), high), low, high, 100), 2)
+
+    def bars(histogram: Mapping[str, Sequence[float]]) -> list[Bar]:
+        bins = zip(pairwise(histogram["edges"]), histogram["counts"], strict=True)
+        kept = [(a, b, n / (b - a)) for (a, b), n in bins if n and max(a, low) < min(b, high)]
+        peak = max((density for *_, density in kept), default=1.0)
+        return [(place(a), round(place(b) - place(a), 2), round(d / peak, 3)) for a, b, d in kept]
+
+    rows = [
+        Spread(
+            name, own, [place(own[key]) for key in ("q10", "q25", "median", "q75", "q90")],
+            bars(own["histogram"]), bars(ground["histogram"]) if ground else [],
+        )
+        for name, (own, ground) in series.items()
+    ]  # fmt: skip
+    return Spreads(rows, [(place(value), f"{value:g}") for value in marks])
+
+
+def _reach(own: Mapping[str, Any]) -> tuple[float, float]:
+    """The bulk of a distribution and once its width on either side, where there are values."""
+    width = own["q90"] - own["q10"] or own["max"] - own["min"]
+    return max(own["min"], own["q10"] - width), min(own["max"], own["q90"] + width)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

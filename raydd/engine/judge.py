@@ -10,17 +10,15 @@ import raydd
 from raydd.engine.checkpoint import WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
-from raydd.engine.product import Product
-from raydd.engine.stages import Artifact, plain
+from raydd.engine.product import Curriculum, Product
+from raydd.engine.stages import Artifact
 from raydd.ops.intervals import mean_and_interval
 
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
 
 
-def judge(
-    engine: Engine, product: Product, protocol: ProtocolConfig, ipc: int
-) -> list[dict[str, Any]]:
-    """Train fresh networks on the product and on random real images of the same size.
+def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[dict[str, Any]]:
+    """Train fresh networks on the product and on as many random real images of every class.
 
     Every seed gets another random subset, so that the interval of the baseline covers the draw.
 
@@ -28,7 +26,7 @@ def judge(
         One dict per training, see :func:`raydd.engine.evaluate.evaluate_images`.
     """
     seeds = range(protocol.seeds)
-    random = [[engine.random_images(product.scores, ipc, draw)] for draw in seeds]
+    random = [[engine.random_images(product.scores, product.counts, draw)] for draw in seeds]
     distilled = engine.evaluate(
         [product.images for _ in seeds], protocol, product.teacher, "distilled"
     )
@@ -58,20 +56,17 @@ def build_report(
     return {
         **run,
         "num_classes": len(engine.class_names),
-        "num_images": run["ipc"] * len(engine.class_names),
+        "num_images": sum(product.counts),
         "headline": headline(results),
         "results": list(results),
         "protocol": json.loads(json.dumps(protocol, default=vars)),
         "bytes": {**sizes, "teacher": teacher_bytes},
         "teacher": {
             "name": engine.teacher.model.name,
-            "top1": engine.checkpoint_top1(product.teacher),
+            "top1": engine.card(product.teacher).top1,
             "top1_train": score["top1"],
         },
-        "curricula": [
-            {"curriculum": i, "slots": item.images.summary["slots"], "rungs": _rungs(item.start)}
-            for i, item in enumerate(product.curricula)
-        ],
+        "curricula": [_curriculum(i, item, engine) for i, item in enumerate(product.curricula)],
         "stages": [asdict(record) for record in engine.stages.records],
         "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
         "versions": package_versions(),
@@ -106,5 +101,27 @@ def package_versions() -> dict[str, str]:
     return {"raydd": raydd.__version__, **{name: version(name) for name in _PACKAGES}}
 
 
-def _rungs(start: Artifact | None) -> dict[str, list[int]]:
-    return plain(start.summary["rungs"]) if start else {}
+def _curriculum(number: int, item: Curriculum, engine: Engine) -> dict[str, Any]:
+    images = item.images.summary
+    return {
+        "curriculum": number,
+        "origin": "real" if item.is_real else "synthetic",
+        "images": sum(images["counts"]),
+        "slots": images["slots"],
+        "rungs": item.start.summary["rungs"] if item.start else {},
+        "selection": _selection(item, item.start, engine) if item.start and item.is_real else None,
+    }
+
+
+def _selection(item: Curriculum, selection: Artifact, engine: Engine) -> dict[str, Any]:
+    network = None
+    if item.network and item.scores:
+        card = engine.card(item.network)
+        top1_train = item.scores.summary["top1"]
+        network = {"name": card.model.name, "top1_train": top1_train, "top1": card.top1}
+    names = ("asked", "chosen", "candidates", "difficulty")
+    return {
+        **{name: selection.summary[name] for name in names},
+        "difficulty_name": item.difficulty,
+        "filter": network,
+    }

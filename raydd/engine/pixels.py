@@ -5,7 +5,7 @@ split is read back a part at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from upath import UPath
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import decode_rows, pixel_array, pixel_column
 from raydd.data.sources import Source
+from raydd.engine.forgetting import encode_places
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import encoded_rows, part_files, read_table, run_pass
 
@@ -42,12 +43,15 @@ class ImageSet:
     Attributes:
         images: uint8 [N, 3, R, R].
         labels: int64 [N].
-        ids: N strings, the real images' ids; empty for synthetic images.
+        ids: N strings, the real images' ids; empty where nobody asks for them.
+        places: int64 [N], where each real image lies in its source, see
+            :func:`raydd.engine.forgetting.encode_places`; empty for distilled images.
     """
 
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...] = ()
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,7 +92,8 @@ def iterate_pixels(folder: UPath, resolution: int) -> Iterator[ImageSet]:
         pixels = pixel_array(table.column("pixels"), resolution)
         labels = table.column("class_index").to_numpy().astype(np.int64)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        yield ImageSet(images, torch.from_numpy(labels), tuple(table.column("id").to_pylist()))
+        ids = tuple(table.column("id").to_pylist())
+        yield ImageSet(images, torch.from_numpy(labels), ids, _places(path, table))
 
 
 def load_pixels(folder: UPath, resolution: int) -> ImageSet:
@@ -98,16 +103,26 @@ def load_pixels(folder: UPath, resolution: int) -> ImageSet:
         torch.cat([part.images for part in parts]),
         torch.cat([part.labels for part in parts]),
         tuple(name for part in parts for name in part.ids),
+        np.concatenate([part.places for part in parts]),
     )
 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
-    """Dataset of rows (pixels uint8 [R, R, 3], class_index), for sets too large for memory."""
+    """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
         pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
         good = np.array([not reason for reason in reasons])
-        return {"pixels": pixels[good], "class_index": batch.column("class_index").to_numpy()[good]}
+        columns = ("class_index", "shard", "row")
+        return {"pixels": pixels[good]} | {n: batch.column(n).to_numpy()[good] for n in columns}
 
     rows = encoded_rows(source, dict(enumerate(source.shards()))).randomize_block_order(seed=0)
     return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
+
+
+def _places(path: UPath, table: pa.Table) -> np.ndarray:
+    """Places of a decoded source's part; the parts of distilled images have none."""
+    if "row" not in table.column_names:
+        return np.empty(0, np.int64)
+    rows = table.column("row").to_numpy()
+    return encode_places(np.full(len(rows), int(path.stem)), rows)

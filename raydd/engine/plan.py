@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
+from raydd.engine.fetch import PART_ROWS
 from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.select import Rung
+from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.synthesize import plan_units
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe
 
+_SHORTLIST_ROW_BYTES = 100  # columns and an id
 _SCORE_ROW_BYTES = 24  # measured: zstd parquet, short ids
 _FLOAT = 4
 
@@ -75,23 +79,46 @@ class Planner(Engine):
         )
         return self._placeholder("score", title)
 
+    def difficulty(self, config: DifficultyConfig) -> list[Artifact]:
+        """Note the further trainings of the teacher, or the walk through the user's table."""
+        if config.by == "table":
+            self._note("difficulty table", 1, *[self._num_images() * _SCORE_ROW_BYTES] * 3)
+            return [self._placeholder("difficulty")]
+        runs = range(1, config.runs if config.by == "forgetting" else 1)
+        return [self.score(self.squeeze(), f"teacher run {run}") for run in runs]
+
     def select(
         self,
         tables: Sequence[Artifact],
-        rung: Rung,
-        ladder: Sequence[str],
-        count: int,
+        ranking: Ranking,
+        count: int | Sequence[int],
         used: Sequence[Artifact] = (),
         curriculum: int = 0,
         draw: str = "start",
     ) -> Artifact:
-        """Note one fold over score tables."""
-        rows = count * len(self.class_names)
+        """Note one walk over score tables; every class is taken to have enough."""
+        chosen = np.broadcast_to(np.asarray(count), len(self.class_names)).tolist()
+        rows = sum(chosen)
         reads = len(tables) * self._num_images() * _SCORE_ROW_BYTES
-        self._note(
-            f"select {draw} {curriculum}", 1, reads, rows * 64, max(4 * rows, 1_000_000) * 100
-        )
-        return self._placeholder("select", draw, curriculum)
+        memory = (4 * rows + 1_000_000) * _SHORTLIST_ROW_BYTES
+        self._note(f"select {draw} {curriculum}", 1, reads, rows * 64, memory)
+        return self._placeholder("select", draw, curriculum, chosen=chosen)
+
+    def fetch(
+        self, selection: Artifact, after: Sequence[Artifact], curriculum: int, title: str
+    ) -> Artifact:
+        """Note the reading of chosen images."""
+        counts, side = selection.summary["chosen"], self.preprocessing.resolution
+        size = sum(counts) * side * side * 3
+        memory = 2 * PART_ROWS * side * side * 3
+        self._note(f"fetch {title}", -(-sum(counts) // PART_ROWS), size, size, memory)
+        return self._placeholder("fetch", title, counts=counts)
+
+    def adopt_core(self, path: str, count: int) -> Artifact:
+        """Note the copy of a distilled set's first slots."""
+        size = count * len(self.class_names) * self.preprocessing.resolution**2 * 3
+        self._note("core", 1, size, size, size)
+        return self._placeholder("core", counts=[count] * len(self.class_names))
 
     def synthesize(
         self,
@@ -118,7 +145,7 @@ class Planner(Engine):
             pixels,
             memory,
         )
-        return self._placeholder("synthesize", curriculum)
+        return self._placeholder("synthesize", curriculum, counts=[len(slots)] * num_classes)
 
     def train(
         self,
@@ -126,9 +153,8 @@ class Planner(Engine):
         teacher: Artifact,
         model: ModelConfig,
         recipe: Recipe,
-        learning_rate: float,
-        warm_start: Artifact | None,
-        title: str,
+        warm_start: Artifact | None = None,
+        title: str = "student",
     ) -> Artifact:
         """Note one training on distilled images."""
         self._note(
@@ -139,13 +165,6 @@ class Planner(Engine):
             self._training_memory(model, recipe),
         )
         return self._placeholder("train", title)
-
-    def random_images(self, teacher_scores: Artifact, ipc: int, draw: int) -> Artifact:
-        """Note the fetch of one random subset."""
-        side = self.preprocessing.resolution
-        size = ipc * len(self.class_names) * side * side * 3
-        self._note(f"fetch random {draw}", 1, size, size, size)
-        return self._placeholder("fetch", draw)
 
     def evaluate(
         self,
@@ -203,6 +222,6 @@ class Planner(Engine):
     def _note(self, stage: str, units: int, reads: int, writes: int, memory: int) -> None:
         self.rows.append(PlanRow(stage, units, reads, writes, memory))
 
-    def _placeholder(self, *parts: Any) -> Artifact:
+    def _placeholder(self, *parts: Any, **summary: Any) -> Artifact:
         key = digest("plan", parts)
-        return Artifact(self.stages.root / key, key)
+        return Artifact(self.stages.root / key, key, summary)

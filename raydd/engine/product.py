@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from raydd.engine.stages import Artifact
 
 
@@ -10,12 +12,24 @@ class Curriculum:
     """One round of a method.
 
     Attributes:
-        images: artifact with ``parts/*.parquet``: pixels, class_index, slot, curriculum, id.
-        start: selection of the real images they started from, if any.
+        images: artifact with ``parts/*.parquet``, see :func:`raydd.data.rows.image_table`; its
+            summary has ``slots`` [first, end) and ``counts`` of each class.
+        start: selection of the real images that they are or started from, if any.
+        difficulty: what orders the selection, for the report.
+        network: checkpoint that the selection asked, beside the teacher.
+        scores: score table of that network.
     """
 
     images: Artifact
     start: Artifact | None = None
+    difficulty: str | None = None
+    network: Artifact | None = None
+    scores: Artifact | None = None
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the images are the selected real ones, not made from them."""
+        return self.images.folder.name.startswith("fetch-")
 
 
 @dataclass
@@ -36,6 +50,11 @@ class Product:
     def images(self) -> list[Artifact]:
         """Image artifacts of all curricula."""
         return [curriculum.images for curriculum in self.curricula]
+
+    @property
+    def counts(self) -> list[int]:
+        """Images of each class, C ints."""
+        return np.sum([item.summary["counts"] for item in self.images], axis=0).tolist()
 
     @property
     def starts(self) -> list[Artifact]:

@@ -19,10 +19,10 @@ import numpy as np
 import yaml
 
 from raydd.engine.figures import Chart, Strip, image_grid, line_chart, strip
+from raydd.engine.report_curricula import rungs, selections
 from raydd.ops.intervals import mean_and_interval
 
 SERIES = {"distilled": "Distilled images", "random": "Random real images"}
-_LISTED_CLASSES = 50  # a table of ImageNet-21K's would be longer than the rest of the page
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,28 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
                           "top1_best", "curve": [{"epoch", "loss", "top1"}, ...], "seconds"}, ...],
              "protocol": {...}, "bytes": {"images", "labels", "teacher"},
              "teacher": {"name", "top1" (may be None), "top1_train"},
-             "curricula": [{"curriculum", "slots": [...], "rungs": {"simple": [count per class]}}],
+             "curricula": [{"curriculum", "slots": [...], "rungs": {"simple": [count per class]},
+                            "origin": "synthetic" | "real", "images": count,
+                            "selection": None or SELECTION}],  # all but the number may be missing
              "stages": [{"name", "seconds", "cached"}],
              "rejected": {"count", "reasons": {reason: count}},
              "versions": {...}, "config": {...}}
+
+            SELECTION = {  # DIFFICULTY and "filter" may be None
+             "asked": count over all classes, "chosen": [count per class],
+             "candidates": [count per class, before the cut],
+             "difficulty_name": "forgetting" | "logit" | "table" | None,
+             "difficulty": DIFFICULTY of the chosen (low is simple), "difficulty_candidates",
+             "filter": {"name", "top1_train", "top1" (test split, may be None)}}
+            DIFFICULTY = {"min", "q10", "q25", "median", "q75", "q90", "max", "mean",
+                          "histogram": {"edges": [n + 1], "counts": [n]}}
 
         grids: one per curriculum, or none.
     Returns:
         The page; it holds every image and style, and its content policy forbids loading any other.
     """
+    names = grids[0].class_names if grids else []
+    starts = [item for item in report["curricula"] if item.get("origin") != "real"]
     return _template().render(
         report=report,
         series=SERIES,
@@ -72,7 +85,9 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
         results=summarise(report["results"]),
         charts=learning_curves(report["results"]),
         grids=[_picture(grid) for grid in grids],
-        rungs=[_rungs(item, grids) for item in report["curricula"] if item["rungs"]],
+        selections=selections(report["curricula"], names),
+        rungs=[rungs(item, names) for item in starts if item.get("rungs")],
+        holds_real=len(starts) < len(report["curricula"]),
         protocol=flatten(report["protocol"]),
         seconds=sum(stage["seconds"] for stage in report["stages"]),
         config=yaml.safe_dump(json.loads(json.dumps(report["config"])), sort_keys=False),
@@ -169,32 +184,6 @@ def _picture(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _rungs(item: Mapping[str, Any], grids: Sequence[Grid]) -> dict[str, Any]:
-    """Counts per rung: one column per named class where the grids show every class.
-
-    Otherwise totals, and ``classes``: one row of counts for each of the first classes.
-    """
-    num_classes = max(len(counts) for counts in item["rungs"].values())
-    names = grids[0].class_names if grids else []
-    rows = {
-        name: {
-            "counts": counts,
-            "total": sum(counts),
-            "least": min(counts),
-            "median": statistics.median(counts),
-            "most": max(counts),
-        }
-        for name, counts in item["rungs"].items()
-    }
-    return {
-        "number": item["curriculum"] + 1,
-        "rows": rows,
-        "num_classes": num_classes,
-        "classes": list(zip(*item["rungs"].values(), strict=True))[:_LISTED_CLASSES],
-        "names": names if len(names) == num_classes else None,
-    }
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -213,12 +202,23 @@ def _template() -> jinja2.Template:
         "duration": _duration,
         "percent": _percent,
         "half": _half,
+        "number": _number,
+        "short": _short,
     }
     return environment.get_template("report.html.jinja")
 
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}" if _is_number(fraction) else "-"
+
+
+def _number(count: float) -> str:
+    """A number of images, or the median of some."""
+    return f"{count:,.1f}".removesuffix(".0")
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _half(fraction: float | None) -> str:

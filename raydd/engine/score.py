@@ -1,6 +1,8 @@
 """Stage ``score``: one streaming pass of one model over the real set writes the score table.
 
-One row per good image: id, class_index, prediction, true_logit, true_probability. The tables of two
+One row per good image: id, class_index, row (in its shard), prediction, true_logit,
+true_probability, true_rank (classes with a larger logit than the true one) and, where the network
+was trained here, forgetting (see :mod:`raydd.engine.forgetting`; -1: never met). The tables of two
 models over one source have the same rows in the same order, part by part, so that a selection may
 walk through them side by side. Logits are computed in float32 and in batches padded to one size:
 a decision must not depend on how the stream was cut.
@@ -20,6 +22,7 @@ from raydd.data.rows import decode_rows
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
+from raydd.engine.forgetting import ForgettingTable
 from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import (
@@ -93,6 +96,7 @@ class Scorer:
         self.device = torch.device(device)
         self.network, card = load_frozen(UPath(folder), self.device)
         self.preprocessing = card.preprocessing
+        self.forgetting = ForgettingTable(UPath(folder))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
@@ -100,6 +104,9 @@ class Scorer:
         labels = batch.column("class_index").to_numpy().astype(np.int64)
         scores = self._scores(torch.from_numpy(pixels), torch.from_numpy(labels.copy()))
         table = batch.drop_columns(["image", "reason"])
+        if self.forgetting.exists:
+            places = batch.column("shard").to_numpy(), batch.column("row").to_numpy()
+            scores["forgetting"] = pa.array(self.forgetting.lookup(*places))
         for name, values in {"reason": pa.array(reasons, pa.string()), **scores}.items():
             table = table.append_column(name, values)
         return table
@@ -117,8 +124,10 @@ class Scorer:
             self.network(images.contiguous(memory_format=torch.channels_last))[:count].float().cpu()
         )
         rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
+        true = logits.gather(1, rows)
         return {
             "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),
-            "true_logit": pa.array(logits.gather(1, rows)[:, 0].numpy()),
+            "true_logit": pa.array(true[:, 0].numpy()),
             "true_probability": pa.array(logits.softmax(1).gather(1, rows)[:, 0].numpy()),
+            "true_rank": pa.array((logits > true).sum(1).numpy().astype(np.int32)),
         }

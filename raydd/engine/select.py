@@ -1,147 +1,214 @@
 """Choose real images per class from score tables, in bounded memory, whatever their partition.
 
-Every row gets a rung (lower is better) and a key that depends on its id and the seed alone; per
-class the ``k`` smallest (rung, key, id) are kept. The cut happens part by part, in Ray tasks; one
-fold on the driver holds at most a few times ``k * C`` rows.
+Every row gets a rung (lower is better) and, within a rung, a key. Tasks walk through the parts of
+the tables and keep the best rows of each class; the driver merges what they kept: a few times the
+rows that are asked for, however many there are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import ray
 from upath import UPath
 
 from raydd.engine.errors import Refused
+from raydd.engine.forgetting import encode_places
+from raydd.engine.shortlist import Shortlist
 from raydd.engine.stages import Artifact
 from raydd.engine.stream import part_files, read_table, write_table
 
-Rung = Callable[[list[dict[str, np.ndarray]]], np.ndarray]
-_FOLD_ROWS = 1_000_000
-_IN_FLIGHT = 16
+Columns = dict[str, np.ndarray]
+SHORTFALLS = ("error", "rollover", "easiest")
+_MOST_TASKS = 8  # each may hand the driver all rows that are asked for
+_BINS = 20
+_SIGN = {"simple": 1.0, "hard": -1.0}
+_KEYS = ("class_index", "row")  # columns that every score table has
 
 
-def select_per_class(
+@dataclass(frozen=True)
+class Ranking:
+    """How real images are ordered when some of each class are chosen.
+
+    Attributes:
+        ladder: names of the rungs, best first.
+        rung: maps one part of every table (dicts of columns [N], ``columns`` and ``class_index``)
+            to int8 rungs [N]; a negative rung is never chosen.
+        columns: names of the columns that rung and difficulty read, as far as a table has them.
+        difficulty: maps the same to floats [N]; None orders a rung at random.
+        order: "simple" (lowest difficulty first), "hard", or "random".
+        balanced: choose the same number of every class; else the best over all classes.
+        shortfall: what happens where a class has too few images: "error" and "easiest" refuse
+            ("easiest" has a rung of its own to fill from), "rollover" takes what there is.
+        settings: json values that rung and difficulty depend on; part of the stage's key.
+    """
+
+    ladder: tuple[str, ...]
+    rung: Callable[[list[Columns]], np.ndarray]
+    columns: tuple[str, ...] = ("prediction",)
+    difficulty: Callable[[list[Columns]], np.ndarray] | None = None
+    order: str = "random"
+    balanced: bool = True
+    shortfall: str = "error"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the difficulty decides anything."""
+        return self.difficulty is not None and self.order != "random"
+
+    def key(self) -> dict[str, Any]:
+        """Everything about it that decides what is chosen."""
+        names = ("ladder", "order", "balanced", "shortfall")
+        return {name: getattr(self, name) for name in names} | dict(self.settings)
+
+
+def _first_rung(tables: list[Columns]) -> np.ndarray:
+    return np.zeros(len(tables[0]["row"]), np.int8)
+
+
+ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
+
+
+def select_images(
     folder: UPath,
     tables: Sequence[Artifact],
-    rung: Rung,
-    ladder: Sequence[str],
-    count: int,
+    ranking: Ranking,
+    count: int | Sequence[int],
     used: Sequence[Artifact],
     seed: int,
     num_classes: int,
 ) -> dict[str, Any]:
-    """Keep ``count`` images per class and write them to ``selection.parquet``.
+    """Choose the best images of every class and write them to ``selection.parquet``.
 
     Args:
-        folder: stage folder; the file has columns class_index, rung, id, in the order of choice.
+        folder: stage folder; the file has columns class_index, rung, difficulty, part, row and id,
+            by class and within a class in the order of choice.
         tables: score tables of one source, aligned row by row.
-        rung: maps one part of every table (dicts of equally long columns) to int8 rungs, one per
-            row; a negative rung is never chosen.
-        ladder: name of each rung.
-        count: images per class, k.
-        used: earlier selections; their ids are not chosen again.
-        seed: orders the images inside a rung: uniformly, and independently of any partition.
+        ranking: what best means.
+        count: images per class, one number for all or one for each.
+        used: earlier selections from the same source; no image is chosen twice.
+        seed: orders images of equal rung and difficulty, and all of a random order.
         num_classes: C.
     Returns:
-        ``rungs``: per rung name, the number chosen of each class (C ints).
+        ``rungs``: per rung, the number chosen of each class; ``asked`` in all; ``chosen`` and
+        ``candidates`` (unused images on the first rung) of each class; ``difficulty`` of the chosen
+        images: quartiles and a histogram, None where the order is random.
     Raises:
-        Refused: a class has fewer than ``count`` images left.
+        Refused: a class has too few images, and ``ranking.shortfall`` does not allow for it.
     """
-    taken = np.unique(np.concatenate([_ids(a) for a in used])) if used else np.empty(0, object)
-    parts = list(zip(*(part_files(table.folder) for table in tables), strict=True))
-    cut = ray.remote(num_cpus=1, max_retries=3)(_cut_part)
-    taken_ref = ray.put(taken)
-    kept: list[pd.DataFrame] = []
-    rows = 0
-    pending = [cut.remote(p, rung, count, taken_ref, seed) for p in parts[:_IN_FLIGHT]]
-    queue = iter(parts[_IN_FLIGHT:])
+    asked = np.broadcast_to(np.asarray(count, np.int64), num_classes)
+    parts = list(enumerate(zip(*(part_files(table.folder) for table in tables), strict=True)))
+    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(num_classes, int)
+    taken = ray.put(np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)])))
+    walk = ray.remote(num_cpus=1, max_retries=3)(_walk_parts)
+    tasks = min(_MOST_TASKS, int(ray.cluster_resources()["CPU"]), len(parts))
+    pending = [walk.remote(parts[i::tasks], ranking, asked, taken, seed) for i in range(tasks)]
     while pending:
         (ready, *_), pending = ray.wait(pending, num_returns=1)
-        kept.append(ray.get(ready))
-        rows += len(kept[-1])
-        if rows > _FOLD_ROWS:
-            kept = [best_per_class(pd.concat(kept), count)]
-            rows = len(kept[0])
-        if (part := next(queue, None)) is not None:
-            pending.append(cut.remote(part, rung, count, taken_ref, seed))
-    chosen = best_per_class(pd.concat(kept), count)
-    write_table(folder / "selection.parquet", pa.Table.from_pandas(chosen, preserve_index=False))
-    _check_supply(chosen, count, num_classes)
-    return {"rungs": _rung_counts(chosen, ladder, num_classes)}
-
-
-def best_per_class(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The ``count`` smallest (rung, key, id) of each class, by class and then in that order."""
-    ordered = rows.sort_values(["class_index", "rung", "key", "id"], kind="stable")
-    return ordered[ordered.groupby("class_index").cumcount() < count]
+        kept, found = ray.get(ready)
+        shortlist.merge(kept)
+        candidates += found
+    return _conclude(folder, shortlist.table(), ranking, asked, candidates)
 
 
 def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
     """Ids of a selection by class, in the order of choice."""
-    table = read_table(selection.folder / "selection.parquet")
+    table = read_table(selection.folder / "selection.parquet", ["class_index", "id"])
     ids: list[list[str]] = [[] for _ in range(num_classes)]
     for label, name in zip(table["class_index"].to_pylist(), table["id"].to_pylist(), strict=True):
         ids[label].append(name)
     return ids
 
 
-def random_keys(ids: np.ndarray, seed: int) -> np.ndarray:
-    """uint64 [N], uniform, fixed by id and seed."""
-    return pd.util.hash_array(
-        ids.astype(object), hash_key=f"{seed % 10**16:016d}", categorize=False
-    )
+def _walk_parts(
+    parts: Sequence[tuple[int, Sequence[UPath]]],
+    ranking: Ranking,
+    asked: np.ndarray,
+    taken: np.ndarray,
+    seed: int,
+) -> tuple[pa.Table, np.ndarray]:
+    """The best rows of some parts, and how many candidates of each class they hold."""
+    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(len(asked), int)
+    for number, paths in parts:
+        tables = [read_table(path, [*_KEYS, "id", *ranking.columns]) for path in paths]
+        columns = [_numbers(table) for table in tables]
+        labels, rows = columns[0]["class_index"], columns[0]["row"]
+        for other in columns[1:]:
+            if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
+                raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
+        free = ~np.isin(encode_places(np.full(len(rows), number), rows), taken)
+        rung = np.where(free, ranking.rung(columns), -1).astype(np.int8)
+        candidates += np.bincount(labels[rung == 0], minlength=len(asked))
+        offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
+        shortlist.add(offered, tables[0]["id"], number)
+    return shortlist.table(), candidates
 
 
-def _cut_part(
-    paths: Sequence[UPath], rung: Rung, count: int, taken: np.ndarray, seed: int
-) -> pd.DataFrame:
-    columns = [_columns(path) for path in paths]
-    ids = columns[0]["id"]
-    for other in columns[1:]:
-        if not np.array_equal(ids, other["id"]):
-            raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
-    rungs = np.asarray(rung(columns), np.int8)
-    free = (rungs >= 0) & ~np.isin(ids, taken)
-    rows = pd.DataFrame(
-        {
-            "class_index": columns[0]["class_index"][free],
-            "rung": rungs[free],
-            "key": random_keys(ids[free], seed),
-            "id": ids[free],
-        }
-    )
-    return best_per_class(rows, count)
+def _numbers(table: pa.Table) -> Columns:
+    return {name: table[name].to_numpy() for name in table.column_names if name != "id"}
 
 
-def _columns(path: UPath) -> dict[str, np.ndarray]:
-    table = read_table(path)
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+def _key(ranking: Ranking, columns: list[Columns]) -> np.ndarray:
+    """Lower is chosen first: the difficulty, its negative, or nothing."""
+    if ranking.difficulty is None or not ranking.is_ordered:
+        return np.zeros(len(columns[0]["row"]))
+    return _SIGN[ranking.order] * ranking.difficulty(columns).astype(np.float64)
 
 
-def _ids(selection: Artifact) -> np.ndarray:
-    column = read_table(selection.folder / "selection.parquet", ["id"])["id"]
-    return column.to_numpy(zero_copy_only=False)
-
-
-def _check_supply(chosen: pd.DataFrame, count: int, num_classes: int) -> None:
-    found = np.bincount(chosen["class_index"], minlength=num_classes)
-    if (found < count).any():
-        label = int(found.argmin())
-        raise Refused(
-            f"class {label} has only {found[label]} unused good images, but {count} are asked for; "
-            "lower method.ipc."
-        )
-
-
-def _rung_counts(
-    chosen: pd.DataFrame, ladder: Sequence[str], num_classes: int
-) -> dict[str, list[int]]:
+def _conclude(
+    folder: UPath, kept: pa.Table, ranking: Ranking, asked: np.ndarray, candidates: np.ndarray
+) -> dict[str, Any]:
+    labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
+    difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
+    table = kept.drop_columns(["key", "tie"]).append_column("difficulty", pa.array(difficulty))
+    write_table(folder / "selection.parquet", table)
+    chosen = np.bincount(labels, minlength=len(asked))
+    _check_supply(ranking, asked, chosen)
+    counted = [
+        np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ranking.ladder))
+    ]
     return {
-        name: np.bincount(
-            chosen["class_index"][chosen["rung"] == i], minlength=num_classes
-        ).tolist()
-        for i, name in enumerate(ladder)
+        "rungs": {name: c.tolist() for name, c in zip(ranking.ladder, counted, strict=True)},
+        "asked": int(asked.sum()),
+        "chosen": chosen.tolist(),
+        "candidates": candidates.tolist(),
+        "difficulty": _describe(difficulty) if ranking.is_ordered else None,
     }
+
+
+def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> None:
+    short = asked - chosen if ranking.balanced else np.array([asked.sum() - chosen.sum()])
+    if ranking.shortfall == "rollover" or not (short > 0).any():
+        return
+    label = int(short.argmax())
+    who = f"class {label} has" if ranking.balanced else "all classes have"
+    have = int(chosen[label] if ranking.balanced else chosen.sum())
+    want = int(asked[label] if ranking.balanced else asked.sum())
+    raise Refused(
+        f"{who} only {have} images left to choose from, but {want} are asked for; lower "
+        "method.ipc or, where the method has it, choose another method.shortfall."
+    )
+
+
+def _describe(values: np.ndarray) -> dict[str, Any] | None:
+    """Quartiles, mean and histogram; images that no training met have no finite difficulty."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    names = ("min", "q10", "q25", "median", "q75", "q90", "max")
+    quantiles = np.quantile(values, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)).tolist()
+    counts, edges = np.histogram(values, _BINS)
+    histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
+    return {
+        **dict(zip(names, quantiles, strict=True)),
+        "mean": float(values.mean()),
+        "histogram": histogram,
+    }
+
+
+def _places(selection: Artifact) -> np.ndarray:
+    table = read_table(selection.folder / "selection.parquet", ["part", "row"])
+    return encode_places(table["part"].to_numpy(), table["row"].to_numpy())

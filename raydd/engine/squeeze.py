@@ -59,6 +59,8 @@ def train_teacher(
 ) -> Artifact:
     """Train a teacher on the real set: from memory where the set fits, streamed where it does not.
 
+    Without mixing, the checkpoint folder also tells how often every image was forgotten.
+
     Args:
         stages: where the checkpoint is kept.
         source: the real training images.
@@ -70,6 +72,8 @@ def train_teacher(
         seed: run seed.
     """
     inputs: list[Artifact | str]
+    # a mixed view has no class of its own to be right about
+    job = replace(job, count_forgetting=job.recipe.mix == "none")
     if count * preprocessing.resolution**2 * 3 <= data.memory_limit_mb << 20:
         real = decode_source(stages, source, "train", preprocessing, data)
         job, inputs, datasets = replace(job, images=(str(real.folder),)), [real], None

@@ -17,7 +17,7 @@ from upath import UPath
 
 from raydd.engine.progress import Progress
 
-FORMAT = 1  # raise when a stage's files change meaning: older folders are then left alone
+FORMAT = 2  # raise when a stage's files change meaning: older folders are then left alone
 MANIFEST = "manifest.json"
 
 

@@ -38,7 +38,7 @@ _ENCODED = pa.schema(
         ("image", pa.binary()),
         ("reason", pa.string()),
         ("shard", pa.int32()),
-        ("row", pa.int64()),
+        ("row", pa.int32()),
     ]
 )
 
@@ -52,8 +52,9 @@ def run_pass(
     """Stream every shard that has no part file yet through ``transform`` and write its part.
 
     Args:
-        folder: stage folder; gets ``parts/NNNNN.parquet``, one per shard, ``rejected/`` beside it
-            and, at the end, ``rejected.parquet`` (id, reason).
+        folder: stage folder; gets ``parts/NNNNN.parquet``, one per shard, with the number of each
+            ``row`` in its shard; ``rejected/`` beside it and, at the end, ``rejected.parquet``
+            (id, reason).
         source: the real images.
         transform: maps a Dataset of encoded rows (id, class_index, image, reason, shard, row) to
             one that keeps all columns but ``image``; rows with a reason pass through untouched.
@@ -109,9 +110,11 @@ def count_parts(folder: UPath) -> int:
 
 
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
-    """Read one parquet file, local or on an object store."""
+    """Read one parquet file, local or on an object store; columns that it lacks are left out."""
     with path.open("rb") as file:
-        return pq.read_table(file, columns=columns)
+        opened = pq.ParquetFile(file)
+        present = opened.schema_arrow.names
+        return opened.read(None if columns is None else [n for n in columns if n in present])
 
 
 def count_rows(path: UPath) -> int:
@@ -219,7 +222,7 @@ def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
     good = pc.equal(table.column("reason"), "")
     rejected = table.filter(pc.invert(good)).select(["id", "reason"])
     write_table(_part(folder, shard, "rejected"), rejected)
-    write_table(_part(folder, shard), table.filter(good).drop_columns(["reason", "shard", "row"]))
+    write_table(_part(folder, shard), table.filter(good).drop_columns(["reason", "shard"]))
 
 
 def _part(folder: UPath, shard: int, kind: str = "parts") -> UPath:

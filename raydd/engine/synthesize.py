@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from upath import UPath
@@ -134,7 +135,9 @@ def synthesize_images(
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
         fit(synthesize_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
-        return {"curriculum": job.curriculum, "slots": ends, "units": len(job.units)}
+        labels = [label for unit in job.units for label in unit.labels]
+        counts = np.bincount(labels).tolist()
+        return {"curriculum": job.curriculum, "slots": ends, "counts": counts}
 
     return stages.run(
         "synthesize",
@@ -203,4 +206,5 @@ def _unit_table(unit: Unit, images: torch.Tensor, curriculum: int) -> pa.Table:
         unit.slots,
         curriculum,
         unit.start_ids or [None] * len(unit.labels),
+        "synthetic",
     )

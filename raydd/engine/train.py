@@ -8,11 +8,9 @@ batch at a time; sets above the memory limit arrive through Ray Data.
 import io
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray.train
 import ray.train.torch
 import torch
 from torch import Tensor, nn
@@ -25,9 +23,11 @@ from raydd.engine.checkpoint import (
     save_checkpoint,
 )
 from raydd.engine.fit import rank_and_world
+from raydd.engine.forgetting import ForgettingCounter
 from raydd.engine.journal import Journal
-from raydd.engine.pixels import ImageSet, iterate_pixels, load_pixels
+from raydd.engine.pixels import iterate_pixels
 from raydd.engine.stages import write_atomic
+from raydd.engine.train_data import Batch, open_data
 from raydd.engine.train_job import TrainJob
 from raydd.models.precision import autocast_dtype
 from raydd.models.preprocess import normalise
@@ -82,12 +82,8 @@ class _Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
-        self.data = self._load_data()
-        size = len(self.data) if self.data else job.num_images
-        # a streamed epoch drops the remainder: unequal shards would hang data-parallel training
-        self.steps = max(
-            1, -(-size // job.recipe.batch_size) if self.data else size // job.recipe.batch_size
-        )
+        self.data = open_data(job, rank, world, self.device)
+        self.forgetting = ForgettingCounter() if job.count_forgetting else None
 
     def run(self) -> dict[str, Any]:
         job, journal = self.job, Journal(self.job.journal)
@@ -117,29 +113,24 @@ class _Training:
             torch.manual_seed(derive_seed(*job.seed_parts, "init"))
             return create_model(job.model, len(job.class_names), job.preprocessing.resolution)
 
-    def _load_data(self) -> ImageSet | None:
-        if not self.job.images:
-            return None
-        sets = [load_pixels(UPath(folder), self.job.resolution) for folder in self.job.images]
-        images = torch.cat([s.images for s in sets]).to(self.device)
-        return ImageSet(images, torch.cat([s.labels for s in sets]).to(self.device))
-
     def _epoch(self, epoch: int) -> float:
         self.model.train()
         recipe, parts = self.job.recipe, (*self.job.seed_parts, epoch, self.rank)
         torch.manual_seed(derive_seed(*parts, "dropout"))
         draws = generator(*parts, "augment")
         total = torch.zeros((), device=self.device)
-        for step, (images, labels) in enumerate(self._batches(epoch)):
-            factor = learning_rate_factor(recipe, epoch * self.steps + step, self.steps)
+        for step, batch in enumerate(self.data.batches(epoch)):
+            factor = learning_rate_factor(recipe, epoch * self.data.steps + step, self.data.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
-            total += self._step(images, labels, draws)
-        return float(total / self.steps)
+            total += self._step(batch, draws)
+        if self.forgetting:
+            self.forgetting.close_epoch(self.rank, self.world)
+        return float(total / self.data.steps)
 
-    def _step(self, pixels: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+    def _step(self, batch: Batch, draws: torch.Generator) -> Tensor:
         job, recipe = self.job, self.job.recipe
-        views = augment_batch(pixels, recipe, job.preprocessing.resolution, job.flip, draws)
+        views = augment_batch(batch.pixels, recipe, job.preprocessing.resolution, job.flip, draws)
         images = normalise(views, job.preprocessing.mean, job.preprocessing.std)
         images, mix = mix_batch(images, recipe, draws)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -147,43 +138,13 @@ class _Training:
             logits = self.model(images)
             with torch.no_grad():
                 teacher_logits = None if self.teacher is None else self.teacher(images)
-        loss = training_loss(logits, labels, teacher_logits, mix, recipe)
+        if self.forgetting and len(batch.places):
+            self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
+        loss = training_loss(logits, batch.labels, teacher_logits, mix, recipe)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return loss.detach()
-
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This rank's share of each of the epoch's batches; the same number on every rank."""
-        if self.data is None:
-            yield from self._streamed_batches(epoch)
-            return
-        order = torch.randperm(
-            len(self.data), generator=generator(*self.job.seed_parts, epoch, "order")
-        )
-        order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
-        for step in range(self.steps):
-            size = self.job.recipe.batch_size
-            chosen = order[step * size : (step + 1) * size][self.rank :: self.world].to(self.device)
-            yield self.data.images[chosen], self.data.labels[chosen]
-
-    def _streamed_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        shard = ray.train.get_dataset_shard("train")
-        size = self.job.recipe.batch_size // self.world
-        step = 0
-        while step < self.steps:
-            batches = shard.iter_torch_batches(
-                batch_size=size,
-                drop_last=True,
-                local_shuffle_buffer_size=16 * size,
-                local_shuffle_seed=derive_seed(*self.job.seed_parts, epoch) % 2**31,
-                device=self.device,
-            )
-            for batch in batches:
-                yield batch["pixels"].permute(0, 3, 1, 2), batch["class_index"].long()
-                step += 1
-                if step == self.steps:
-                    return
 
     def _is_test_epoch(self, epoch: int) -> bool:
         every = max(1, self.job.recipe.epochs // self.job.recipe.test_points)
@@ -218,6 +179,7 @@ class _Training:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
             },
             sink,
@@ -231,6 +193,9 @@ class _Training:
         values = torch.load(content, map_location=self.device, weights_only=True)
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
+        forgetting = values.pop("forgetting")
+        if self.forgetting:
+            self.forgetting.restore(forgetting)
         return _State(**values)
 
     def _finish(self, state: _State) -> dict[str, Any]:
@@ -244,6 +209,8 @@ class _Training:
         card = CheckpointCard(
             self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
         )
+        if self.forgetting:
+            self.forgetting.save(self.folder, self.job.recipe.epochs)
         save_checkpoint(self.folder, self.network, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome

@@ -29,6 +29,7 @@ class TrainJob:
         stage: name in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
+        count_forgetting: note for every real image how often the network forgot it.
         checkpoint_seconds: least time between two epoch checkpoints.
     """
 
@@ -48,4 +49,5 @@ class TrainJob:
     test: str | None = None
     journal: str | None = None
     device: str = "cpu"
+    count_forgetting: bool = False
     checkpoint_seconds: float = 20.0

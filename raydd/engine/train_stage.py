@@ -44,6 +44,7 @@ def train_stage(
         return fit(train_worker, arguments, resources, folder, datasets)
 
     config = {
+        "draws": list(job.seed_parts[1:]),
         "model": asdict(job.model),
         "recipe": asdict(job.recipe),
         "flip": job.flip,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
@@ -12,14 +13,15 @@ from raydd.data.card import Card, write_card
 from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_distilled
 from raydd.data.distilled_writer import seal, write_images
 from raydd.data.export import export_imagefolder
+from raydd.data.rebuild import IDS, read_ids
 from raydd.data.rows import pixel_row
 from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.judge import headline, package_versions
-from raydd.engine.product import Product
+from raydd.engine.product import Curriculum, Product
 from raydd.engine.report import Grid, render_report
-from raydd.engine.stages import Artifact, write_atomic
-from raydd.engine.stream import count_rows, part_files, read_table
+from raydd.engine.stages import write_atomic
+from raydd.engine.stream import count_rows, part_files, read_table, write_table
 
 _GRID_CLASSES, _GRID_SLOTS = 10, 10
 
@@ -34,6 +36,8 @@ def write_product(
 ) -> dict[str, int]:
     """Write the distilled set, with its teacher and card; leave a finished one as it is.
 
+    Beside it goes ``ids.parquet``: what rebuilds the set from its core and the real images.
+
     Args:
         folder: of the set.
         engine: names classes and preprocessing.
@@ -46,6 +50,8 @@ def write_product(
     """
     if not (folder / MANIFEST).exists():
         _write_set(folder, engine, product, results, about)
+    if not (ids := folder.parent / IDS).exists():
+        write_table(ids, read_ids(read_distilled(folder)))
     target = folder.parent / "imagefolder"
     if export == "imagefolder" and not target.exists():
         export_imagefolder(folder, target)
@@ -59,7 +65,7 @@ def write_product(
 def write_report(folder: UPath, report: dict[str, Any], product: Product, engine: Engine) -> None:
     """Write ``report.json`` for machines and ``report.html`` for people."""
     write_atomic(folder / "report.json", json.dumps(report, indent=1).encode())
-    grids = [_grid(i, item, engine) for i, item in enumerate(product.images)]
+    grids = [_grid(i, item, engine) for i, item in enumerate(product.curricula)]
     write_atomic(folder / "report.html", render_report(report, grids).encode())
 
 
@@ -119,7 +125,7 @@ def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
                     row["class_index"],
                     row["slot"],
                     row["curriculum"],
-                    "synthetic",
+                    row["origin"],
                     row["id"],
                 )
 
@@ -140,18 +146,30 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
     return lines
 
 
-def _grid(curriculum: int, artifact: Artifact, engine: Engine) -> Grid:
-    """The first slots of the first classes of one curriculum."""
-    start, stop = artifact.summary["slots"]
+def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:
+    """Some images of the first classes: a curriculum's first slots, or a selection's middle."""
+    start, stop = item.images.summary["slots"]
     rows, columns = min(len(engine.class_names), _GRID_CLASSES), min(stop - start, _GRID_SLOTS)
+    caption = f"slots {start} to {stop - 1}, one row per class"
+    if item.is_real:
+        start += (stop - start - columns) // 2
+        caption = f"real images of median difficulty, the middle of {caption}"
     side = engine.preprocessing.resolution
     images = np.zeros((rows, columns, side, side, 3), np.uint8)
-    for path in part_files(artifact.folder):
-        table = read_table(path)
-        shown = pc.and_(
-            pc.less(table["class_index"], rows), pc.less(table["slot"], start + columns)
-        )
-        for row in table.filter(shown).to_pylist():
+    for path in part_files(item.images.folder):
+        for row in _shown(path, rows, range(start, start + columns)):
             images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
-    caption = f"slots {start} to {stop - 1}, one row per class"
-    return Grid(f"Curriculum {curriculum + 1}", caption, images, engine.class_names[:rows])
+    return Grid(f"Curriculum {number + 1}", caption, images, engine.class_names[:rows])
+
+
+def _shown(path: UPath, classes: int, slots: range) -> list[dict[str, Any]]:
+    """Rows of a part that a grid shows; pixels are read only where there are any."""
+
+    def pick(table: pa.Table) -> pa.Table:
+        slot = table["slot"]
+        inside = pc.and_(pc.greater_equal(slot, slots.start), pc.less(slot, slots.stop))
+        return table.filter(pc.and_(pc.less(table["class_index"], classes), inside))
+
+    if not pick(read_table(path, ["class_index", "slot"])).num_rows:
+        return []
+    return pick(read_table(path, ["class_index", "slot", "pixels"])).to_pylist()

@@ -8,8 +8,9 @@ from typing import Any
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Product
-from raydd.methods import curricular
+from raydd.methods import ccfs, curricular
 
 DRIVERS: dict[type, Callable[[Engine, Any], Product]] = {
+    ccfs.CcfsConfig: ccfs.distil,
     curricular.CurricularConfig: curricular.distil,
 }

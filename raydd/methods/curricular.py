@@ -6,7 +6,7 @@ Deviations from the paper and the official code, and our numbers: ``curricular.m
 file.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,14 +14,13 @@ import numpy as np
 from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.recover import SynthesisConfig
+from raydd.engine.select import Columns, Ranking
 from raydd.engine.stages import Artifact
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 
 FIRST_LADDER = ("simple", "other")
 LADDER = ("medium", "hard", "other")
-
-Columns = dict[str, np.ndarray]
 
 
 @dataclass
@@ -82,8 +81,8 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
         if config.synthesis.start != "noise":  # step 2a: the ladder
             asked = [engine.score(student, f"student {curriculum}")] if student else []
             tables = [scores, *asked]
-            ladder = LADDER if student else FIRST_LADDER
-            start = engine.select(tables, rung, ladder, len(slots), product.starts, curriculum)
+            ranking = Ranking(LADDER if student else FIRST_LADDER, rung)
+            start = engine.select(tables, ranking, len(slots), product.starts, curriculum)
         # step 2b
         images = engine.synthesize(start, teacher, student, config.synthesis, slots, curriculum)
         product.curricula.append(Curriculum(images, start))  # step 2c
@@ -105,9 +104,8 @@ def train_student(
     warm = previous if config.warm_start else None
     rate = config.warm_learning_rate if warm else config.recipe.learning_rate
     title = f"student {len(product.curricula)}"
-    return engine.train(
-        product.images, product.teacher, config.model, config.recipe, rate, warm, title
-    )
+    recipe = replace(config.recipe, learning_rate=rate)
+    return engine.train(product.images, product.teacher, config.model, recipe, warm, title)
 
 
 def rung(tables: list[Columns]) -> np.ndarray:

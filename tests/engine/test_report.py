@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from raydd.engine.figures import image_grid, line_chart, strip, ticks
+from raydd.engine.figures import image_grid, line_chart, spreads, strip, ticks
 from raydd.engine.report import Grid, flatten, render_report, summarise
 from raydd.ops.intervals import mean_and_interval
 
@@ -51,6 +51,30 @@ def example(**changes: Any) -> dict[str, Any]:
         "config": {"seed": 7, "method": {"ipc": 2}},
     }  # fmt: skip
     return report | changes
+
+
+def difficulty(low: float, high: float, **changes: Any) -> dict[str, Any]:
+    """Of values spread evenly over [low, high]."""
+    shares = {"min": 0.0, "q10": 0.1, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9,
+              "max": 1.0, "mean": 0.5}  # fmt: skip
+    values = {name: low + share * (high - low) for name, share in shares.items()}
+    edges = np.linspace(low, high, 5).tolist()
+    return values | {"histogram": {"edges": edges, "counts": [2, 2, 2, 2]}} | changes
+
+
+def selected(number: int, chosen: list[int], **changes: Any) -> dict[str, Any]:
+    """A curriculum that asked for two images of every class and had five candidates in each."""
+    selection = {
+        "asked": 2 * len(chosen), "chosen": chosen, "candidates": [5] * len(chosen),
+        "difficulty_name": "forgetting", "difficulty": difficulty(number, number + 4.0),
+        "difficulty_candidates": difficulty(0.0, 40.0),
+        "filter": {"name": "resnet10", "top1_train": 0.25 * number, "top1": 0.123},
+    } | changes  # fmt: skip
+    return {"curriculum": number, "slots": [0, 2], "origin": "real", "images": sum(chosen),
+            "selection": selection}  # fmt: skip
+
+
+CORE = {"curriculum": 0, "slots": [0, 4], "origin": "synthetic", "images": 12, "selection": None}
 
 
 def grid(side: int = 8) -> Grid:
@@ -172,6 +196,94 @@ def test_many_classes_are_summarised() -> None:
     assert len(page) < 60_000
 
 
+def test_selections_are_told_curriculum_by_curriculum() -> None:
+    report = example(curricula=[CORE, selected(1, [2, 2, 2]), selected(2, [2, 2, 2])])
+    page = render_report(report, [grid()])
+    text = text_of(page)
+    for words in (
+        "What each curriculum added", "1 synthetic 12 \N{EN DASH} \N{EN DASH}",
+        "2 real 6 25.0 12.3 15 5 / 5 / 5 2 3 2 to 4", "3 real 6 50.0 12.3 15 5 / 5 / 5 2 4 3 to 5",
+        "The filter, resnet10,", "half 3 to 5, all 2 to 6", "forgetting events",
+        "zero 2 of 5 2 of 5", "the source's own",
+    ):  # fmt: skip
+        assert words in text.replace("&#39;", "'"), words
+    assert "asked for" not in text
+    assert "filled up" not in text
+    assert "Where the images started" not in text
+    assert not Links(page).open
+
+
+@pytest.mark.parametrize("missing", [{}, {"origin": None, "images": None, "selection": None}])
+def test_methods_that_select_nothing_have_no_such_section(missing: dict[str, Any]) -> None:
+    curricula = [item | missing for item in example()["curricula"]]
+    text = text_of(render_report(example(curricula=curricula), [grid()]))
+    assert "What each curriculum added" not in text
+    assert "Where the images started" in text
+    assert "Synthetic images can resemble" in text
+
+
+def test_random_selection_shows_neither_filter_nor_difficulty() -> None:
+    nothing = dict.fromkeys(("difficulty_name", "difficulty", "difficulty_candidates", "filter"))
+    page = render_report(example(curricula=[selected(0, [2, 2, 2], **nothing)]), [])
+    assert "1 real 6 15 5 / 5 / 5 2 " in text_of(page)
+    assert "filter" not in text_of(page)
+    assert "Difficulty" not in text_of(page)
+    assert '<svg class="spreads"' not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("forgetting", "forgetting events"), ("logit", "minus the true-class logit"),
+     ("table", "the scores of the table"), ("margin", "margin")],
+)  # fmt: skip
+def test_axis_of_difficulties_is_explained(name: str, words: str) -> None:
+    report = example(curricula=[selected(0, [2, 2, 2], difficulty_name=name)])
+    assert f"From simple to hard: {words}" in text_of(render_report(report, []))
+
+
+def test_filter_without_test_split_has_no_such_column() -> None:
+    network = {"name": "resnet10", "top1_train": 0.5, "top1": None}
+    text = text_of(render_report(example(curricula=[selected(0, [2, 2, 2], filter=network)]), []))
+    assert "training images all least" in text
+    assert "1 real 6 50.0 15" in text
+
+
+def test_shortfall_is_pointed_out() -> None:
+    short = selected(1, [2, 1, 0], candidates=[5, 1, 0])
+    page = render_report(example(curricula=[CORE, short]), [])
+    assert page.count('<p class="alert">') == 1
+    assert (
+        "Curriculum 2 has 3 of the 6 images asked for: 2 classes ran out of candidates, and the "
+        "smallest gave 0."
+    ) in text_of(page)
+    assert "0 / 1 / 5 0 to 2" in text_of(page)
+
+
+def test_rungs_of_images_that_stay_real_are_no_starts() -> None:
+    kept = selected(0, [2, 2, 2]) | {"rungs": {"misclassified": [2, 2, 2], "easiest": [0, 0, 0]}}
+    assert "Where the images started" not in render_report(example(curricula=[kept]), [])
+
+
+def test_images_from_outside_the_candidates_are_counted() -> None:
+    filled = selected(0, [2, 2, 2], candidates=[5, 1, 0])
+    text = text_of(render_report(example(curricula=[filled]), []))
+    assert "Curriculum 1 was filled up with 3 images that are no candidates." in text
+    assert "asked for" not in text
+
+
+def test_selection_from_all_of_imagenet_21k_is_bounded() -> None:
+    chosen, candidates = [2] * 21841, [5] * 21841
+    chosen[20000], candidates[20000], candidates[20001] = 1, 1, 2
+    page = render_report(
+        example(curricula=[selected(j, chosen, candidates=candidates) for j in range(3)]), [grid()]
+    )
+    text = text_of(page)
+    assert "the 50 of 21,841 that got the fewest images; all are in report.json" in text
+    assert "20000 1 of 1 1 of 1 1 of 1 20001 2 of 2 2 of 2 2 of 2 0 2 of 5" in text
+    assert text.count(" 2 of 5") == 48 * 3
+    assert len(page) < 60_000
+
+
 def test_names_of_strangers_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
     bad = Grid("Curriculum 1", "all", grid().images, [evil, '"><img src=x>', "ok"])
@@ -260,6 +372,38 @@ def test_strip_places_values_on_one_axis() -> None:
     ours, theirs = figure.rows
     assert (ours.low, ours.mean, ours.high) == (0.0, 50.0, 100.0)
     assert (theirs.low, theirs.mean, theirs.high) == (0.0, 0.0, 0.0)
+
+
+def test_spreads_share_one_axis() -> None:
+    figure = spreads({
+        "first": (difficulty(0.0, 4.0), difficulty(0.0, 20.0)),
+        "second": (difficulty(6.0, 10.0), None),
+    })  # fmt: skip
+    assert [label for _, label in figure.ticks] == ["0", "2", "4", "6", "8", "10"]
+    first, second = figure.rows
+    assert first.marks == [4.0, 10.0, 20.0, 30.0, 36.0]
+    assert second.marks == [64.0, 70.0, 80.0, 90.0, 96.0]
+    assert first.bars == [(left, 10.0, 1.0) for left in (0.0, 10.0, 20.0, 30.0)]
+    assert first.ground == [(0.0, 50.0, 1.0), (50.0, 50.0, 1.0)]  # cut where the axis ends
+    assert second.ground == []
+
+
+def test_far_outliers_do_not_stretch_the_axis() -> None:
+    figure = spreads({"first": (difficulty(0.0, 4.0, max=1000.0), None)})
+    assert figure.ticks[-1] == (100.0, "8")
+
+
+def test_histogram_heights_are_densities() -> None:
+    histogram = {"edges": [0.0, 1.0, 3.0, 4.0], "counts": [4, 4, 0]}
+    (row,) = spreads({"first": (difficulty(0.0, 4.0, histogram=histogram), None)}).rows
+    assert row.bars == [(0.0, 25.0, 1.0), (25.0, 50.0, 0.5)]
+
+
+def test_distribution_of_one_value_has_a_place() -> None:
+    histogram = {"edges": [2.5, 3.5], "counts": [7]}
+    (row,) = spreads({"first": (difficulty(3.0, 3.0, histogram=histogram), None)}).rows
+    assert len(set(row.marks)) == 1
+    assert all(0 <= mark <= 100 for mark in row.marks)
 
 
 def test_interval_is_students_t() -> None:

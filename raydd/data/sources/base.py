@@ -10,7 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-MAX_IMAGE_BYTES = 1 << 28  # a larger "image" is refused before it is read into memory
+# A larger "image" is refused before it is read into memory: 50 megapixels, the default cap, fit.
+MAX_IMAGE_BYTES = 1 << 26
+MAX_REASON = 300  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,12 @@ class Source(Protocol):
 
 
 def broken(row_id: str, reason: str, class_index: int = -1) -> Row:
-    """Return the row that stands for an image nobody can use."""
-    return Row(row_id, class_index, b"", reason)
+    """Return the row that stands for an image nobody can use.
+
+    The reason may quote hostile names: it is cut, and made text that any table can hold.
+    """
+    text = reason.encode("utf-8", errors="backslashreplace").decode()
+    return Row(row_id, class_index, b"", text[:MAX_REASON])
 
 
 def resolve_label(label: object, index: Mapping[str, int]) -> tuple[int, str | None]:
@@ -98,9 +104,9 @@ def resolve_label(label: object, index: Mapping[str, int]) -> tuple[int, str | N
     if isinstance(label, str):
         if label in index:
             return index[label], None
-        return -1, f"the label {label!r} is not a class name"
+        return -1, f"the label {label[:99]!r} is not a class name"
     if not isinstance(label, int) or isinstance(label, bool):
-        return -1, f"the label {label!r} is neither an integer nor a class name"
+        return -1, f"the label {repr(label)[:99]} is neither an integer nor a class name"
     if 0 <= label < len(index):
         return label, None
     return -1, f"the label {label} is out of range 0..{len(index) - 1}"

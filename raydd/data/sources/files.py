@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,11 @@ class Root:
         return str(fsspec.core.url_to_fs(self.url)[1]).rstrip("/")
 
     def listing(self, relative: str = "") -> list[dict[str, Any]]:
-        """Entries of a folder below the root, sorted by name: name (last part), size, type.
+        """Entries of a folder below the root, sorted by name.
 
+        Returns:
+            name (last part), size, type (file, directory or other), islink and mtime of each; a
+            link has the type and the size of what it leads to.
         Raises:
             ValueError: the root is missing, gated or out of reach.
         """
@@ -59,9 +62,16 @@ class Root:
         with self.explained():
             entries = self.fs.ls(folder, detail=True)
         # Object stores list a folder's own marker object among its files: left out here.
-        entries = [entry for entry in entries if entry["name"].rstrip("/") != folder]
-        named = [{**entry, "name": last_part(entry["name"].rstrip("/"))} for entry in entries]
-        return sorted(named, key=lambda entry: str(entry["name"]))
+        found = [self._entry(entry) for entry in entries if entry["name"].rstrip("/") != folder]
+        return sorted(found, key=lambda entry: str(entry["name"]))
+
+    def _entry(self, entry: dict[str, Any]) -> dict[str, Any]:
+        is_link = entry.get("islink", False)
+        if is_link:
+            with suppress(OSError):  # a dangling link stays what it is: neither file nor folder
+                entry = self.fs.info(entry["name"])
+        kept = {key: entry.get(key) for key in ("size", "type", "mtime")}
+        return {"name": last_part(entry["name"].rstrip("/")), "islink": is_link, **kept}
 
     def folders(self, relative: str = "") -> list[str]:
         """Names of the folders below ``relative``, sorted; hidden ones left out."""
@@ -154,7 +164,30 @@ def last_part(path: str) -> str:
 
 def digest(*parts: object) -> str:
     """Return the sha256 (hex) of the parts, separated."""
-    return hashlib.sha256("\x00".join(map(str, parts)).encode()).hexdigest()
+    text = "\x00".join(map(str, parts))
+    return hashlib.sha256(text.encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def shard_files(
+    root: Root, files: Sequence[tuple[str, dict[str, Any]]]
+) -> tuple[tuple[str, int], ...]:
+    """Turn (path below the root, entry of ``Root.listing``) of shards into (path, bytes).
+
+    Raises:
+        ValueError: a name that is not UTF-8, which no id could hold.
+    """
+    for path, _ in files:
+        if not is_text(path):
+            raise ValueError(
+                f"The {root.kind} root {root.url} holds {path!r}, whose name is not UTF-8; rename "
+                "this file."
+            )
+    return tuple((path, int(entry["size"])) for path, entry in files)
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a file name is UTF-8; other bytes reach Python as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def is_folder(entry: dict[str, Any]) -> bool:

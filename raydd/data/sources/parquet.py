@@ -1,13 +1,16 @@
 """Parquet files in the Hugging Face layout: an image struct {bytes, path} and a label column.
 
-An id is ``file.parquet#row``. Large files are cut into runs of row groups, so that one file still
-keeps many workers busy; ``fetch`` reads only the row groups that hold the ids.
+An id is ``file.parquet#row``, or ``file.parquet#row@offset+size`` where the image's bytes lie in
+the file as they are: ``fetch`` is then one ranged read, else it reads the row groups that hold the
+ids. Large files are cut into runs of row groups, so that one file keeps many workers busy.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,13 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raydd.data.sources.base import Row, Shard, broken, resolve_label
-from raydd.data.sources.files import SPLIT_NAMES, Root, digest, is_folder, missing_split
+from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard, broken, resolve_label
+from raydd.data.sources.files import Root, digest
 from raydd.data.sources.parquet_classes import class_names_of
+from raydd.data.sources.parquet_files import DamagedFile, files_of_split, open_file, require_columns
+from raydd.data.sources.parquet_places import PREFIX, read_pages
+from raydd.data.sources.parquet_rows import Cell, group_rows, read_cells, text_or_value
 
 SHARD_BYTES = 64 << 20
-BATCH_ROWS = 64
+READ_AHEAD = 64  # ranged reads per request
 NUM_READERS = 16  # threads for footers and label columns: mostly waiting
+_ID = re.compile(r"(?P<path>.+)#(?P<row>[0-9]{1,18})(@(?P<offset>[0-9]+)\+(?P<size>[0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -59,15 +66,10 @@ class ParquetSource:
             ValueError: missing root, split or column, unknown or disagreeing classes.
         """
         root.require()
-        files = _files_of_split(root, split)
-        with root.explained(), _open_file(root, files[0][0]) as first:
+        files = files_of_split(root, split)
+        with root.explained(), open_file(root, files[0][0]) as first:
             schema = first.schema_arrow
-        missing = [name for name in (image_column, label_column) if name not in schema.names]
-        if missing:
-            raise ValueError(
-                f"The parquet root {root.url} has no column {missing[0]!r} (it has "
-                f"{', '.join(schema.names)}); set dataset.image_column and dataset.label_column."
-            )
+        require_columns(root, schema, image_column, label_column)
         unnamed = cls(root, files, image_column, label_column, (), "")
         names = class_names_of(
             root, schema, label_column, class_names, num_classes, unnamed._label_counts
@@ -82,35 +84,39 @@ class ParquetSource:
             return [shard for shards in per_file for shard in shards]
 
     def read(self, shard: Shard) -> Iterator[Row]:
-        """Stream the rows in file order."""
+        """Stream the rows in file order; what is damaged gives broken rows."""
         path = shard.name.partition("#")[0]
         index = {name: position for position, name in enumerate(self.class_names)}
-        with _open_file(self.root, path) as file:
-            groups = range(shard.begin, shard.end or file.num_row_groups)
-            row = sum(file.metadata.row_group(group).num_rows for group in range(shard.begin))
-            columns = [self._bytes_column(file), self.label_column]
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns):
-                images = _image_bytes(batch.column(self.image_column))
-                labels = batch.column(self.label_column).to_pylist()
-                for image, label in zip(images, labels, strict=True):
-                    yield _row(f"{path}#{row}", image, *resolve_label(label, index))
-                    row += 1
+        try:
+            file = open_file(self.root, path)
+        except DamagedFile:
+            yield broken(path, "the file is not a readable parquet file; fetch it again")
+            return
+        with file:
+            leaf = self._bytes_column(file)
+            with self.root.fs.open(f"{self.root.path}/{path}") as stream:
+                pages = read_pages(stream, file, leaf)
+            first_row = sum(group_rows(file)[: shard.begin])
+            for group in range(shard.begin, shard.end or file.num_row_groups):
+                columns = [leaf, self.label_column]
+                for cell in read_cells(file, group, first_row, columns, pages.get(group, ())):
+                    yield _row(path, cell, index)
+                first_row += file.metadata.row_group(group).num_rows
 
     def fetch(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Read the row groups that hold the ids, one after the other."""
-        wanted: dict[str, dict[int, str]] = {}
+        """Read the ids that name a place there, and the row groups that hold the others."""
         known = {path for path, _ in self.files}
-        for row_id in ids:
-            path, _, row = row_id.rpartition("#")
-            if path not in known or not row.isdecimal():
-                raise ValueError(f"The parquet root {self.root.url} holds no image {row_id!r}.")
-            wanted.setdefault(path, {})[int(row)] = row_id
-        found: dict[str, bytes] = {}
+        places = [self._place(row_id, known) for row_id in ids]
+        found = self._fetch_places(ids, places)
+        wanted: dict[str, dict[int, str]] = {}
+        for row_id, place in zip(ids, places, strict=True):
+            if row_id not in found:
+                wanted.setdefault(place["path"], {})[int(place["row"])] = row_id
         for path, rows in wanted.items():
-            found.update(self._fetch_from_file(path, rows))
+            found.update(self._fetch_rows(path, rows))
         absent = [row_id for row_id in ids if row_id not in found]
         if absent:
-            raise ValueError(f"The parquet root {self.root.url} holds no image {absent[0]!r}.")
+            raise self._absent(absent[0])
         return {row_id: found[row_id] for row_id in ids}
 
     def class_counts(self) -> np.ndarray:
@@ -129,81 +135,79 @@ class ParquetSource:
             return sum(pool.map(self._label_counts_of_file, self.files), Counter[Any]())
 
     def _label_counts_of_file(self, file: tuple[str, int]) -> Counter[Any]:
-        with _open_file(self.root, file[0]) as opened:
+        with open_file(self.root, file[0]) as opened:
             counted = pc.value_counts(opened.read([self.label_column]).column(0).combine_chunks())
-        return Counter({pair["values"]: pair["counts"] for pair in counted.to_pylist()})
+        labels = text_or_value(counted.field("values"))
+        return Counter(dict(zip(labels, counted.field("counts").to_pylist(), strict=True)))
 
     def _shards_of_file(self, file: tuple[str, int]) -> list[Shard]:
         path, size = file
         if size <= SHARD_BYTES:
             return [Shard(path)]
-        with _open_file(self.root, path) as opened:
+        try:
+            opened_file = open_file(self.root, path)
+        except DamagedFile:
+            return [Shard(path)]
+        with opened_file as opened:
             groups = [opened.metadata.row_group(g) for g in range(opened.num_row_groups)]
         # total_byte_size is before compression; encoded images hardly compress, so it will do.
         runs = _runs([group.total_byte_size for group in groups], SHARD_BYTES)
         return [Shard(f"{path}#{begin}", begin, end) for begin, end in runs]
 
-    def _fetch_from_file(self, path: str, rows: dict[int, str]) -> dict[str, bytes]:
-        """Stream the row groups that hold the rows (row number -> id) and keep those rows."""
+    def _place(self, row_id: str, known: set[str]) -> re.Match[str]:
+        """Parts of an id: path, row and, if it names them, offset and size."""
+        match = _ID.fullmatch(row_id)
+        if match is None or match["path"] not in known:
+            raise self._absent(row_id)
+        return match
+
+    def _absent(self, row_id: str) -> ValueError:
+        return ValueError(f"The parquet root {self.root.url} holds no image {row_id!r}.")
+
+    def _fetch_places(
+        self, ids: Sequence[str], places: Sequence[re.Match[str]]
+    ) -> dict[str, bytes]:
+        """Read byte ranges; one that does not follow its own length is left out."""
         found: dict[str, bytes] = {}
-        with _open_file(self.root, path) as file:
-            sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-            ends = np.cumsum(sizes)
-            groups = np.unique(np.searchsorted(ends, sorted(rows), side="right"))
-            for group in groups[groups < len(sizes)].tolist():
-                row = int(ends[group]) - sizes[group]
-                columns = [self._bytes_column(file)]
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns):
-                    images = batch.column(self.image_column)
-                    chosen = [r for r in range(row, row + len(images)) if r in rows]
-                    places = pa.array([r - row for r in chosen], pa.int64())  # often none
-                    picked = _image_bytes(images.take(places))
-                    found.update(
-                        (rows[r], image)
-                        for r, image in zip(chosen, picked, strict=True)
-                        if image is not None
-                    )
-                    row += len(images)
+        placed = [
+            (row_id, f"{self.root.path}/{place['path']}", int(place["offset"]), int(place["size"]))
+            for row_id, place in zip(ids, places, strict=True)
+            if place["offset"] is not None and int(place["size"]) <= MAX_IMAGE_BYTES
+        ]
+        for begin in range(0, len(placed), READ_AHEAD):
+            block = placed[begin : begin + READ_AHEAD]
+            contents = self.root.fs.cat_ranges(
+                [path for _, path, _, _ in block],
+                [max(0, offset - PREFIX) for _, _, offset, _ in block],
+                [offset + size for _, _, offset, size in block],
+                on_error="raise",
+            )
+            for (row_id, _, _, size), content in zip(block, contents, strict=True):
+                if content[:PREFIX] == size.to_bytes(PREFIX, "little"):
+                    found[row_id] = content[PREFIX:]
+        return found
+
+    def _fetch_rows(self, path: str, rows: dict[int, str]) -> dict[str, bytes]:
+        """Stream the row groups that hold the rows (row number -> id) up to the last of them."""
+        found: dict[str, bytes] = {}
+        with open_file(self.root, path) as file:
+            columns = [self._bytes_column(file)]
+            starts = np.cumsum([0, *group_rows(file)])
+            groups = np.searchsorted(starts, sorted(rows), side="right") - 1
+            for group, count in zip(*np.unique(groups, return_counts=True), strict=True):
+                if group == file.num_row_groups:
+                    break
+                cells = read_cells(file, int(group), int(starts[group]), columns)
+                chosen = islice((cell for cell in cells if cell.row in rows), int(count))
+                found.update(
+                    (rows[cell.row], cell.image) for cell in chosen if cell.image is not None
+                )
         return found
 
     def _bytes_column(self, file: pq.ParquetFile) -> str:
         """Path of the leaf that holds the encoded images: the struct's ``path`` is never read."""
         is_struct = pa.types.is_struct(file.schema_arrow.field(self.image_column).type)
         return f"{self.image_column}.bytes" if is_struct else self.image_column
-
-
-def _open_file(root: Root, path: str) -> pq.ParquetFile:
-    with root.explained():
-        try:
-            return pq.ParquetFile(f"{root.path}/{path}", filesystem=root.fs)
-        except pa.ArrowInvalid as error:
-            raise ValueError(
-                f"{root.url}/{path} is not a readable parquet file ({error}); fetch it again."
-            ) from error
-
-
-def _files_of_split(root: Root, split: str) -> tuple[tuple[str, int], ...]:
-    """(path below the root, bytes) of the split's files, sorted."""
-    top = root.listing()
-    folders = {entry["name"] for entry in top if is_folder(entry)}
-    data = root.listing("data") if "data" in folders else []
-    inside = root.listing(split) if split in folders else []
-    layouts = (
-        [(f"data/{entry['name']}", entry) for entry in data if _is_part(entry, f"{split}-")],
-        [(entry["name"], entry) for entry in top if _is_part(entry, f"{split}-")],
-        [(f"{split}/{entry['name']}", entry) for entry in inside if _is_part(entry, "")],
-    )
-    for layout in layouts:
-        if layout:
-            return tuple((path, int(entry["size"])) for path, entry in layout)
-    names = [entry["name"] for entry in top + data]
-    present = sorted({name for name in SPLIT_NAMES for file in names if file.startswith(name)})
-    raise missing_split(root, split, present)
-
-
-def _is_part(entry: dict[str, Any], prefix: str) -> bool:
-    name = entry["name"]
-    return not is_folder(entry) and name.startswith(prefix) and name.endswith(".parquet")
 
 
 def _runs(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
@@ -218,15 +222,18 @@ def _runs(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
         yield begin, len(sizes)
 
 
-def _image_bytes(column: pa.Array) -> list[bytes | None]:
-    if pa.types.is_struct(column.type):
-        column = pc.struct_field(column, "bytes")
-    return list(column.to_pylist())
-
-
-def _row(row_id: str, image: bytes | None, class_index: int, reason: str | None) -> Row:
-    if reason is None and image is None:
+def _row(path: str, cell: Cell, index: Mapping[str, int]) -> Row:
+    row_id = f"{path}#{cell.row}"
+    if cell.damage is not None:
+        return broken(row_id, cell.damage)
+    class_index, reason = resolve_label(cell.label, index)
+    if reason is None and cell.image is None:
         reason = "the image is null"
+    if reason is None and len(cell.image or b"") > MAX_IMAGE_BYTES:
+        reason = f"{len(cell.image or b'')} bytes is too large for an image"
     if reason is not None:
         return broken(row_id, reason, class_index)
-    return Row(row_id, class_index, image or b"")
+    image = cell.image or b""
+    if cell.offset is not None:
+        row_id = f"{row_id}@{cell.offset}+{len(image)}"
+    return Row(row_id, class_index, image)

@@ -5,16 +5,20 @@ dot of its last part. Nothing is ever written, so a member cannot leave the root
 tries to is reported all the same.
 """
 
+import hashlib
 import json
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, broken, resolve_label
+from raydd.data.sources.tar_members import Damage, Member, read_members
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
+LABEL_SUFFIXES = ("cls", "json")
 MAX_LABEL_BYTES = 1 << 20
+REMEMBERED_KEYS = 1 << 18  # about 20 MB
+_REPEATED = "the key {!r} occurs twice in its archive"
 
 
 @dataclass
@@ -23,62 +27,81 @@ class _Sample:
 
     key: str
     id: str
+    suffixes: list[str] = field(default_factory=list)
     image: bytes | None = None
     labels: dict[str, bytes] = field(default_factory=dict)
     reason: str | None = None
+
+
+class _Keys:
+    """The latest keys of an archive; an older one is forgotten, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self.digests: dict[int, None] = {}
+
+    def is_repeated(self, key: str) -> bool:
+        """Remember the key and tell whether it was there before."""
+        content = key.encode("utf-8", errors="surrogateescape")
+        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+        if digest in self.digests:
+            return True
+        self.digests[digest] = None
+        if len(self.digests) > REMEMBERED_KEYS:
+            del self.digests[next(iter(self.digests))]
+        return False
 
 
 def read_rows(stream: BinaryIO, shard: str, index: Mapping[str, int]) -> Iterator[Row]:
     """Stream the rows of one archive.
 
     Args:
-        stream: the archive, at its beginning; read forwards only.
+        stream: the archive, seekable.
         shard: name of the archive in the ids.
         index: class name -> class index.
     Yields:
-        One row per sample, in archive order; broken ones with a reason. A refused member comes as
-        its own row where it is met; an archive that is cut short or damaged ends with one more.
+        One row per sample, in archive order; broken ones with a reason. A refused member and a
+        damaged place come as their own rows where they are met. Of two samples with one key the
+        first is the good one.
     """
-    seen: set[str] = set()
+    keys = _Keys()
     sample: _Sample | None = None
-    end = 0
-    try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                # tarfile would keep every header for the whole pass
-                archive.members = []  # type: ignore[attr-defined]
-                row_id = f"{shard}#{member.offset_data}+{member.size}"
-                end = member.offset_data
-                if member.isdir():
-                    continue
-                reason = _refusal(member)
-                if reason is not None:
-                    yield broken(row_id, reason)
-                    continue
-                key, suffix = _key_and_suffix(member.name)
-                if sample is None or key != sample.key:
-                    if sample is not None:
-                        yield _row(sample, index)
-                    sample = _Sample(key, row_id)
-                    if key in seen:
-                        sample.reason = f"the key {key!r} occurs twice in its archive"
-                    seen.add(key)
-                _add_member(sample, suffix, row_id, archive, member)
-    except (tarfile.TarError, EOFError) as error:
-        # The sample in hand may lack members: this row stands for it too.
-        yield broken(f"{shard}#{end}+0", f"the archive is damaged or cut short: {error}")
-        return
+    for member in read_members(stream):
+        if isinstance(member, Damage):
+            if sample is not None:
+                yield _row(sample, index)
+                sample = None
+            yield broken(f"{shard}#{member.header}", member.reason)
+            continue
+        row_id = f"{shard}#{member.offset}+{member.size}"
+        key, suffix = _key_and_suffix(member.name)
+        reason = _refusal(member)
+        if reason is not None:
+            yield broken(row_id, reason)
+        elif not _is_ignored(member, key):
+            if sample is None or key != sample.key or suffix in sample.suffixes:
+                if sample is not None:
+                    yield _row(sample, index)
+                repeated = keys.is_repeated(key)
+                sample = _Sample(
+                    key, row_id, reason=_REPEATED.format(key[:99]) if repeated else None
+                )
+            _add_member(sample, suffix, row_id, stream, member)
     if sample is not None:
         yield _row(sample, index)
 
 
-def _refusal(member: tarfile.TarInfo) -> str | None:
-    """Why a member is not even looked at; None for a plain file inside the root."""
+def _refusal(member: Member) -> str | None:
+    """Why a member is not even looked at; None for folders and for plain files in the root."""
+    if member.is_folder:
+        return None
     if member.name.startswith("/") or ".." in member.name.split("/") or "\\" in member.name:
-        return f"the member name {member.name!r} leaves the archive's root"
-    if not member.isreg():
-        return f"the member {member.name!r} is not a plain file"
-    return None
+        return f"the member name {member.name[:99]!r} leaves the archive's root"
+    return member.refusal
+
+
+def _is_ignored(member: Member, key: str) -> bool:
+    """Folders, and hidden files such as those that macOS adds."""
+    return member.is_folder or not key.rpartition("/")[2]
 
 
 def _key_and_suffix(name: str) -> tuple[str, str]:
@@ -88,38 +111,35 @@ def _key_and_suffix(name: str) -> tuple[str, str]:
 
 
 def _add_member(
-    sample: _Sample, suffix: str, row_id: str, archive: tarfile.TarFile, member: tarfile.TarInfo
+    sample: _Sample, suffix: str, row_id: str, stream: BinaryIO, member: Member
 ) -> None:
     """Read a member into its sample; what is neither image nor label is passed over."""
-    if suffix in IMAGE_SUFFIXES:
-        if sample.image is not None:
-            sample.reason = sample.reason or f"the key {sample.key!r} has two images"
-            return
+    is_image = suffix in IMAGE_SUFFIXES
+    if not is_image and suffix not in LABEL_SUFFIXES:
+        return
+    sample.suffixes.append(suffix)
+    if is_image and sample.image is not None:
+        sample.reason = sample.reason or f"the key {sample.key[:99]!r} has two images"
+        return
+    if is_image:
         sample.id = row_id
-        if member.size > MAX_IMAGE_BYTES:
-            sample.reason = sample.reason or f"{member.size} bytes is too large for an image"
-            return
-        sample.image = _content(archive, member)
-    elif suffix in ("cls", "json"):
-        if member.size > MAX_LABEL_BYTES:
-            sample.reason = sample.reason or f"{member.size} bytes is too large for a label"
-            return
-        sample.labels[suffix] = _content(archive, member)
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    content = file.read() if file is not None else b""
-    if len(content) != member.size:
-        raise EOFError(f"{member.name} has {len(content)} of {member.size} bytes")
-    return content
+    if member.size > (MAX_IMAGE_BYTES if is_image else MAX_LABEL_BYTES):
+        what = "an image" if is_image else "a label"
+        sample.reason = sample.reason or f"{member.size} bytes is too large for {what}"
+        return
+    stream.seek(member.offset)
+    content = stream.read(member.size)
+    if is_image:
+        sample.image = content
+    else:
+        sample.labels[suffix] = content
 
 
 def _row(sample: _Sample, index: Mapping[str, int]) -> Row:
     class_index, label_reason = _label(sample.labels, index)
     reason = sample.reason or label_reason
     if reason is None and sample.image is None:
-        reason = f"the key {sample.key!r} has no image"
+        reason = f"the key {sample.key[:99]!r} has no image"
     if reason is not None:
         return broken(sample.id, reason, class_index)
     return Row(sample.id, class_index, sample.image or b"")

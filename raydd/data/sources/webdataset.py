@@ -19,6 +19,7 @@ from raydd.data.sources.files import (
     last_part,
     missing_split,
     names_split,
+    shard_files,
 )
 from raydd.data.sources.tar_rows import read_rows
 
@@ -102,15 +103,11 @@ def _files_of_split(root: Root, split: str, pattern: str) -> tuple[tuple[str, in
     top = root.listing()
     inside = []
     if any(is_folder(entry) and entry["name"] == split for entry in top):
-        inside = [
-            (f"{split}/{e['name']}", int(e["size"]))
-            for e in root.listing(split)
-            if _is_tar(e, pattern)
-        ]
+        inside = [(f"{split}/{e['name']}", e) for e in root.listing(split) if _is_tar(e, pattern)]
     if inside:
-        return tuple(inside)
-    tars = [(entry["name"], int(entry["size"])) for entry in top if _is_tar(entry, pattern)]
-    chosen = [(name, size) for name, size in tars if names_split(name.removesuffix(".tar"), split)]
+        return shard_files(root, inside)
+    tars = [(entry["name"], entry) for entry in top if _is_tar(entry, pattern)]
+    chosen = [tar for tar in tars if names_split(tar[0].removesuffix(".tar"), split)]
     present = sorted({word for word in SPLIT_NAMES for name, _ in tars if names_split(name, word)})
     # Unmarked archives are training data only: see files.split_folder.
     if not chosen and not present and split == "train":
@@ -118,12 +115,12 @@ def _files_of_split(root: Root, split: str, pattern: str) -> tuple[tuple[str, in
     if not chosen:
         folders = [e["name"] for e in top if is_folder(e) and e["name"] in SPLIT_NAMES]
         raise missing_split(root, split, present + folders)
-    return tuple(chosen)
+    return shard_files(root, chosen)
 
 
 def _is_tar(entry: dict[str, object], pattern: str) -> bool:
     name = str(entry["name"])
-    return entry["type"] != "directory" and name.endswith(".tar") and fnmatchcase(name, pattern)
+    return entry["type"] == "file" and name.endswith(".tar") and fnmatchcase(name, pattern)
 
 
 def _class_names(

@@ -1,0 +1,186 @@
+"""Where the members of a tar archive lie, read header by header; hostile archives are reported.
+
+The standard library's reader is not used, because it takes a damaged header in the middle for the
+end of the archive, keeps what an extended header claims in memory, and recurses once for each of
+them. Here a damaged header costs its own member: reading goes on at the next block that is one.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+BLOCK = 512
+MAX_EXTENDED_BYTES = 1 << 16  # long names are a few kilobytes; a larger header is hostile
+SEARCH_BYTES = 1 << 20
+_ZERO = bytes(BLOCK)
+_LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+_PAX, _PAX_GLOBAL = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
+_PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_EMPTY = set(tarfile.SUPPORTED_TYPES) - {*_PLAIN, tarfile.GNUTYPE_SPARSE}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry of an archive.
+
+    Attributes:
+        header: position of its header, bytes from the archive's beginning; unique.
+        offset: position of its content.
+        size: bytes of its content.
+        name: as stored; bytes that are not UTF-8 are kept as surrogates.
+        refusal: why its content is not to be read; None for a plain file.
+        is_folder: it is a folder, which has no content.
+    """
+
+    header: int
+    offset: int
+    size: int
+    name: str
+    refusal: str | None = None
+    is_folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A place where the archive cannot be read; the members from there to the next one are lost."""
+
+    header: int
+    reason: str
+
+
+@dataclass
+class _Extended:
+    """What extended headers say about the member that follows them."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    broken: bool = False
+
+
+class _Damaged(Exception):
+    pass
+
+
+def read_members(stream: BinaryIO) -> Iterator[Member | Damage]:
+    """Walk through the headers of an archive; contents are passed over, not read.
+
+    Args:
+        stream: seekable; may be moved between two members.
+    Yields:
+        Members and damages in archive order. An archive without an end mark ends with a damage,
+        for nobody can tell whether it was cut between two members.
+    """
+    length = stream.seek(0, 2)
+    position, extended, ended = 0, _Extended(), False
+    while position < length:
+        block = _read(stream, position, BLOCK)
+        if block == _ZERO:
+            # The end mark, a hole, or the seam of two archives: a member may still follow.
+            position, ended = position + BLOCK, True
+            continue
+        ended = False
+        try:
+            info = _header(block)
+            offset = position + BLOCK
+            size = _size(info, extended, length - offset)
+            if _is_extension(info):
+                _extend(extended, info, _read(stream, offset, min(size, MAX_EXTENDED_BYTES)))
+            else:
+                yield _member(info, extended, position, size)
+                extended = _Extended()
+            position = offset + -(-size // BLOCK) * BLOCK
+        except _Damaged as error:
+            yield Damage(position, f"the archive is damaged or cut short: {error}")
+            following = _next_header(stream, position + BLOCK, length)
+            if following is None:
+                return
+            position, extended = following, _Extended()
+    if not ended:
+        yield Damage(length, "the archive is damaged or cut short: it has no end mark")
+
+
+def _header(block: bytes) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise _Damaged(str(error)) from error
+
+
+def _size(info: tarfile.TarInfo, extended: _Extended, available: int) -> int:
+    """Bytes of content behind a header, checked against what is there."""
+    if info.type in _EMPTY and not _is_extension(info):
+        return 0  # links, folders and devices, whatever they claim
+    size = info.size
+    if "size" in extended.values and not _is_extension(info):
+        text = extended.values["size"]
+        size = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else -1
+    if not 0 <= size <= available:
+        raise _Damaged(f"a member claims {size} bytes, {max(available, 0)} are left")
+    return size
+
+
+def _is_extension(info: tarfile.TarInfo) -> bool:
+    return info.type in (_LONG_NAME, _LONG_LINK, _PAX_GLOBAL, *_PAX)
+
+
+def _extend(extended: _Extended, info: tarfile.TarInfo, content: bytes) -> None:
+    """Note what an extended header says; one that makes no sense spoils the member behind it."""
+    if info.type in (_LONG_LINK, _PAX_GLOBAL):
+        return
+    if info.size > MAX_EXTENDED_BYTES:
+        extended.broken = True
+    elif info.type == _LONG_NAME:
+        extended.values["path"] = _text(content.partition(b"\0")[0])
+    else:
+        try:
+            extended.values.update(_pax_records(content))
+        except ValueError:
+            extended.broken = True
+
+
+def _pax_records(content: bytes) -> Iterator[tuple[str, str]]:
+    """Records ``length key=value`` of a pax header; the length counts the whole record."""
+    position = 0
+    while position < len(content) and content[position] != 0:
+        digits, space, _ = content[position : position + 10].partition(b" ")
+        record = content[position : position + int(digits)]
+        key, equals, value = record[len(digits) + 1 :].partition(b"=")
+        if not (space and equals and record.endswith(b"\n")):
+            raise ValueError("not a pax record")
+        yield _text(key), _text(value[:-1])
+        position += len(record)
+
+
+def _member(info: tarfile.TarInfo, extended: _Extended, header: int, size: int) -> Member:
+    name = extended.values.get("path", info.name)
+    refusal = None
+    if extended.broken:
+        refusal = f"the extended header of the member {name[:99]!r} cannot be used"
+    elif info.type not in _PLAIN or any(key.startswith("GNU.sparse") for key in extended.values):
+        refusal = f"the member {name[:99]!r} is not a plain file"
+    return Member(header, header + BLOCK, size, name, refusal, info.isdir())
+
+
+def _next_header(stream: BinaryIO, position: int, length: int) -> int | None:
+    """Position of the next block that is a header by magic and checksum, or None."""
+    while position < length:
+        blocks = _read(stream, position, SEARCH_BYTES)
+        for begin in range(0, len(blocks) - BLOCK + 1, BLOCK):
+            block = blocks[begin : begin + BLOCK]
+            if block[257:262] == b"ustar":
+                try:
+                    _header(block)
+                except _Damaged:
+                    continue
+                return position + begin
+        position += SEARCH_BYTES
+    return None
+
+
+def _read(stream: BinaryIO, position: int, size: int) -> bytes:
+    stream.seek(position)
+    return stream.read(size)
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", errors="surrogateescape")

@@ -1,0 +1,83 @@
+"""What every stage of a run needs: sources, storage, cluster, seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source
+from raydd.engine.checkpoint import CheckpointCard, load_card
+from raydd.engine.cluster import Resources
+from raydd.engine.pixels import DataConfig, decode_source
+from raydd.engine.squeeze import TeacherConfig
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.stream import count_classes
+from raydd.engine.train_job import TrainJob
+from raydd.models.registry import ModelConfig
+from raydd.ops.recipe import Recipe
+
+
+@dataclass
+class Context:
+    """One run's source, cluster and storage.
+
+    Attributes:
+        stages: runs and caches stages.
+        train_source: real training images.
+        test_source: real test images.
+        preprocessing: of networks trained here.
+        flip: probability of a mirrored view, a property of the data.
+        teacher: how the teacher is made.
+        data: how images are read.
+        resources: workers and devices.
+        seed: run seed.
+        journal: path of ``metrics.jsonl``.
+    """
+
+    stages: Stages
+    train_source: Source
+    test_source: Source
+    preprocessing: Preprocessing
+    flip: float
+    teacher: TeacherConfig
+    data: DataConfig
+    resources: Resources
+    seed: int
+    journal: str | None = None
+
+    def decode_test(self) -> Artifact:
+        """The test split's pixels."""
+        return decode_source(self.stages, self.test_source, "test", self.preprocessing, self.data)
+
+    def class_counts(self) -> np.ndarray:
+        """Images of each class, int64 [C]; counted by a pass where the source does not know."""
+        counts = self.train_source.class_counts()
+        return count_classes(self.stages, self.train_source) if counts is None else counts
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of every artifact."""
+        return self.train_source.class_names
+
+    def card(self, checkpoint: Artifact) -> CheckpointCard:
+        """What a checkpoint says about itself."""
+        return load_card(checkpoint.folder)
+
+    def new_job(
+        self, model: ModelConfig, recipe: Recipe, stage: str, parts: tuple[str | int, ...]
+    ) -> TrainJob:
+        """A training without images; ``parts`` name it and fix its draws."""
+        return TrainJob(
+            folder="",
+            model=model,
+            class_names=self.class_names,
+            preprocessing=self.preprocessing,
+            images=(),
+            resolution=self.preprocessing.resolution,
+            recipe=recipe,
+            flip=self.flip,
+            seed_parts=(self.seed, *parts),
+            stage=stage,
+            journal=self.journal,
+            device=self.resources.device,
+        )

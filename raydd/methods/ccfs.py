@@ -1,0 +1,156 @@
+"""CCFS: keep a small distilled core, then add real images coarse to fine, curriculum by curriculum.
+
+Source: Chen et al., CVPR 2025, arXiv 2503.18872. Presets of this driver: ``random`` (no core, no
+filter) and ``forgetting`` (no core, easiest or hardest images first). Deviations from the paper and
+the official code, and our numbers: ``ccfs.md`` beside this file.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from raydd.engine.difficulty import DifficultyConfig
+from raydd.engine.engine import Engine
+from raydd.engine.filter_config import FilterConfig
+from raydd.engine.product import Curriculum, Product
+from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.select import Columns, Ranking
+from raydd.ops.scores import coarse_rungs, forgetting_difficulty, teacher_correct
+
+CHOICES = {
+    "coarse": ("misclassified", "correct", "off"),
+    "teacher_correct": ("on", "off", "top_k"),
+    "fine": ("simple", "hard", "random"),
+    "shortfall": ("error", "rollover", "easiest"),
+}
+
+
+@dataclass
+class CcfsConfig:
+    """Knobs of the driver.
+
+    Attributes:
+        name: label of the preset in run names and reports.
+        ipc: images per class, distilled and real.
+        alpha: distilled fraction of them, [0, 1], rounded down to whole images per class.
+        curricula: J, rounds of selection.
+        core: folder of a distilled set whose first slots are the core; null synthesises it.
+        synthesis: constants of a synthesised core.
+        filter_model: network of the coarse stage.
+        coarse: candidates are the images that the filter gets "misclassified", "correct"
+            (ablation), or all of them ("off": no filter is trained).
+        teacher_correct: candidates must be right under the teacher: "on", "off", or "top_k".
+        top_k: of "top_k".
+        fine: order inside the candidates of a class: "simple" first, "hard" first, or "random".
+        difficulty: what is simple.
+        balanced: the same number of every class; else one list over all classes.
+        shortfall: a class with too few candidates is an "error", has the rest asked for in the
+            next curriculum ("rollover"), or is filled with the "easiest" images left.
+    """
+
+    name: str = "ccfs"
+    ipc: int = 50
+    alpha: float = 0.2
+    curricula: int = 3
+    core: str | None = None
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    filter_model: FilterConfig = field(default_factory=FilterConfig)
+    coarse: str = "misclassified"
+    teacher_correct: str = "on"
+    top_k: int = 5
+    fine: str = "simple"
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    balanced: bool = True
+    shortfall: str = "error"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.ipc < 1 or self.curricula < 1 or not 0 <= self.alpha <= 1:
+            raise ValueError("ipc and curricula must be at least 1, and alpha within [0, 1]")
+        if self.coarse != "off" and not arrangement(self.ipc, self.alpha, self.curricula)[0]:
+            raise ValueError(
+                f"alpha={self.alpha} of ipc={self.ipc} is no distilled image, and the first filter "
+                "needs some: raise alpha or set coarse=off"
+            )
+
+
+def arrangement(ipc: int, alpha: float, curricula: int) -> tuple[int, list[int]]:
+    """Images per class: distilled ones, and real ones of each curriculum (the first get the rest).
+
+    Exact where a float product is not: 0.29 of 100 is 29.
+    """
+    core = int(Fraction(str(alpha)) * ipc)
+    share, rest = divmod(ipc - core, curricula)
+    return core, [share + (j < rest) for j in range(curricula)]
+
+
+def distil(engine: Engine, config: CcfsConfig) -> Product:
+    """Run the method (ccfs.md section 3 names the steps)."""
+    engine.check_difficulty(config.difficulty)
+    core_ipc, real_ipc = arrangement(config.ipc, config.alpha, config.curricula)  # step 2
+    core = engine.adopt_core(config.core, core_ipc) if config.core and core_ipc else None
+    teacher = engine.squeeze()
+    product = Product(teacher, engine.score(teacher, "teacher"))  # step 3
+    tables = [product.scores, *engine.difficulty(config.difficulty)]
+    if core_ipc:  # step 1
+        core = core or engine.synthesize(None, teacher, None, config.synthesis, range(core_ipc), 0)
+        product.curricula.append(Curriculum(core))
+    owed, nominal = np.zeros(len(engine.class_names), int), core_ipc
+    for number, ipc in enumerate(filter(None, real_ipc), 1):
+        network, scores = None, None
+        if config.coarse != "off":
+            recipe = config.filter_model.recipe_for(nominal)
+            network = engine.train(  # step 4a
+                product.images, teacher, config.filter_model.model, recipe, title=f"filter {number}"
+            )
+            scores = engine.score(network, f"filter {number}")  # step 4b
+        asked, answers = ipc + owed, [*tables, *([scores] if scores else [])]
+        order = ranking(config, len(tables))
+        # step 4c
+        chosen = engine.select(answers, order, asked.tolist(), product.starts, number, "real")
+        owed = asked - chosen.summary["chosen"] if config.shortfall == "rollover" else owed
+        images = engine.fetch(chosen, product.images, number, f"real {number}")  # step 4d
+        by = config.difficulty.by
+        product.curricula.append(Curriculum(images, chosen, by, network, scores))
+        nominal += ipc
+    return product
+
+
+def ranking(config: CcfsConfig, static: int) -> Ranking:
+    """The coarse and the fine stage as one order of the real images.
+
+    Args:
+        config: names the choices.
+        static: tables that no filter made: the teacher's, then those of the difficulty.
+    """
+    by, runs = config.difficulty.by, config.difficulty.runs
+
+    def rung(tables: list[Columns]) -> np.ndarray:
+        trusted = teacher_correct(tables[0], config.teacher_correct, config.top_k)
+        asked = tables[static] if config.coarse != "off" else None
+        return coarse_rungs(trusted, asked, config.coarse, config.shortfall == "easiest")
+
+    def difficulty(tables: list[Columns]) -> np.ndarray:
+        if by == "forgetting":
+            return forgetting_difficulty(tables[:runs])
+        return tables[1]["difficulty"] if by == "table" else -tables[-1]["true_logit"]
+
+    return Ranking(
+        ladder=("candidate", "easiest left") if config.shortfall == "easiest" else ("candidate",),
+        rung=rung,
+        columns=("prediction", "true_rank", "true_logit", "forgetting", "difficulty"),
+        difficulty=difficulty,
+        order=config.fine,
+        balanced=config.balanced,
+        shortfall=config.shortfall,
+        settings={
+            "coarse": config.coarse,
+            "teacher_correct": config.teacher_correct,
+            "top_k": config.top_k,
+            "difficulty": by,
+        },
+    )

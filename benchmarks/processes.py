@@ -70,6 +70,7 @@ class Sample:
         processes: all of them.
         store: bytes that the files of the object stores occupy.
         unmapped: the part of ``store`` that no process maps.
+        progress: of the work, [0, 1], as far as the sampler was told how to see it.
     """
 
     seconds: float
@@ -77,6 +78,7 @@ class Sample:
     processes: tuple[Process, ...]
     store: int
     unmapped: int
+    progress: float
 
     @property
     def total(self) -> int:
@@ -115,11 +117,13 @@ class Sampler:
     Attributes:
         root: process whose tree is measured; this one by default.
         interval: seconds between samples.
+        progress: tells how much of the work is done, [0, 1].
         samples: what was seen.
     """
 
     root: int = field(default_factory=os.getpid)
     interval: float = 0.5
+    progress: Callable[[], float] | None = None
     samples: list[Sample] = field(default_factory=list)
 
     def __enter__(self) -> "Sampler":
@@ -139,18 +143,21 @@ class Sampler:
         return max(self.samples, key=lambda sample: sample.total)
 
     def between(self, low: float, high: float) -> list[Sample]:
-        """Samples of a part of the time, given as fractions of the whole."""
+        """Samples of a part of the work, or of the time where nobody tells the progress."""
+        if self.progress:
+            return [s for s in self.samples if low <= s.progress <= high]
         end = self.samples[-1].seconds
         return [s for s in self.samples if low * end <= s.seconds <= high * end]
 
     def table(self, rows: int = 20) -> str:
         """Memory over time in MiB, about ``rows`` lines."""
         step = max(1, len(self.samples) // rows)
-        lines = ["t [s]  total PSS  driver PSS  driver RSS  store  biggest worker [MiB]"]
+        lines = ["t [s]  done  total PSS  driver PSS  driver RSS  store  biggest worker [MiB]"]
         for sample in self.samples[::step]:
             driver, worker = sample.driver, sample.biggest_worker
             lines.append(
-                f"{sample.seconds:5.0f}{mib(sample.total):11.0f}"
+                f"{sample.seconds:5.0f}"
+                f"{f'{sample.progress:.0%}' if self.progress else '':>6}{mib(sample.total):11.0f}"
                 f"{mib(driver.pss if driver else 0):12.0f}{mib(driver.rss if driver else 0):12.0f}"
                 f"{mib(sample.store):7.0f}  "
                 + (f"{mib(worker.pss):.0f} {worker.role}" if worker else "-")
@@ -176,7 +183,8 @@ class Sampler:
                     stores |= _store_files(pid)
         store = sum(stores.values())
         unmapped = max(0, store - sum(p.shared for p in processes))
-        return Sample(clock - self._started, clock, tuple(processes), store, unmapped)
+        done = self.progress() if self.progress else 0.0
+        return Sample(clock - self._started, clock, tuple(processes), store, unmapped, done)
 
     def _tree(self) -> list[int]:
         """The root, its descendants, and those seen earlier whose parent is gone."""
@@ -212,7 +220,7 @@ def role_table(sample: Sample) -> str:
 
 
 def quarters_table(sampler: Sampler) -> str:
-    """Mean memory by group in each quarter of the time, MiB."""
+    """Mean memory by group in each quarter of the work (or of the time), MiB."""
     quarters = [sampler.between(q / 4, (q + 1) / 4) for q in range(4)]
     lines = [f"{'mean [MiB]':<24}" + "".join(f"{f'quarter {q}':>12}" for q in (1, 2, 3, 4))]
     for name, size in GROUPS.items():

@@ -7,8 +7,8 @@ driver holds nothing that is proportional to the data set. The script writes JPE
 100 KB (a few hundred distinct ones, each row with its own id) into WebDataset archives or parquet
 files in a temporary folder, scores them with a tiny network on a private Ray, and prints memory
 over time: of all processes, Ray's daemons included (see ``processes.py``; Linux only). Last line:
-growth of the mean over all processes from the second quarter of the time to its second half; the
-first quarter is left out, for there the pool starts.
+growth of the mean over all processes from the second quarter of the shards to their second half;
+the first quarter is left out, for there the pool starts and its buffers fill.
 """
 
 import argparse
@@ -147,8 +147,13 @@ def main() -> None:
         resources = connect(ClusterConfig(object_store_mb=options.object_store_mb))
         checkpoint = save_network(Path(folder) / "network", source)
         stages, config = Stages(UPath(folder), Progress()), DataConfig(score_batch=options.batch)
+        shards = len(source.shards())
+
+        def progress() -> float:
+            return len(list(Path(folder).glob("stages/score-*/parts/*.parquet"))) / shards
+
         begin = time.perf_counter()
-        with Sampler(interval=options.interval) as sampler:
+        with Sampler(interval=options.interval, progress=progress) as sampler:
             table = score_source(stages, source, checkpoint, config, resources, "teacher")
         seconds = time.perf_counter() - begin
         assert table.summary["rows"] == rows, table.summary
@@ -157,8 +162,8 @@ def main() -> None:
         print(memory_summary(address, stats_only=True).strip())
         bytes_read = sum(file.stat().st_size for file in root.rglob("train-*"))
         print(
-            f"{options.kind}: {rows} rows, {bytes_read / 1e9:.2f} GB in {len(source.shards())} "
-            f"shards, {seconds:.1f} s, {rows / seconds:.0f} rows/s"
+            f"{options.kind}: {rows} rows, {bytes_read / 1e9:.2f} GB in {shards} shards, "
+            f"{seconds:.1f} s, {rows / seconds:.0f} rows/s"
         )
         print(f"value: {mib(growth):+.0f} MiB")
 

@@ -7,8 +7,9 @@ import pytest
 
 from raydd.config import ConfigError, compose_config, config_dir, differing_keys, run_name
 
+ADDED = {"experiment": "+experiment", "synthesis": "+synthesis@method.synthesis"}
 GROUPS = [
-    f"{'+' if path.parent.name == 'experiment' else ''}{path.parent.name}={path.stem}"
+    f"{ADDED.get(path.parent.name, path.parent.name)}={path.stem}"
     for path in sorted(config_dir().glob("*/*.yaml"))
 ]
 NEEDS_ROOT = ("imagefolder", "parquet", "webdataset")
@@ -26,7 +27,7 @@ def test_every_config_composes(choice):
 
 def test_the_groups_of_the_founding_methods_and_data_sets_exist():
     names = set(GROUPS)
-    for method in ("curricular", "sre2l", "cda"):
+    for method in ("curricular", "sre2l", "cda", "ccfs", "random", "forgetting"):
         assert f"method={method}" in names
     for dataset in (
         "digits",

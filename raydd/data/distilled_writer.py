@@ -89,9 +89,13 @@ def seal(folder: str | UPath, info: DistilledInfo) -> DistilledInfo:
     folder = UPath(folder)
     hashes = {path: hash_file(folder / path) for path in product_files(folder)}
     sealed = replace(info, files=hashes)
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(sealed.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.rename(folder / MANIFEST)
+    content = json.dumps(sealed.to_json(), indent=1, ensure_ascii=False) + "\n"
+    if folder.protocol in ("", "file"):
+        partial = folder / f"{MANIFEST}.partial"
+        partial.write_text(content, "utf-8")
+        partial.rename(folder / MANIFEST)
+    else:  # an object is seen only when it is whole; a store renames by copying and deleting
+        (folder / MANIFEST).write_text(content, "utf-8")
     return sealed
 
 

@@ -17,34 +17,54 @@ from raydd.engine.stream import write_table
 _PART_ROWS = 1000  # images in memory at once
 
 
-def adopt_core(
-    stages: Stages, path: str, count: int, class_names: tuple[str, ...], resolution: int
-) -> Artifact:
+def open_core(path: str, count: int, class_names: tuple[str, ...], resolution: int) -> DistilledSet:
+    """Open a distilled set and see, before any work, whether it can be a core.
+
+    Args:
+        path: folder of the set.
+        count: images per class that are asked for.
+        class_names: of the source.
+        resolution: side of the images, pixels.
+    Raises:
+        Refused: no finished set, other classes, another resolution or too few images.
+    """
+    try:
+        distilled = read_distilled(UPath(path).absolute())
+        check_class_order(class_names, distilled.info.class_names, f"method.core={path}")
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    side = distilled.info.preprocessing.resolution
+    if side != resolution:
+        raise Refused(
+            f"method.core={path} has images of {side} px, the data set has {resolution} px."
+        )
+    fewest = min(distilled.info.counts)
+    if fewest < count:
+        raise Refused(
+            f"method.core={path} has only {fewest} images of some class, but alpha asks for "
+            f"{count}; lower method.alpha or name a larger set."
+        )
+    return distilled
+
+
+def adopt_core(stages: Stages, distilled: DistilledSet, count: int) -> Artifact:
     """Take the first ``count`` slots of every class of a distilled set.
 
     Args:
         stages: where the images go.
-        path: folder of the set.
+        distilled: of :func:`open_core`.
         count: images per class.
-        class_names: of the source; another order is refused.
-        resolution: side of the images, pixels.
     Returns:
         Artifact with ``parts/*.parquet`` as ``synthesize`` leaves them.
     Raises:
-        Refused: the folder is no finished set or does not fit.
+        Refused: the set holds real images, which could be chosen again, or its slots have gaps.
     """
-    folder = UPath(path).absolute()
-    try:
-        distilled = read_distilled(folder)
-        check_class_order(class_names, distilled.info.class_names, f"method.core={path}")
-    except ValueError as error:
-        raise Refused(str(error)) from error
-    _check(distilled, path, count, resolution)
+    path = distilled.folder
 
     def work(target: UPath) -> dict[str, Any]:
         (target / "parts").mkdir(parents=True, exist_ok=True)
         rows = (row for row in distilled.rows() if row.slot < count)
-        counts = np.zeros(len(class_names), int)
+        counts = np.zeros(len(distilled.info.class_names), int)
         part = 0
         while block := list(islice(rows, _PART_ROWS)):
             if any(row.origin == "real" for row in block):
@@ -59,25 +79,11 @@ def adopt_core(
     return stages.run(
         "core",
         work,
-        inputs=[str(hash_file(folder / MANIFEST)["sha256"])],
+        inputs=[str(hash_file(path / MANIFEST)["sha256"])],
         config={"count": count},
         seed=0,
         title="distilled",
     )
-
-
-def _check(distilled: DistilledSet, path: str, count: int, resolution: int) -> None:
-    side = distilled.info.preprocessing.resolution
-    if side != resolution:
-        raise Refused(
-            f"method.core={path} has images of {side} px, the data set has {resolution} px."
-        )
-    fewest = min(distilled.info.counts)
-    if fewest < count:
-        raise Refused(
-            f"method.core={path} has only {fewest} images of some class, but alpha asks for "
-            f"{count}; lower method.alpha or name a larger set."
-        )
 
 
 def _table(rows: list[DistilledRow]) -> pa.Table:

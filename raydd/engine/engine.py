@@ -8,7 +8,7 @@ import numpy as np
 
 from raydd.engine.checkpoint import load_card
 from raydd.engine.context import Context
-from raydd.engine.core import adopt_core
+from raydd.engine.core import adopt_core, open_core
 from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
@@ -117,8 +117,8 @@ class Engine(Context):
 
     def adopt_core(self, path: str, count: int) -> Artifact:
         """The first ``count`` images per class of a distilled set that exists."""
-        side = self.preprocessing.resolution
-        return adopt_core(self.stages, path, count, self.class_names, side)
+        distilled = open_core(path, count, self.class_names, self.preprocessing.resolution)
+        return adopt_core(self.stages, distilled, count)
 
     def synthesize(
         self,

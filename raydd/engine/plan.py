@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raydd.engine.core import open_core
 from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
@@ -116,6 +117,7 @@ class Planner(Engine):
 
     def adopt_core(self, path: str, count: int) -> Artifact:
         """Note the copy of a distilled set's first slots."""
+        open_core(path, count, self.class_names, self.preprocessing.resolution)
         size = count * len(self.class_names) * self.preprocessing.resolution**2 * 3
         self._note("core", 1, size, size, size)
         return self._placeholder("core", counts=[count] * len(self.class_names))

@@ -49,7 +49,7 @@ class Stages:
     """Runs stages in ``<storage>/stages`` and remembers what this run asked for."""
 
     def __init__(self, storage: UPath, progress: Progress) -> None:
-        self.root = storage / "stages"
+        self.root = uncached(storage) / "stages"
         self.progress = progress
         self.records: list[StageRecord] = []
         self._finished: dict[str, Artifact] = {}
@@ -125,15 +125,29 @@ def write_atomic(path: UPath, content: bytes) -> None:
 
     A local file is renamed into place; an object store shows an object only when it is complete.
     """
-    if path.protocol in ("", "file"):
-        partial = f"{path}.{os.getpid()}.partial"
+    if is_local(path):
+        partial = f"{path.path}.{os.getpid()}.partial"
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, str(path))
+        os.replace(partial, path.path)
     else:
         path.write_bytes(content)
+
+
+def is_local(path: UPath) -> bool:
+    """Whether the path lies on a disk, where files can be renamed and appended to."""
+    return path.protocol in ("", "file")
+
+
+def uncached(path: UPath) -> UPath:
+    """The same path without fsspec's cache of listings.
+
+    Workers write parts that this process counts meanwhile: a listing kept from then would hide the
+    later ones for ever, and a product would be made of the others alone.
+    """
+    return path if is_local(path) else UPath(path, use_listings_cache=False)
 
 
 def _key(item: Artifact | str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from raydd.engine.select import Ranking
 from raydd.engine.stream import part_files, read_table
 from raydd.engine.synthesize import plan_units
 from raydd.methods.curricular import FIRST_LADDER, rung
@@ -35,7 +36,7 @@ def digests(artifact):
 def synthesize(engine, slots=range(4)):
     teacher = engine.squeeze()
     scores = engine.score(teacher, "teacher")
-    start = engine.select([scores], rung, FIRST_LADDER, len(slots))
+    start = engine.select([scores], Ranking(FIRST_LADDER, rung), len(slots))
     return engine.synthesize(start, teacher, None, SYNTHESIS, slots, 0)
 
 

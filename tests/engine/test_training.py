@@ -38,7 +38,9 @@ def images(tmp_path):
     ).to(torch.uint8)
     folder = tmp_path / "images"
     (folder / "parts").mkdir(parents=True)
-    table = image_table(pixels.numpy(), labels.tolist(), list(range(200)), 0, [None] * 200)
+    table = image_table(
+        pixels.numpy(), labels.tolist(), list(range(200)), 0, [None] * 200, "synthetic"
+    )
     write_table(UPath(folder / "parts" / "00000.parquet"), table)
     return str(folder)
 

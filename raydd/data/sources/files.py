@@ -104,12 +104,13 @@ class Root:
             raise ValueError(sentence) from error
 
     def _explanation(self, error: Exception) -> str | None:
-        # By name: huggingface_hub and its HTTP client are imported only for hf:// roots.
+        # By name: huggingface_hub, botocore and their like are imported only for their own roots.
         names = {kind.__name__ for kind in type(error).__mro__}
-        if names & {"GatedRepoError", "PermissionError"}:
+        if names & {"GatedRepoError", "PermissionError", "NoCredentialsError"}:
             return (
                 f"The {self.kind} root {self.url} may not be read: accept its terms on its page, "
-                "log in (for the Hub: `hf auth login`, or set HF_TOKEN) and run again."
+                "log in (for the Hub: `hf auth login`, or set HF_TOKEN; for S3: set AWS_PROFILE, "
+                "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and run again."
             )
         if names & {"FileNotFoundError", "NotADirectoryError", "RepositoryNotFoundError"}:
             return f"The {self.kind} root {self.url} does not exist; set dataset.root."

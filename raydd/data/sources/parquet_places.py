@@ -7,7 +7,7 @@ bytes. pyarrow reads the page index, but does not show it: hence the few lines o
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,26 +27,30 @@ class Page:
     end: int
 
 
-def read_pages(stream: Any, file: pq.ParquetFile, leaf: str) -> dict[int, list[Page]]:
+def read_pages(
+    open_stream: Callable[[], Any], file: pq.ParquetFile, leaf: str
+) -> dict[int, list[Page]]:
     """Pages of the row groups whose images can be read by their place.
 
     Args:
-        stream: the same file, seekable.
+        open_stream: opens the same file, seekable; called only where the images lie as they are.
         file: its metadata.
         leaf: dotted path of the column of encoded images.
     Returns:
         row group -> pages in row order; groups without plain values or page index are left out.
     """
+    num_rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     columns = {group: _plain_column(file, group, leaf) for group in range(file.num_row_groups)}
     if all(column is None for column in columns.values()):
         return {}
     try:
-        groups = _footer(stream)[4]
-        pages = {
-            group: _pages(stream, groups[group][1][column], file.metadata.row_group(group).num_rows)
-            for group, column in columns.items()
-            if column is not None
-        }
+        with open_stream() as stream:
+            groups = _footer(stream)[4]
+            pages = {
+                group: _pages(stream, groups[group][1][column], num_rows[group])
+                for group, column in columns.items()
+                if column is not None
+            }
     except (LookupError, TypeError, ValueError, struct.error, RecursionError):
         return {}  # a footer that only pyarrow understands: whole row groups are read then
     return {group: found for group, found in pages.items() if found}

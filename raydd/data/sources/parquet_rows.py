@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raydd.data.sources.parquet_places import Page, offsets
+from raydd.data.sources.parquet_places import PREFIX, Page, offsets
 
 BATCH_ROWS = 64
 BATCH_BYTES = 16 << 20
@@ -54,12 +54,13 @@ def read_cells(
     cells = _cells(file, group, first_row, columns)
     for page in pages:
         held = list(islice(cells, page.num_rows))
-        if any(cell.damage for cell in held):
+        places = offsets(
+            page.end, [None if cell.image is None else len(cell.image) for cell in held]
+        )
+        if any(cell.damage for cell in held) or min(places, default=0) < PREFIX:
             yield from held
-            continue
-        sizes = [None if cell.image is None else len(cell.image) for cell in held]
-        for cell, offset in zip(held, offsets(page.end, sizes), strict=True):
-            yield replace(cell, offset=offset)
+        else:
+            yield from map(_placed, held, places)
     yield from cells
 
 
@@ -76,6 +77,10 @@ def text_or_value(column: pa.Array) -> list[Any]:
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if value is None else value.decode("utf-8", errors="replace") for value in raw]
     return list(column.to_pylist())
+
+
+def _placed(cell: Cell, offset: int) -> Cell:
+    return replace(cell, offset=offset)
 
 
 def _cells(file: pq.ParquetFile, group: int, row: int, columns: Sequence[str]) -> Iterator[Cell]:

@@ -160,7 +160,9 @@ def main() -> None:
     print(sampler.table())
     print(stage_table(stages, sampler.samples))
     peak = sampler.peak()
-    print(f"highest at {peak.seconds:.0f} s of {seconds:.0f} s:\n{role_table(peak)}")
+    cpu = sampler.samples[-1].cpu
+    print(f"{seconds:.0f} s ({cpu:.0f} s of processor time), highest at {peak.seconds:.0f} s:")
+    print(role_table(peak))
     if run.returncode:
         raise SystemExit(f"the run failed with exit code {run.returncode}")
     print(f"value: {peak.total / 1e9:.2f} GB")

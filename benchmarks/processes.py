@@ -71,6 +71,8 @@ class Sample:
         store: bytes that the files of the object stores occupy.
         unmapped: the part of ``store`` that no process maps.
         progress: of the work, [0, 1], as far as the sampler was told how to see it.
+        cpu: seconds of processor time that the tree has used so far; other people's load on the
+            machine stretches the wall time, but hardly this.
     """
 
     seconds: float
@@ -79,6 +81,7 @@ class Sample:
     store: int
     unmapped: int
     progress: float
+    cpu: float
 
     @property
     def total(self) -> int:
@@ -129,6 +132,7 @@ class Sampler:
     def __enter__(self) -> "Sampler":
         self._started = time.time()
         self._known: dict[int, str] = {}  # pid -> start time: survivors of a dead parent
+        self._ticks: dict[tuple[int, str], int] = {}  # of every process ever seen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -184,16 +188,19 @@ class Sampler:
         store = sum(stores.values())
         unmapped = max(0, store - sum(p.shared for p in processes))
         done = self.progress() if self.progress else 0.0
-        return Sample(clock - self._started, clock, tuple(processes), store, unmapped, done)
+        cpu = sum(self._ticks.values()) / os.sysconf("SC_CLK_TCK")
+        return Sample(clock - self._started, clock, tuple(processes), store, unmapped, done, cpu)
 
     def _tree(self) -> list[int]:
         """The root, its descendants, and those seen earlier whose parent is gone."""
         children: dict[int, list[int]] = defaultdict(list)
         started: dict[int, str] = {}
+        ticks: dict[int, int] = {}
         for entry in os.listdir("/proc"):
             if entry.isdecimal() and (words := _stat(int(entry))):
                 children[int(words[1])].append(int(entry))
                 started[int(entry)] = words[19]
+                ticks[int(entry)] = int(words[11]) + int(words[12])
         alive = [pid for pid, start in self._known.items() if started.get(pid) == start]
         found: dict[int, str] = {}
         waiting = [self.root, *alive]
@@ -203,6 +210,7 @@ class Sampler:
                 found[pid] = started[pid]
                 waiting += children[pid]
         self._known = found
+        self._ticks |= {(pid, start): ticks[pid] for pid, start in found.items()}
         return sorted(found)
 
 
@@ -251,7 +259,7 @@ GROUPS: dict[str, Callable[[Sample], float]] = {
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the third on: state, parent, ..., start time at 19."""
+    """/proc/PID/stat from its third field on: 1 parent, 11 and 12 ticks used, 19 start time."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

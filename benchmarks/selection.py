@@ -33,9 +33,10 @@ EPOCHS = 20  # forgetting events are integers up to this: most rows tie
 
 @dataclass(frozen=True)
 class Outcome:
-    """One selection: seconds, memory, and a hash of what was chosen in its order."""
+    """One selection: wall and processor time, memory, and a hash of what was chosen in order."""
 
     seconds: float
+    cpu: float
     peak: Sample
     driver_before: int
     driver_peak: int
@@ -156,17 +157,18 @@ def measure(folder: Path, *words: object) -> Outcome:
     """One selection in a process of its own."""
     (folder / "selected").mkdir()
     driver = start("drive", folder, *words)
-    with Sampler(root=driver.pid, interval=0.2) as sampler:
+    with Sampler(root=driver.pid, interval=0.5) as sampler:
         output, _ = driver.communicate()
     if driver.returncode:
         raise SystemExit(f"the selection failed with exit code {driver.returncode}")
     begin, end = json.loads(output.splitlines()[-1])
-    before = [s.driver.rss for s in sampler.samples if s.driver and s.clock < begin]
+    before = [s for s in sampler.samples if s.driver and s.clock < begin][-1]
     during = [s for s in sampler.samples if begin <= s.clock <= end]
     return Outcome(
         end - begin,
+        during[-1].cpu - before.cpu,
         max(during, key=lambda s: s.total),
-        before[-1],
+        before.driver.rss,
         max(s.driver.rss for s in during if s.driver),
         *selection_digest(folder / "selected"),
     )
@@ -182,7 +184,8 @@ def run_case(
     outcome = measure(folder, count, num_classes)
     shutil.rmtree(folder)
     print(
-        f"{rows:>10} rows in {-(-rows // per_part):>4} parts: {outcome.seconds:5.1f} s, "
+        f"{rows:>10} rows in {-(-rows // per_part):>4} parts: {outcome.seconds:5.1f} s "
+        f"({outcome.cpu:.0f} s of processor time), "
         f"{outcome.chosen} chosen, all processes {mib(outcome.peak.total):.0f} MiB, driver RSS "
         f"{mib(outcome.driver_before):.0f} -> {mib(outcome.driver_peak):.0f} MiB, "
         f"sha256 {outcome.digest[:16]}",

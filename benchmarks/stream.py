@@ -161,9 +161,10 @@ def main() -> None:
         address = ray.get_runtime_context().gcs_address
         print(memory_summary(address, stats_only=True).strip())
         bytes_read = sum(file.stat().st_size for file in root.rglob("train-*"))
+        cpu = sampler.samples[-1].cpu - sampler.samples[0].cpu
         print(
             f"{options.kind}: {rows} rows, {bytes_read / 1e9:.2f} GB in {shards} shards, "
-            f"{seconds:.1f} s, {rows / seconds:.0f} rows/s"
+            f"{seconds:.1f} s ({cpu:.0f} s of processor time), {rows / seconds:.0f} rows/s"
         )
         print(f"value: {mib(growth):+.0f} MiB")
 

@@ -22,6 +22,7 @@ from raydd.engine.stream import part_files, read_table, write_table
 
 Columns = dict[str, np.ndarray]
 SHORTFALLS = ("error", "rollover", "easiest")
+_TASK_PARTS = 16  # fewer are not worth another process
 _MOST_TASKS = 8  # each may hand the driver all rows that are asked for
 _BINS = 20
 _SIGN = {"simple": 1.0, "hard": -1.0}
@@ -104,7 +105,8 @@ def select_images(
     shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(num_classes, int)
     taken = ray.put(np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)])))
     walk = ray.remote(num_cpus=1, max_retries=3)(_walk_parts)
-    tasks = min(_MOST_TASKS, int(ray.cluster_resources()["CPU"]), len(parts))
+    cpus = int(ray.cluster_resources()["CPU"])
+    tasks = min(_MOST_TASKS, cpus, -(-len(parts) // _TASK_PARTS))
     pending = [walk.remote(parts[i::tasks], ranking, asked, taken, seed) for i in range(tasks)]
     while pending:
         (ready, *_), pending = ray.wait(pending, num_returns=1)

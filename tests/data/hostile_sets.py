@@ -135,9 +135,9 @@ def _write_damaged_files(root: Path, ledger: Ledger, rng: np.random.Generator) -
             ledger.add(f"{name}#{row}", "damaged row group")
         else:
             ledger.good.add(f"{name}#{row}")
-    for name, content in (("cut", (root / name).read_bytes()[:5000]), ("empty", b"")):
-        (root / f"data/train-zz-{name}.parquet").write_bytes(content)
-        ledger.add(f"data/train-zz-{name}.parquet", "damaged file")
+    for end, content in (("cut", (root / name).read_bytes()[:5000]), ("empty", b"")):
+        (root / f"data/train-zz-{end}.parquet").write_bytes(content)
+        ledger.add(f"data/train-zz-{end}.parquet", "damaged file")
 
 
 def _mixed(

@@ -72,7 +72,7 @@ class Shard:
         self.path, self.name, self.ledger, self.rng = root / name, name, ledger, rng
         # Both ways to store long names and names that are not UTF-8.
         kind = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)[int(rng.integers(2))]
-        self.archive = tarfile.open(self.path, "w", format=kind, errors="surrogateescape")
+        self.archive = tarfile.TarFile(self.path, "w", format=kind, errors="surrogateescape")
         self.patches: list[tuple[int, bytes]] = []
 
     def write(self, kind: str, key: str) -> None:

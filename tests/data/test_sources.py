@@ -1,6 +1,7 @@
 """Every kind of source: whole, in shards and by id it gives the same images."""
 
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -176,6 +177,41 @@ def test_image_folder_reads_subfolders_and_reports_other_formats(tmp_path: Path)
     assert source.fetch(ids[1:2]) == {ids[1]: png(7)}
 
 
+def test_image_folder_follows_links_to_files_and_classes_only(tmp_path: Path) -> None:
+    write_imagefolder(tmp_path, per_class=1)
+    (tmp_path / "train/dog").symlink_to(tmp_path / "train/cat")
+    (tmp_path / "train/ant/linked.png").symlink_to(tmp_path / "train/bee/00.png")
+    (tmp_path / "train/ant/up").symlink_to("..")
+    source = open_source("imagefolder", str(tmp_path), "train")
+    assert source.class_names == (*CLASSES, "dog")
+    assert [(row.id, row.reason) for row in all_rows(source)] == [
+        ("ant/00.png", None),
+        ("ant/linked.png", None),
+        ("ant/up", "a link to a folder is not followed"),
+        ("bee/00.png", None),
+        ("cat/00.png", None),
+        ("dog/00.png", None),
+    ]
+    assert source.fetch(["ant/linked.png"]) == {"ant/linked.png": png(100)}
+
+
+def test_names_that_are_not_text_are_spelled_or_refused(tmp_path: Path) -> None:
+    write_imagefolder(tmp_path, per_class=1)
+    (tmp_path / "train/ant" / os.fsdecode(b"\xff%.png")).write_bytes(png(7))
+    source = open_source("imagefolder", str(tmp_path), "train")
+    assert [row.id for row in all_rows(source)][1] == "/ant/%FF%25.png"
+    assert source.fetch(["/ant/%FF%25.png"]) == {"/ant/%FF%25.png": png(7)}
+    for row_id in ("ant/../bee/00.png", "/ant/%2E%2E/bee/00.png", "//etc/passwd"):
+        with pytest.raises(ValueError, match="holds no image"):
+            source.fetch([row_id])
+    (tmp_path / "train" / os.fsdecode(b"\xff")).mkdir()
+    with pytest.raises(ValueError, match="is not UTF-8; rename it"):
+        open_source("imagefolder", str(tmp_path), "train")
+    write_tar(tmp_path / os.fsdecode(b"\xff.tar"), [])
+    with pytest.raises(ValueError, match="is not UTF-8; rename this file"):
+        open_source("webdataset", str(tmp_path), "train", num_classes=1)
+
+
 def test_image_folder_takes_the_order_and_subset_of_a_class_list(tmp_path: Path) -> None:
     write_imagefolder(tmp_path, per_class=1)
     source = open_source("imagefolder", str(tmp_path), "train", class_names=["cat", "ant"])
@@ -238,6 +274,41 @@ def test_parquet_fetch_passes_over_long_stretches_without_a_chosen_row(tmp_path:
     pq.write_table(table, tmp_path / "train-0.parquet")  # one row group, read in several batches
     source = open_source("parquet", str(tmp_path), "train", num_classes=1)
     assert source.fetch(["train-0.parquet#190"]) == {"train-0.parquet#190": bytes([190])}
+
+
+def write_plain_parquet(path: Path, images: list[bytes | None]) -> None:
+    """As `datasets` writes images: not compressed, not in a dictionary, with a page index."""
+    structs = [None if image is None else {"bytes": image, "path": None} for image in images]
+    leaves = ("image.bytes", "image.path")
+    pq.write_table(
+        pa.table({"image": structs, "label": [0] * len(images)}), path, row_group_size=700,
+        compression=dict.fromkeys((*leaves, "label"), "none"), use_dictionary=["label"],
+        column_encoding=dict.fromkeys(leaves, "PLAIN"), write_page_index=True,
+        use_content_defined_chunking={"min_chunk_size": 2000, "max_chunk_size": 9000},
+    )  # fmt: skip
+
+
+def test_uncompressed_parquet_images_are_fetched_by_their_place(tmp_path: Path) -> None:
+    images = [None if row % 50 == 7 else png(row)[: 30 + row] for row in range(1000)]
+    write_plain_parquet(tmp_path / "train-0.parquet", images)
+    source = open_source("parquet", str(tmp_path), "train", num_classes=1)
+    rows = all_rows(source)
+    assert [row.image or None for row in rows] == images
+    content = (tmp_path / "train-0.parquet").read_bytes()
+    good = [row for row in rows if row.reason is None]
+    for row in good:
+        offset, size = map(int, row.id.rpartition("@")[2].split("+"))
+        assert content[offset : offset + size] == row.image
+    assert source.fetch([row.id for row in good]) == {row.id: row.image for row in good}
+    # A place that lies is not believed: the row is read from its row group.
+    false = f"{good[3].id.partition('@')[0]}@40+9"
+    assert source.fetch([false]) == {false: good[3].image}
+
+
+def test_a_parquet_column_without_encoded_images_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["a.jpg"], "label": [0]}), tmp_path / "train-0.parquet")
+    with pytest.raises(ValueError, match="holds string, not encoded images"):
+        open_source("parquet", str(tmp_path), "train")
 
 
 def test_parquet_classes_come_from_names_in_text_labels(tmp_path: Path) -> None:
@@ -333,6 +404,40 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
         "the member 'a.png' is not a plain file",
         "the key 'a' has no image",
     ]
+
+
+def test_a_damaged_header_costs_its_own_sample_only(tmp_path: Path) -> None:
+    members = [(f"{n}.{end}", content) for n in range(5)
+               for end, content in (("png", png(n)), ("cls", b"0"))]  # fmt: skip
+    write_tar(tmp_path / "x.tar", members)
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        header = archive.getmember("2.png").offset
+    content = bytearray((tmp_path / "x.tar").read_bytes())
+    content[header : header + 9] = b"\xff" * 9
+    (tmp_path / "x.tar").write_bytes(content)
+    rows = all_rows(open_source("webdataset", str(tmp_path), "train", num_classes=1))
+    assert [row.reason for row in rows] == [
+        None,
+        None,
+        "the archive is damaged or cut short: bad checksum",
+        "the key '2' has no image",
+        None,
+        None,
+    ]
+
+
+def test_an_archive_without_its_end_is_reported_and_two_in_one_file_are_read(
+    tmp_path: Path,
+) -> None:
+    write_tar(tmp_path / "x.tar", [("a.png", png(0)), ("a.cls", b"0")])
+    whole = (tmp_path / "x.tar").read_bytes()
+    write_tar(tmp_path / "x.tar", [("b.png", png(1)), ("b.cls", b"0"), ("._b.png", b"macOS")])
+    (tmp_path / "x.tar").write_bytes(whole + (tmp_path / "x.tar").read_bytes())
+    source = open_source("webdataset", str(tmp_path), "train", num_classes=1)
+    assert [row.image for row in all_rows(source)] == [png(0), png(1)]
+    (tmp_path / "x.tar").write_bytes(whole.rstrip(b"\0") + bytes(-len(whole.rstrip(b"\0")) % 512))
+    reasons = [row.reason for row in all_rows(source)]
+    assert reasons == [None, "the archive is damaged or cut short: it has no end mark"]
 
 
 @pytest.mark.parametrize("kept", [100, 700, 1600, 3000])

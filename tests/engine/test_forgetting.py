@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from raydd.engine.forgetting import ForgettingCounter, ForgettingTable, encode_places
-from raydd.engine.stream import part_files, read_table
-from small_engine import RECIPE, make_engine
 
 
 def recount(visits):
@@ -90,20 +88,6 @@ def test_two_ranks_have_one_writer(tmp_path):
     torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
     found = ForgettingTable(UPath(tmp_path)).lookup(np.zeros(7, int), np.arange(7))
     assert found.tolist() == [1] * 7
-
-
-def test_squeeze_counts_and_score_tells(ray4, tmp_path):
-    engine = make_engine(tmp_path)
-    teacher = engine.squeeze()
-    scores = engine.score(teacher, "teacher")
-    told = np.concatenate(
-        [read_table(path)["forgetting"].to_numpy() for path in part_files(scores.folder)]
-    )
-    assert len(told) == scores.summary["rows"]
-    assert told.min() >= 0
-    # two epochs: an image is forgotten at most once, or was never learned
-    assert set(np.unique(told)) <= {0, 1, RECIPE.epochs}
-    assert 0.1 < (told == 0).mean() < 1
 
 
 def test_an_epoch_without_visits_is_no_error():

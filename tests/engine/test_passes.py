@@ -59,6 +59,14 @@ def test_score_table_equals_a_plain_forward(squeezed):
     np.testing.assert_allclose(table["true_probability"].to_numpy(), probability, atol=1e-3)
 
 
+def test_a_squeezed_network_s_table_tells_what_it_forgot(squeezed):
+    engine, teacher = squeezed
+    told = table_of(engine.score(teacher, "teacher"))["forgetting"].to_numpy()
+    # two epochs: an image was forgotten at most once, or never learned; every image was met
+    assert set(np.unique(told)) <= {0, 1, RECIPE.epochs}
+    assert 0.1 < (told == 0).mean() < 1
+
+
 def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_workers(
     squeezed, tmp_path
 ):
@@ -159,6 +167,11 @@ def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_pat
     assert teacher.summary["top1_last"] > 0.3
     decoded = list((tmp_path / "stages").glob("decode-*"))
     assert len(decoded) == 1, "only the test split may be decoded"
+    met = pa.concat_tables(read_table(path) for path in (teacher.folder / "forgetting").iterdir())
+    count = int(engine.class_counts().sum())
+    # two epochs of whole batches on two ranks, gathered by one writer: no image stands there twice
+    assert count - 4 * RECIPE.batch_size <= met.num_rows <= count
+    assert set(met["forgetting"].to_pylist()) <= {0, 1, RECIPE.epochs}
 
 
 def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_path):

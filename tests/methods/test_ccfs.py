@@ -57,7 +57,7 @@ def made(ray4, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ccfs")
     engine = make_engine(folder)
     product = distil(engine, CONFIG)
-    write_product(folder / "distilled", engine, product, [], ABOUT, "none")
+    write_product(UPath(folder / "distilled"), engine, product, [], ABOUT, "none")
     return engine, product, folder
 
 
@@ -168,7 +168,7 @@ def test_a_finished_set_is_the_core_of_another_run(made, tmp_path):
     assert [item.is_real for item in core.curricula] == [False]  # alpha 1: the core alone
     assert core.images[0].key == product.images[0].key
     about = ABOUT | {"ipc": 1}
-    write_product(tmp_path / "core", engine, core, [], about, "none")
+    write_product(UPath(tmp_path / "core"), engine, core, [], about, "none")
     reused = distil(engine, replace(CONFIG, core=str(tmp_path / "core")))
     first = [read_table(path)["pixels"] for path in part_files(reused.images[0].folder)]
     there = [read_table(path)["pixels"] for path in part_files(product.images[0].folder)]
@@ -192,7 +192,7 @@ def test_the_report_tells_what_each_curriculum_added(made, tmp_path):
         assert item["selection"]["chosen"] == [2] * 10
         assert 0 < item["selection"]["filter"]["top1_train"] < 1
         assert item["selection"]["difficulty"]["max"] <= RECIPE.epochs
-    write_report(tmp_path, report, product, engine)
+    write_report(UPath(tmp_path), report, product, engine)
     assert "median difficulty" in (tmp_path / "report.html").read_text()
 
 

@@ -84,9 +84,10 @@ class Source(Protocol):
 def broken(row_id: str, reason: str, class_index: int = -1) -> Row:
     """Return the row that stands for an image nobody can use.
 
-    The reason may quote hostile names: it is cut, and made text that any table can hold.
+    The reason may quote hostile names: it is cut, and made one line that any table can hold.
     """
-    text = reason.encode("utf-8", errors="backslashreplace").decode()
+    line = " ".join(reason[: 2 * MAX_REASON].split())
+    text = line.encode("utf-8", errors="backslashreplace").decode()
     return Row(row_id, class_index, b"", text[:MAX_REASON])
 
 

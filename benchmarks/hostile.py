@@ -113,7 +113,7 @@ def run_pass(
     source = open_source(kind, str(folder), "train", class_names=CLASSES)
     with (
         tempfile.TemporaryDirectory() as storage,
-        HighWater(interval=0.2, earlier=earlier) as memory,
+        HighWater(interval=0.4, earlier=earlier) as memory,
     ):
         started = time.perf_counter()
         stages, config = Stages(UPath(storage), Progress()), DataConfig(max_rejected=1.0)

@@ -30,7 +30,7 @@ pytest.importorskip("moto.server", reason="needs moto[server]")
 s3fs = pytest.importorskip("s3fs", reason="needs s3fs")
 
 REPOSITORY = Path(__file__).parent.parent
-TIMEOUT = 280  # seconds
+TIMEOUT = 600  # seconds, of one run
 UNITS = 10
 SMALL = [
     "dataset=parquet", "dataset.num_classes=10", "dataset.resolution=16", "dataset.resize=16",

@@ -86,10 +86,10 @@ def import_table(stages: Stages, config: DifficultyConfig, scores: Artifact) -> 
     def work(folder: UPath) -> dict[str, Any]:
         # in a task: the values of all real images are not for the driver
         task = ray.remote(num_cpus=1, max_retries=3)(_import)
-        rows, problem = ray.get(task.remote(folder, path, config, scores.folder))
-        if problem:
-            raise Refused(f"difficulty.table={path} {problem}.")
-        return {"rows": rows}
+        try:
+            return {"rows": ray.get(task.remote(folder, path, config, scores.folder))}
+        except _UnfitTable as error:
+            raise Refused(f"difficulty.table={path} {error.args[0]}.") from error
 
     return stages.run(
         "difficulty",
@@ -101,65 +101,74 @@ def import_table(stages: Stages, config: DifficultyConfig, scores: Artifact) -> 
     )
 
 
-def _import(
-    folder: UPath, path: UPath, config: DifficultyConfig, scores: UPath
-) -> tuple[int, str | None]:
-    """Rows written, and what is wrong with the file if anything is."""
+class _UnfitTable(ValueError):
+    """The file does not describe this source; the text goes behind the file's name."""
+
+
+def _import(folder: UPath, path: UPath, config: DifficultyConfig, scores: UPath) -> int:
+    """Write the parts and return their rows."""
     (folder / "parts").mkdir(parents=True, exist_ok=True)
-    find = _by_id(path, config.column) if path.suffix == ".parquet" else _by_order(path, config)
+    by_id = path.suffix == ".parquet"
+    values = _ValuesById(path, config.column) if by_id else _ValuesByNumber(path, config.column)
     sign = -1.0 if config.high_is_easy else 1.0
     rows = begin = 0
     for part in part_files(scores):
         table = read_table(part, ["id", "class_index", "row"])
-        values, problem = find(table, begin)
-        if problem:
-            return rows, problem
         columns = {name: table[name] for name in ("class_index", "row")}
-        out = pa.table({**columns, "difficulty": sign * values})
+        out = pa.table({**columns, "difficulty": sign * values.find(table, begin)})
         write_table(folder / "parts" / part.name, out)
         rows += table.num_rows
         begin += table.num_rows + count_rows(scores / "rejected" / part.name)
-    if path.suffix != ".parquet" and begin != len(_array(path, config.column)):
-        return rows, f"has {len(_array(path, config.column))} values for {begin} training images"
-    return rows, None
+    values.check_length(begin)
+    return rows
 
 
-def _by_order(path: UPath, config: DifficultyConfig) -> Any:
-    """Look values up by the number of the image in the source, broken ones included."""
-    array = _array(path, config.column)
+class _ValuesByNumber:
+    """An array with one value per image in the source's order, broken images included."""
 
-    def find(table: pa.Table, begin: int) -> tuple[np.ndarray, str | None]:
+    def __init__(self, path: UPath, column: str) -> None:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if path.suffix == ".npz" and column not in content:
+                raise _UnfitTable(f"has no array {column!r}; set difficulty.column")
+            self.array = content[column] if path.suffix == ".npz" else content
+
+    def find(self, table: pa.Table, begin: int) -> np.ndarray:
         at = begin + table["row"].to_numpy().astype(np.int64)
-        if len(at) and at.max() >= len(array):
-            return array, f"has only {len(array)} values, fewer than the training images"
-        return array[at].astype(np.float64), None
+        if len(at) and at.max() >= len(self.array):
+            raise _UnfitTable(f"has only {len(self.array)} values, fewer than the training images")
+        return self.array[at].astype(np.float64)
 
-    return find
+    def check_length(self, count: int) -> None:
+        if len(self.array) != count:
+            raise _UnfitTable(f"has {len(self.array)} values for {count} training images")
 
 
-def _by_id(path: UPath, column: str) -> Any:
-    """Look values up by id; 16 bytes per image are held."""
-    hashes, values = [], []
-    with path.open("rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(1 << 16, columns=["id", column]):
-            hashes.append(hash_ids(batch["id"], 0))
-            values.append(batch[column].to_numpy(zero_copy_only=False).astype(np.float64))
-    keys, numbers = np.concatenate(hashes), np.concatenate(values)
-    order = np.argsort(keys)
-    keys, numbers = keys[order], numbers[order]
+class _ValuesById:
+    """Rows of (id, value) in any order; 16 bytes per image are held."""
 
-    def find(table: pa.Table, begin: int) -> tuple[np.ndarray, str | None]:
+    def __init__(self, path: UPath, column: str) -> None:
+        hashes, values = [np.empty(0, np.uint64)], [np.empty(0)]
+        with path.open("rb") as file:
+            opened = pq.ParquetFile(file)
+            if missing := {"id", column} - set(opened.schema_arrow.names):
+                raise _UnfitTable(f"has no column {min(missing)!r}; set difficulty.column")
+            for batch in opened.iter_batches(1 << 16, columns=["id", column]):
+                hashes.append(hash_ids(batch["id"], 0))
+                values.append(batch[column].to_numpy(zero_copy_only=False).astype(np.float64))
+        keys = np.concatenate(hashes)
+        order = np.argsort(keys)
+        self.keys, self.values = keys[order], np.concatenate(values)[order]
+
+    def find(self, table: pa.Table, begin: int) -> np.ndarray:
         wanted = hash_ids(table["id"].combine_chunks(), 0)
-        at = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
-        missing = np.flatnonzero(keys[at] != wanted) if len(keys) else np.arange(len(wanted))
-        if len(missing):
-            return numbers, f"has no row for the image {table['id'][int(missing[0])].as_py()!r}"
-        return numbers[at], None
+        at = np.searchsorted(self.keys, wanted)
+        known = at < len(self.keys)
+        known[known] = self.keys[at[known]] == wanted[known]
+        if not known.all():
+            name = table["id"][int(np.flatnonzero(~known)[0])].as_py()
+            raise _UnfitTable(f"has no row for the image {name!r}")
+        return self.values[at]
 
-    return find
-
-
-def _array(path: UPath, column: str) -> np.ndarray:
-    with path.open("rb") as file:
-        content = np.load(file, allow_pickle=False)
-        return content[column] if path.suffix == ".npz" else content
+    def check_length(self, count: int) -> None:
+        """A table may know more images than this source holds."""

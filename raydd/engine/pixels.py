@@ -97,8 +97,10 @@ def iterate_pixels(folder: UPath, resolution: int) -> Iterator[ImageSet]:
 
 
 def load_pixels(folder: UPath, resolution: int) -> ImageSet:
-    """All of :func:`iterate_pixels` as one set."""
-    parts = list(iterate_pixels(folder, resolution))
+    """All of :func:`iterate_pixels` as one set; empty where nothing was chosen."""
+    nothing = torch.empty(0, 3, resolution, resolution, dtype=torch.uint8)
+    parts = [ImageSet(nothing, torch.empty(0, dtype=torch.int64))]
+    parts += iterate_pixels(folder, resolution)
     return ImageSet(
         torch.cat([part.images for part in parts]),
         torch.cat([part.labels for part in parts]),

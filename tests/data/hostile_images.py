@@ -145,9 +145,9 @@ def _png(width: int, height: int, colour: int, bytes_per_pixel: int) -> bytes:
 
 @lru_cache(maxsize=3)
 def _text_bomb(name: bytes) -> bytes:
-    """A tiny image with a text that unpacks to 100 MB."""
+    """A tiny image with a text that unpacks to 32 MB."""
     packer = zlib.compressobj(1)
-    text = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
+    text = b"".join(packer.compress(bytes(1 << 20)) for _ in range(32)) + packer.flush()
     prefix = b"k\0\1\0\0\0" if name == b"iTXt" else b"k\0\0"
     header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
     body = zlib.compress(bytes(9 * 8))

@@ -32,9 +32,11 @@ from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused
 from raydd.engine.judge import build_report, judge
 from raydd.engine.plan import Planner
+from raydd.engine.plan_table import plan_lines
 from raydd.engine.product import Product
 from raydd.engine.progress import Progress
-from raydd.engine.stages import Stages, write_atomic
+from raydd.engine.stages import Stages, is_local, write_atomic
+from raydd.engine.storage import open_storage
 from raydd.engine.writer import write_product, write_report
 from raydd.methods import DRIVERS
 from raydd.models.registry import ModelConfig, create_meta_model
@@ -150,14 +152,9 @@ def _preprocessing(config: RunConfig) -> Preprocessing:
     return Preprocessing(data.resolution, data.resize, data.mean, data.std)
 
 
-def _storage(config: RunConfig) -> UPath:
-    """The storage, resolved against the working folder of this process: workers have another."""
-    return UPath(config.storage).absolute()
-
-
 def _claim_folder(config: RunConfig) -> UPath:
     """Make the run's folder, or continue in it if it belongs to the same configuration."""
-    folder = _storage(config) / run_name(config)
+    folder = open_storage(config.storage) / run_name(config)
     record = folder / "config.json"
     if record.exists():
         keys = differing_keys(json.loads(record.read_text()), what(config))
@@ -181,7 +178,7 @@ def _engine(
     folder: UPath,
 ) -> EngineKind:
     return kind(
-        stages=Stages(_storage(config), progress),
+        stages=Stages(open_storage(config.storage), progress),
         train_source=train,
         test_source=test,
         preprocessing=_preprocessing(config),
@@ -196,26 +193,12 @@ def _engine(
 
 def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progress) -> None:
     nothing = Resources(0, False, 1, 1, 0)
-    planner = _engine(Planner, config, train, test, nothing, progress, _storage(config))
+    planner = _engine(Planner, config, train, test, nothing, progress, open_storage(config.storage))
     product = DRIVERS[type(config.method)](planner, config.method)
     if config.evaluate:
         judge(planner, product, config.protocol)
-    progress.say(f"{'stage':<28}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}")
-    for row in planner.rows:
-        sizes = "".join(
-            f"{_size(value):>{width}}"
-            for value, width in ((row.reads, 12), (row.writes, 12), (row.memory, 15))
-        )
-        progress.say(f"{row.stage:<28}{row.units:>8}{sizes}")
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError
+    for line in plan_lines(planner.rows):
+        progress.say(line)
 
 
 def _about(config: RunConfig) -> dict[str, Any]:
@@ -241,7 +224,8 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
             network = f"({best['architecture']}, last epoch)"
             progress.say(f"{label:<19} {100 * mean:5.1f} {spread} {network}")
     progress.say(f"report: {folder / 'report.html'}")
-    progress.say(f'load it: datasets.load_dataset("{folder / "distilled"}") or raydd.load(...)')
+    local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
+    progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from upath import UPath
 import raydd
 from raydd.data.distilled import read_distilled
 from raydd.data.sources import open_source
+from raydd.engine.errors import Refused
 from raydd.engine.journal import Journal
 from raydd.engine.progress import Progress
 from raydd.engine.stages import Stages
+from raydd.engine.storage import open_storage
 from raydd.engine.stream import count_parts, part_files
 from raydd.run import main
 from small_sets import all_rows, png, write_imagefolder, write_parquet, write_tar
@@ -244,6 +246,13 @@ def test_a_source_reads_alike_on_disk_and_on_the_store(fs, bucket, tmp_path, kin
     assert all_rows(store) == rows
     assert store.fetch(ids) == disk.fetch(ids)
     assert store.fingerprint == disk.fingerprint
+
+
+def test_a_misspelt_bucket_is_refused_and_not_made(fs, bucket):
+    assert str(open_storage(f"{bucket}/runs")).endswith("/runs")
+    with pytest.raises(Refused, match="names the bucket 'misspelt', which does not exist"):
+        open_storage("s3://misspelt/runs")
+    assert not fs.exists("misspelt")
 
 
 def test_a_root_without_credentials_gets_one_sentence(server, bucket, monkeypatch):

@@ -6,6 +6,8 @@ from upath import UPath
 
 from raydd.data.distilled import read_distilled
 
+EXPORTED = "class_names.json"  # written last: an export without it was killed
+
 
 def export_imagefolder(folder: str | UPath, destination: str | UPath) -> int:
     """Write one PNG per image, five-digit folders by class index, files by slot.
@@ -15,14 +17,14 @@ def export_imagefolder(folder: str | UPath, destination: str | UPath) -> int:
 
     Args:
         folder: a finished distilled set.
-        destination: a new or empty folder, local or on an object store.
+        destination: a new folder, or one that a killed export left; local or on an object store.
     Returns:
         Number of images written.
     Raises:
-        ValueError: not a finished distilled set, or the destination holds something.
+        ValueError: not a finished distilled set, or the destination holds something else.
     """
     distilled, target = read_distilled(folder), UPath(destination)
-    if target.exists() and any(target.iterdir()):
+    if target.exists() and not all(item.name.isdecimal() for item in target.iterdir()):
         raise ValueError(f"{target} is not empty; name a new folder for the export.")
     for class_index in range(len(distilled.info.class_names)):
         (target / f"{class_index:05d}").mkdir(parents=True, exist_ok=True)
@@ -33,5 +35,5 @@ def export_imagefolder(folder: str | UPath, destination: str | UPath) -> int:
             file.write_bytes(row["image"]["bytes"])
             num_images += 1
     names = json.dumps(list(distilled.info.class_names), ensure_ascii=False, indent=1)
-    (target / "class_names.json").write_text(names + "\n", "utf-8")
+    (target / EXPORTED).write_text(names + "\n", "utf-8")
     return num_images

@@ -101,7 +101,7 @@ def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
 
 def part_files(folder: UPath) -> list[UPath]:
     """The part files of a finished pass, in shard order."""
-    return sorted((folder / "parts").iterdir(), key=lambda path: path.name)
+    return sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.name)
 
 
 def count_parts(folder: UPath) -> int:

@@ -12,7 +12,7 @@ from upath import UPath
 from raydd.data.card import Card, write_card
 from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_distilled
 from raydd.data.distilled_writer import seal, write_images
-from raydd.data.export import export_imagefolder
+from raydd.data.export import EXPORTED, export_imagefolder
 from raydd.data.rebuild import IDS, read_ids
 from raydd.data.rows import pixel_row
 from raydd.engine.checkpoint import CARD, WEIGHTS
@@ -53,7 +53,7 @@ def write_product(
     if not (ids := folder.parent / IDS).exists():
         write_table(ids, read_ids(read_distilled(folder)))
     target = folder.parent / "imagefolder"
-    if export == "imagefolder" and not target.exists():
+    if export == "imagefolder" and not (target / EXPORTED).exists():
         export_imagefolder(folder, target)
     files = read_distilled(folder).info.files
     return {

@@ -123,7 +123,12 @@ class ParquetSource:
         return {row_id: found[row_id] for row_id in ids}
 
     def class_counts(self) -> np.ndarray:
-        """Images per class from the label columns alone; labels out of range count nowhere."""
+        """Images per class from the label columns alone; labels out of range count nowhere.
+
+        Raises:
+            DamagedFile: one is no parquet file. A run hears of it here, before any work; a pass
+                that meets it later reports it and goes on.
+        """
         counts = np.zeros(len(self.class_names), dtype=np.int64)
         index = {name: position for position, name in enumerate(self.class_names)}
         for label, count in self._label_counts().items():

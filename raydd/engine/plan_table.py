@@ -1,0 +1,22 @@
+"""A plan as lines of text."""
+
+from collections.abc import Iterator, Sequence
+
+from raydd.engine.plan import PlanRow
+
+
+def plan_lines(rows: Sequence[PlanRow]) -> Iterator[str]:
+    """A header and a line per stage."""
+    yield f"{'stage':<28}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}"
+    for row in rows:
+        sizes = f"{_size(row.reads):>12}{_size(row.writes):>12}{_size(row.memory):>15}"
+        yield f"{row.stage:<28}{row.units:>8}{sizes}"
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError

@@ -21,7 +21,6 @@ from raydd.engine.stages import Artifact
 from raydd.engine.stream import part_files, read_table, write_table
 
 Columns = dict[str, np.ndarray]
-SHORTFALLS = ("error", "rollover", "easiest")
 _TASK_PARTS = 16  # fewer are not worth another process
 _MOST_TASKS = 8  # each may hand the driver all rows that are asked for
 _BINS = 20
@@ -141,12 +140,17 @@ def _walk_parts(
         for other in columns[1:]:
             if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
                 raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
-        free = ~np.isin(encode_places(np.full(len(rows), number), rows), taken)
-        rung = np.where(free, ranking.rung(columns), -1).astype(np.int8)
+        rung = np.where(_is_in(number, rows, taken), -1, ranking.rung(columns)).astype(np.int8)
         candidates += np.bincount(labels[rung == 0], minlength=len(asked))
         offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
         shortlist.add(offered, tables[0]["id"], number)
     return shortlist.table(), candidates
+
+
+def _is_in(part: int, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Whether rows of a part are among the taken places, which are sorted; bool [N]."""
+    here = slice(*np.searchsorted(taken, encode_places(np.array([part, part + 1]), np.zeros(2))))
+    return np.isin(encode_places(np.full(len(rows), part), rows), taken[here])
 
 
 def _numbers(table: pa.Table) -> Columns:

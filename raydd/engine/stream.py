@@ -8,7 +8,7 @@ A pass that is killed continues with the shards that have no part file.
 import io
 import logging
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +28,7 @@ from raydd.engine.stages import Stages, write_atomic
 
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
+_LISTED_REASONS = 100
 _RESTARTS = 8  # a pass that loses more processes than this has another problem
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 
@@ -35,7 +36,7 @@ _ENCODED = pa.schema(
     [
         ("id", pa.string()),
         ("class_index", pa.int32()),
-        ("image", pa.binary()),
+        ("image", pa.large_binary()),  # a block of hostile files may pass 2 GiB
         ("reason", pa.string()),
         ("shard", pa.int32()),
         ("row", pa.int32()),
@@ -176,7 +177,7 @@ def _configure() -> None:
 
 def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
     rows: list[dict[str, Any]] = []
-    count = 0
+    count = size = 0
     for row in source.read(shard):
         rows.append(
             {
@@ -189,9 +190,10 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
             }
         )
         count += 1
-        if len(rows) == _CHUNK_ROWS:
+        size += len(row.image)
+        if len(rows) == _CHUNK_ROWS or size >= _BLOCK_BYTES:
             yield pa.Table.from_pylist(rows, schema=_ENCODED)
-            rows = []
+            rows, size = [], 0
     rows.append(
         {"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count}
     )
@@ -239,9 +241,8 @@ def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, A
             f"{rejected.num_rows} of {total} images are broken, more than data.max_rejected="
             f"{max_rejected:g} allows; their ids and reasons are in {folder / 'rejected.parquet'}."
         )
-    reasons = rejected.group_by("reason").aggregate([("reason", "count")]).to_pylist()
-    return {
-        "rows": rows,
-        "rejected": rejected.num_rows,
-        "reasons": {group["reason"]: group["reason_count"] for group in reasons},
-    }
+    reasons = Counter(rejected["reason"].to_pylist())
+    listed = dict(reasons.most_common(_LISTED_REASONS))
+    if more := len(reasons) - len(listed):  # hostile files have a reason each
+        listed[f"{more} other reasons"] = rejected.num_rows - sum(listed.values())
+    return {"rows": rows, "rejected": rejected.num_rows, "reasons": listed}

@@ -133,6 +133,7 @@ def test_filters_are_trained_as_the_judges_are(cell):
 def test_every_experiment_of_ccfs_is_a_cell_and_names_the_published_number():
     files = (config_dir() / "experiment").glob("ccfs_*.yaml")
     texts = {path.stem: path.read_text("utf-8") for path in files}
+    del texts["ccfs_cifar10_cpu"]  # ours: small networks on a CPU, no cell of the paper
     cells = {f"ccfs_{name}_ipc{ipc}": PAPER[name, ipc] for name, ipc in SCRIPTS}
     cells |= {f"ccfs_{name}_ipc{ipc}_notebook": PAPER[name, ipc] for name, ipc in NOTEBOOKS}
     assert texts.keys() == cells.keys()

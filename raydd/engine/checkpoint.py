@@ -1,7 +1,8 @@
 """Checkpoints: safetensors beside a json card that says how the network must be used."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import safetensors.torch
@@ -11,6 +12,7 @@ from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.stages import write_atomic
+from raydd.models.ensemble import Ensemble
 from raydd.models.registry import ModelConfig, create_model
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -25,12 +27,19 @@ class CheckpointCard:
         class_names: names of the outputs, in order.
         preprocessing: what the network was trained with.
         top1: accuracy on the test split, [0, 1]; None if it was not measured.
+        others: further members of an ensemble, whose logits are averaged with the model's.
     """
 
     model: ModelConfig
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     top1: float | None = None
+    others: tuple[ModelConfig, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The architectures, for people."""
+        return " + ".join(member.name for member in (self.model, *self.others))
 
     def to_json(self) -> dict[str, Any]:
         """The card as json values."""
@@ -39,6 +48,7 @@ class CheckpointCard:
             "class_names": list(self.class_names),
             "preprocessing": self.preprocessing.to_json(),
             "top1": self.top1,
+            **({"others": [asdict(member) for member in self.others]} if self.others else {}),
         }
 
     @classmethod
@@ -49,6 +59,7 @@ class CheckpointCard:
             tuple(values["class_names"]),
             Preprocessing.from_json(values["preprocessing"]),
             values["top1"],
+            tuple(ModelConfig(**member) for member in values.get("others", [])),
         )
 
 
@@ -71,10 +82,26 @@ def load_checkpoint(folder: UPath) -> tuple[nn.Module, CheckpointCard]:
         The network with its weights, and the card.
     """
     card = load_card(folder)
-    architecture = ModelConfig(**{**asdict(card.model), "pretrained": False})
-    network = create_model(architecture, len(card.class_names), card.preprocessing.resolution)
+    members = [
+        create_model(
+            replace(member, pretrained=False),
+            len(card.class_names),
+            card.preprocessing.resolution,
+        )
+        for member in (card.model, *card.others)
+    ]
+    network = Ensemble(members) if card.others else members[0]
     network.load_state_dict(safetensors.torch.load((folder / WEIGHTS).read_bytes()))
     return network, card
+
+
+def join_checkpoints(folder: UPath, members: Sequence[UPath]) -> CheckpointCard:
+    """Write several checkpoints as one ensemble; they must share classes and preprocessing."""
+    loaded = [load_checkpoint(member) for member in members]
+    cards = [card for _, card in loaded]
+    card = replace(cards[0], top1=None, others=tuple(other.model for other in cards[1:]))
+    save_checkpoint(folder, Ensemble([network for network, _ in loaded]), card)
+    return card
 
 
 def load_frozen(folder: UPath, device: torch.device) -> tuple[nn.Module, CheckpointCard]:

@@ -5,19 +5,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from upath import UPath
 
-from raydd.engine.checkpoint import load_card
+from raydd.engine.checkpoint import join_checkpoints, load_card
 from raydd.engine.context import Context
 from raydd.engine.core import adopt_core, open_core
 from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
+from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
-from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.score import score_source
 from raydd.engine.select import ANY, Ranking, select_images, selected_ids
-from raydd.engine.squeeze import adopt_stage, check_floor, train_teacher
+from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
 from raydd.engine.stages import Artifact
-from raydd.engine.synthesize import SynthesizeJob, plan_units, synthesize_images
+from raydd.engine.statistics import measure_statistics
+from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
+from raydd.engine.synthesize import (
+    Networks,
+    ObserverNetworks,
+    SynthesizeJob,
+    TeacherNetworks,
+    plan_units,
+    synthesize_images,
+)
 from raydd.engine.train_stage import train_stage
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
@@ -33,12 +44,33 @@ class Engine(Context):
 
         From here on every network and image follows the teacher's preprocessing.
         """
-        if self.teacher.is_trained:
-            artifact = self._squeeze()
-        else:
-            artifact = adopt_stage(self.stages, self.teacher, self.class_names, self.preprocessing)
+        artifact = self._squeeze(self.teacher, "teacher")
         self.preprocessing = load_card(artifact.folder).preprocessing
         return artifact
+
+    def observe(self, models: Sequence[ModelConfig]) -> list[Artifact]:
+        """Observers: each made as the teacher would be, but with an architecture of its own."""
+        configs = [replace(self.teacher, model=model, checkpoint=None) for model in models]
+        observers = [self._squeeze(config, f"observer {config.model.name}") for config in configs]
+        seen = {load_card(observer.folder).preprocessing for observer in observers}
+        if len(seen) > 1:
+            raise Refused(
+                "the observers were trained with different preprocessing, but all look at the same "
+                "images; leave out those with public weights of another kind."
+            )
+        (self.preprocessing,) = seen
+        return observers
+
+    def ensemble(self, members: Sequence[Artifact]) -> Artifact:
+        """One checkpoint whose logits are the mean of the members'."""
+        if len(members) == 1:
+            return members[0]
+
+        def work(folder: UPath) -> dict[str, Any]:
+            return {"model": join_checkpoints(folder, [item.folder for item in members]).name}
+
+        title = f"{len(members)} observers"
+        return self.stages.run("ensemble", work, inputs=members, config=None, seed=0, title=title)
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Score table of a network over the training set; refuses a teacher below its floor."""
@@ -62,7 +94,10 @@ class Engine(Context):
         if config.by == "table":
             return [import_table(self.stages, config, scores)]
         runs = range(1, config.runs if config.by == "forgetting" else 1)
-        return [self.score(self._squeeze(run), f"teacher run {run}") for run in runs]
+        trained = [self._squeeze(self.teacher, f"teacher run {run}", run) for run in runs]
+        return [
+            self.score(item, f"teacher run {run}") for run, item in zip(runs, trained, strict=True)
+        ]
 
     def select(
         self,
@@ -131,24 +166,58 @@ class Engine(Context):
     ) -> Artifact:
         """Optimise one curriculum's images; the same bytes for any number of workers."""
         config = replace(config, flip=config.flip and self.flip > 0)  # no mirrored digits
-        num_classes = len(self.class_names)
-        ids = selected_ids(start, num_classes) if start else None
-        job = SynthesizeJob(
+        folder = str(student.folder) if student else None
+        networks = TeacherNetworks(str(teacher.folder), folder, config)
+        inputs = [item for item in (start, teacher, student) if item]
+        return self._synthesize(networks, config, start, inputs, slots, curriculum)
+
+    def measure(self, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
+        """Statistics of the real images in the layers of all observers."""
+        job = StatisticsJob(
             folder="",
-            units=plan_units(num_classes, slots, config.batch_size, ids),
-            curriculum=curriculum,
-            teacher=str(teacher.folder),
-            student=str(student.folder) if student else None,
+            units=(),
+            observers=(),
             config=config,
             source=self.train_source,
+            preprocessing=self.preprocessing,
+            flip=self.flip,
             max_pixels=self.data.max_pixels,
             seed=self.seed,
-            journal=self.journal,
             device=self.resources.device,
             threads=self.resources.threads_per_worker,
         )
-        inputs = [item for item in (start, teacher, student) if item]
-        return synthesize_images(self.stages, job, slots, inputs, self.resources, self.seed)
+        return measure_statistics(self.stages, job, observers, self.resources)
+
+    def match(
+        self,
+        start: Artifact | None,
+        observers: Sequence[Artifact],
+        statistics: Artifact,
+        patch: int,
+        config: MatchConfig,
+        ipc: int,
+    ) -> Artifact:
+        """Optimise images until the observers see what they see on the real ones.
+
+        Args:
+            start: a selection of real images, an artifact of images, or None for noise.
+            observers: checkpoints, in the order of the statistics.
+            statistics: of :meth:`measure`.
+            patch: side of a tile in the statistics, pixels.
+            config: constants of the loop.
+            ipc: images per class.
+        """
+        config = replace(config, flip=config.flip and self.flip > 0)
+        networks = ObserverNetworks(
+            tuple(str(item.folder) for item in observers),
+            str(statistics.folder),
+            tuple(len(layers) for layers in statistics.summary["layers"]),
+            len(self.class_names),
+            patch,
+            config,
+        )
+        inputs = [*([start] if start else []), *observers, statistics]
+        return self._synthesize(networks, config, start, inputs, range(ipc), 0)
 
     def train(
         self,
@@ -196,10 +265,42 @@ class Engine(Context):
         chosen = self.select([teacher_scores], ANY, counts, curriculum=draw, draw="random")
         return self.fetch(chosen, [], 0, f"random {draw}")
 
-    def _squeeze(self, run: int = 0) -> Artifact:
+    def _synthesize(
+        self,
+        networks: Networks,
+        config: LoopConfig,
+        start: Artifact | None,
+        inputs: Sequence[Artifact],
+        slots: range,
+        curriculum: int,
+    ) -> Artifact:
+        num_classes = len(self.class_names)
+        chosen = start is not None and "chosen" in start.summary  # a selection, no images yet
+        ids = selected_ids(start, num_classes) if start and chosen else None
+        by_class = isinstance(config, MatchConfig)
+        job = SynthesizeJob(
+            folder="",
+            units=plan_units(num_classes, slots, config.batch_size, ids, by_class),
+            curriculum=curriculum,
+            networks=networks,
+            preprocessing=self.preprocessing,
+            config=config,
+            start_images=str(start.folder) if start and not chosen else None,
+            source=self.train_source,
+            max_pixels=self.data.max_pixels,
+            seed=self.seed,
+            journal=self.journal,
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        return synthesize_images(self.stages, job, slots, inputs, self.resources, self.seed)
+
+    def _squeeze(self, config: TeacherConfig, title: str, run: int = 0) -> Artifact:
+        if not config.is_trained:
+            return adopt_stage(self.stages, config, self.class_names, self.preprocessing)
         side = self.preprocessing.resize
         parts = ("squeeze", run) if run else ("squeeze",)
-        job = self.new_job(self.teacher.model, self.teacher.recipe, "squeeze teacher", parts)
+        job = self.new_job(config.model, config.recipe, f"squeeze {title}", parts)
         return train_teacher(
             self.stages,
             self.train_source,
@@ -209,4 +310,5 @@ class Engine(Context):
             self.data,
             self.resources,
             self.seed,
+            title,
         )

@@ -4,7 +4,7 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,6 +107,35 @@ def load_pixels(folder: UPath, resolution: int) -> ImageSet:
         tuple(name for part in parts for name in part.ids),
         np.concatenate([part.places for part in parts]),
     )
+
+
+def pick_pixels(
+    folder: UPath, labels: Sequence[int], slots: Sequence[int], resolution: int
+) -> Tensor:
+    """Chosen images of a stage, uint8 [N, 3, R, R], in the order asked for.
+
+    Args:
+        folder: of a stage of synthetic images.
+        labels: N classes.
+        slots: N slots.
+        resolution: R, side of the images, pixels.
+
+    Raises:
+        ValueError: an image that the stage does not hold.
+    """
+    wanted = {pair: i for i, pair in enumerate(zip(labels, slots, strict=True))}
+    pixels = np.zeros((len(wanted), resolution, resolution, 3), np.uint8)
+    for path in part_files(folder):
+        names = read_table(path, ["class_index", "slot"]).to_pydict()
+        pairs = list(zip(names["class_index"], names["slot"], strict=True))
+        rows = [row for row, pair in enumerate(pairs) if pair in wanted]
+        if rows:  # the pixels of other parts are not read
+            chosen = read_table(path, ["pixels"]).take(rows)["pixels"]
+            for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
+                pixels[wanted.pop(pairs[row])] = image
+    if wanted:
+        raise ValueError(f"{folder} holds no image of (class, slot) {next(iter(wanted))}")
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:

@@ -1,7 +1,7 @@
 """``plan=true``: the driver walks through its stages, and only their sizes are computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.fetch import PART_ROWS
-from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.recover_config import MatchConfig, SynthesisConfig
 from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
+from raydd.engine.statistics_config import StatisticsConfig
 from raydd.engine.synthesize import plan_units
+from raydd.models.observer import ObserverTap
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe
 
@@ -52,18 +54,52 @@ class Planner(Engine):
 
     def squeeze(self) -> Artifact:
         """Note the teacher's training, or its adoption."""
-        config, weights = self.teacher, self._weights(self.teacher.model)
-        if config.is_trained:
-            size = self._num_images() * self.preprocessing.resize**2 * 3
-            epochs, memory = (
-                config.recipe.epochs,
-                self._training_memory(config.model, config.recipe),
-            )
-            self._note("decode train", len(self.train_source.shards()), size, size, 0)
-            self._note("squeeze teacher", epochs, epochs * size, weights, memory)
-        else:
-            self._note("squeeze teacher", 1, weights, weights, weights)
-        return self._placeholder("squeeze")
+        return self._plan_squeeze(self.teacher.model, "teacher")
+
+    def observe(self, models: Sequence[ModelConfig]) -> list[Artifact]:
+        """Note each observer's training, or its adoption."""
+        return [self._plan_squeeze(model, f"observer {model.name}") for model in models]
+
+    def ensemble(self, members: Sequence[Artifact]) -> Artifact:
+        """Note the joint checkpoint."""
+        size = sum(member.summary["weights"] for member in members)
+        self._note(f"ensemble {len(members)} observers", 1, size, size, size)
+        return self._placeholder("ensemble")
+
+    def measure(self, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
+        """Note the pass; its sums are mapped files, what is in memory is what fits."""
+        side, num_classes = self.preprocessing.resolution, len(self.class_names)
+        taps = [self._tap(ModelConfig(**item.summary["model"]), config) for item in observers]
+        width = sum(sum(tap.sizes) for tap in taps)
+        units = min(config.units, len(self.train_source.shards()))
+        sums = num_classes * 3 * width * 8
+        bytes_each = 2 if config.dtype == "float16" else 4
+        stored = (num_classes + 1) * 2 * width * bytes_each
+        models = [ModelConfig(**item.summary["model"]) for item in observers]
+        memory = sums + sum(map(self._weights, models))
+        memory += config.batch * max(map(self._activations, models))
+        reads = self._num_images() * side * side * 3
+        self._note(f"statistics {len(taps)} observers", units, reads, units * sums + stored, memory)
+        return self._placeholder("statistics", layers=[[0] * len(tap.layers) for tap in taps])
+
+    def match(
+        self,
+        start: Artifact | None,
+        observers: Sequence[Artifact],
+        statistics: Artifact,
+        patch: int,
+        config: MatchConfig,
+        ipc: int,
+    ) -> Artifact:
+        """Note the units; the targets of a unit are a few rows of the statistics."""
+        num_classes, side = len(self.class_names), self.preprocessing.resolution
+        units = plan_units(num_classes, range(ipc), config.batch_size, None, by_class=True)
+        batch = max(len(unit.labels) for unit in units)
+        models = [ModelConfig(**item.summary["model"]) for item in observers]
+        memory = sum(map(self._weights, models)) + 2 * batch * max(map(self._activations, models))
+        pixels = num_classes * ipc * side * side * 3
+        self._note("synthesize curriculum 1", len(units), pixels if start else 0, pixels, memory)
+        return self._placeholder("synthesize", 0, counts=[ipc] * num_classes)
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Note one pass over the real set."""
@@ -184,6 +220,22 @@ class Planner(Engine):
             f"evaluate {title}", units, 0, sum(map(self._weights, protocol.architectures)), memory
         )
         return []
+
+    def _plan_squeeze(self, model: ModelConfig, title: str) -> Artifact:
+        weights, recipe = self._weights(model), self.teacher.recipe
+        if self.teacher.is_trained and not model.pretrained:
+            size = self._num_images() * self.preprocessing.resize**2 * 3
+            if not any(row.stage == "decode train" for row in self.rows):
+                self._note("decode train", len(self.train_source.shards()), size, size, 0)
+            memory = self._training_memory(model, recipe)
+            self._note(f"squeeze {title}", recipe.epochs, recipe.epochs * size, weights, memory)
+        else:
+            self._note(f"squeeze {title}", 1, weights, weights, weights)
+        return self._placeholder("squeeze", title, model=asdict(model), weights=weights)
+
+    def _tap(self, model: ModelConfig, config: StatisticsConfig) -> ObserverTap:
+        network = self._meta(model).eval()
+        return ObserverTap(network, self.preprocessing.resolution, config.patch, per_image=True)
 
     def _num_images(self) -> int:
         counts = self.train_source.class_counts()

@@ -56,6 +56,7 @@ def train_teacher(
     data: DataConfig,
     resources: Resources,
     seed: int,
+    title: str,
 ) -> Artifact:
     """Train a teacher on the real set: from memory where the set fits, streamed where it does not.
 
@@ -70,6 +71,7 @@ def train_teacher(
         data: memory limit, and how images are read.
         resources: workers and devices.
         seed: run seed.
+        title: what the progress line says.
     """
     inputs: list[Artifact | str]
     # a mixed view has no class of its own to be right about
@@ -80,7 +82,7 @@ def train_teacher(
     else:
         job, inputs = replace(job, num_images=count), [source.fingerprint]
         datasets = {"train": stream_pixels(source, preprocessing, data)}
-    return train_stage(stages, "squeeze", job, inputs, resources, seed, "teacher", datasets)
+    return train_stage(stages, "squeeze", job, inputs, resources, seed, title, datasets)
 
 
 def adopt_stage(

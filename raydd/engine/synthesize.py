@@ -1,14 +1,13 @@
 """Stage ``synthesize``: the recover loop on every unit, under Ray Train on any number of workers.
 
-A unit is a block of slots times a block of classes: as many classes as fit a batch, and as many
-slots as still fit when there are few classes. Units are independent and fixed by the configuration
-alone, so the images are the same for any number of workers; a finished unit is a file and is never
-redone.
+A unit is a block of slots times a block of classes, one optimisation batch. Units are independent
+and fixed by the configuration alone, so the images are the same for any number of workers; a
+finished unit is a file and is never redone.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +21,15 @@ from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.journal import Journal
-from raydd.engine.recover import Recovery, SynthesisConfig
+from raydd.engine.objective import Objective
+from raydd.engine.observer_objective import ObserverObjective
+from raydd.engine.pixels import pick_pixels
+from raydd.engine.recover import Recovery
+from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.stages import Artifact, Stages
+from raydd.engine.statistics import read_targets
 from raydd.engine.stream import count_parts, write_table
+from raydd.engine.teacher_objective import TeacherObjective
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,69 @@ class Unit:
     start_ids: tuple[str, ...] = ()
 
 
+class Networks(Protocol):
+    """Names the networks of an objective; picklable, the networks are loaded by the workers."""
+
+    def objective(self, device: str) -> Objective:
+        """Load the networks and bind them to their loss terms."""
+
+
+@dataclass(frozen=True)
+class TeacherNetworks:
+    """A teacher and, maybe, an adversary.
+
+    Attributes:
+        teacher: checkpoint folder.
+        student: checkpoint folder of the adversary, or None.
+        config: weights of the terms.
+    """
+
+    teacher: str
+    student: str | None
+    config: SynthesisConfig
+
+    def objective(self, device: str) -> Objective:
+        """See :class:`Networks`."""
+        teacher, _ = load_checkpoint(UPath(self.teacher))
+        student = load_checkpoint(UPath(self.student))[0] if self.student else None
+        return TeacherObjective(teacher, student, self.config, device)
+
+
+@dataclass(frozen=True)
+class ObserverNetworks:
+    """Many observers and the statistics that they are asked to see again.
+
+    Attributes:
+        observers: checkpoint folders.
+        statistics: folder of the statistics stage.
+        num_layers: layers of each observer that the statistics know.
+        num_classes: C.
+        patch: side of a tile, pixels.
+        config: weights of the terms.
+    """
+
+    observers: tuple[str, ...]
+    statistics: str
+    num_layers: tuple[int, ...]
+    num_classes: int
+    patch: int
+    config: MatchConfig
+
+    def objective(self, device: str) -> Objective:
+        """See :class:`Networks`."""
+        loaded = [load_checkpoint(UPath(folder)) for folder in self.observers]
+        resolution = loaded[0][1].preprocessing.resolution
+        networks = [network for network, _ in loaded]
+        return ObserverObjective(
+            networks, self._targets, self.config, resolution, self.patch, device
+        )
+
+    def _targets(self, observer: int, labels: Sequence[int]) -> torch.Tensor:
+        layers = self.num_layers[observer]
+        folder = UPath(self.statistics)
+        return torch.from_numpy(read_targets(folder, observer, layers, self.num_classes, labels))
+
+
 @dataclass(frozen=True)
 class SynthesizeJob:
     """Everything a worker needs; picklable.
@@ -52,9 +120,11 @@ class SynthesizeJob:
         folder: stage folder.
         units: all units of the stage.
         curriculum: number of the curriculum.
-        teacher: checkpoint folder.
-        student: checkpoint folder of the adversary, or None.
+        networks: what the images are optimised for.
+        preprocessing: of the networks.
         config: the loop's constants.
+        start_images: folder of the images that the optimisation starts from, where they are not
+            real ones.
         source: where start images are fetched from.
         max_pixels: cap of the decoder, the one that the images were scored under.
         seed: run seed.
@@ -66,9 +136,10 @@ class SynthesizeJob:
     folder: str
     units: tuple[Unit, ...]
     curriculum: int
-    teacher: str
-    student: str | None
-    config: SynthesisConfig
+    networks: Networks
+    preprocessing: Preprocessing
+    config: LoopConfig
+    start_images: str | None
     source: Source
     max_pixels: int
     seed: int
@@ -78,38 +149,50 @@ class SynthesizeJob:
 
 
 def plan_units(
-    num_classes: int, slots: range, batch_size: int, start_ids: Sequence[Sequence[str]] | None
+    num_classes: int,
+    slots: range,
+    batch_size: int,
+    start_ids: Sequence[Sequence[str]] | None,
+    by_class: bool = False,
 ) -> tuple[Unit, ...]:
     """Cut a curriculum into optimisation batches.
 
     Args:
         num_classes: C.
         slots: the curriculum's slots.
-        batch_size: B; a batch holds min(B, C) classes and floor(B / that) slots.
-        start_ids: per class, one id per slot of the curriculum; None for a noise start.
+        batch_size: B; a batch holds as many classes as fit, and as many slots as then still fit.
+        start_ids: per class, one id per slot of the curriculum; None where there are none.
+        by_class: the other way round: as many slots as fit, then as many classes.
     """
-    block = min(batch_size, num_classes)
-    depth = max(1, batch_size // block)
-    units = []
-    for first_slot in range(slots.start, slots.stop, depth):
-        for first_class in range(0, num_classes, block):
-            pairs = [
-                (slot, label)
-                for slot in range(first_slot, min(first_slot + depth, slots.stop))
-                for label in range(first_class, min(first_class + block, num_classes))
-            ]
-            ids = (
-                [start_ids[label][slot - slots.start] for slot, label in pairs] if start_ids else []
-            )
-            units.append(
-                Unit(
-                    f"slot{first_slot:05d}-class{first_class:05d}",
-                    tuple(slot for slot, _ in pairs),
-                    tuple(label for _, label in pairs),
-                    tuple(ids),
-                )
-            )
-    return tuple(units)
+    if by_class:
+        depth = min(batch_size, len(slots))
+        block = max(1, min(batch_size // depth, num_classes))
+    else:
+        block = min(batch_size, num_classes)
+        depth = max(1, batch_size // block)
+    return tuple(
+        _unit(
+            range(first_slot, min(first_slot + depth, slots.stop)),
+            range(first_class, min(first_class + block, num_classes)),
+            slots.start,
+            start_ids,
+        )
+        for first_slot in range(slots.start, slots.stop, depth)
+        for first_class in range(0, num_classes, block)
+    )
+
+
+def _unit(
+    slots: range, classes: range, first_slot: int, start_ids: Sequence[Sequence[str]] | None
+) -> Unit:
+    pairs = [(slot, label) for slot in slots for label in classes]
+    ids = [start_ids[label][slot - first_slot] for slot, label in pairs] if start_ids else []
+    return Unit(
+        f"slot{slots.start:05d}-class{classes.start:05d}",
+        tuple(slot for slot, _ in pairs),
+        tuple(label for _, label in pairs),
+        tuple(ids),
+    )
 
 
 def synthesize_images(
@@ -159,12 +242,9 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     todo = [unit for unit in job.units[rank::world] if not unit_path(job.folder, unit).exists()]
     if not todo:
         return
-    teacher, card = load_checkpoint(UPath(job.teacher))
-    student = load_checkpoint(UPath(job.student))[0] if job.student else None
-    preprocessing = card.preprocessing
+    preprocessing = job.preprocessing
     recovery = Recovery(
-        teacher,
-        student,
+        job.networks.objective(job.device),
         job.config,
         preprocessing.mean,
         preprocessing.std,
@@ -173,7 +253,7 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     )
     journal = Journal(job.journal)
     for unit in todo:
-        start = _start_images(job, unit, preprocessing) if unit.start_ids else None
+        start = _start_images(job, unit)
         recovered = recovery.run(
             start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name)
         )
@@ -194,8 +274,14 @@ def unit_path(folder: str, unit: Unit) -> UPath:
     return UPath(folder) / "parts" / f"{unit.name}.parquet"
 
 
-def _start_images(job: SynthesizeJob, unit: Unit, preprocessing: Preprocessing) -> torch.Tensor:
-    pixels = fetch_pixels(job.source, unit.start_ids, preprocessing, job.max_pixels)
+def _start_images(job: SynthesizeJob, unit: Unit) -> torch.Tensor | None:
+    """Start images uint8 [B, 3, R, R]; None for a noise start."""
+    if job.start_images:
+        side = job.preprocessing.resolution
+        return pick_pixels(UPath(job.start_images), unit.labels, unit.slots, side)
+    if not unit.start_ids:
+        return None
+    pixels = fetch_pixels(job.source, unit.start_ids, job.preprocessing, job.max_pixels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import ray.train.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upath import UPath
 
 from raydd.engine.checkpoint import (
@@ -82,6 +83,7 @@ class _Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
+        self.average = self._running_average()
         self.data = open_data(job, rank, world, self.device)
         self.forgetting = ForgettingCounter() if job.count_forgetting else None
 
@@ -112,6 +114,19 @@ class _Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(*job.seed_parts, "init"))
             return create_model(job.model, len(job.class_names), job.preprocessing.resolution)
+
+    def _running_average(self) -> AveragedModel | None:
+        """Weights and BatchNorm statistics alike: old statistics do not fit averaged weights."""
+        if not (decay := self.job.recipe.average_decay):
+            return None
+        return AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
+
+    @property
+    def _judged(self) -> nn.Module:
+        """The network that is tested and kept."""
+        return self.average.module if self.average else self.network
 
     def _epoch(self, epoch: int) -> float:
         self.model.train()
@@ -144,6 +159,8 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.network)
         return loss.detach()
 
     def _is_test_epoch(self, epoch: int) -> bool:
@@ -153,7 +170,7 @@ class _Training:
     @torch.inference_mode()
     def _accuracy(self, test: str) -> float:
         """Accuracy over the stored test split, a part at a time: it may be larger than memory."""
-        self.network.eval()
+        self._judged.eval()
         right = torch.zeros((), device=self.device)
         count = 0
         for part in iterate_pixels(UPath(test), self.job.preprocessing.resolution):
@@ -168,7 +185,7 @@ class _Training:
     def _logits(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
         with self._autocast():
-            return self.network(images.contiguous(memory_format=torch.channels_last))
+            return self._judged(images.contiguous(memory_format=torch.channels_last))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -179,6 +196,7 @@ class _Training:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict() if self.average else {},
                 "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
             },
@@ -193,7 +211,9 @@ class _Training:
         values = torch.load(content, map_location=self.device, weights_only=True)
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
-        forgetting = values.pop("forgetting")
+        average, forgetting = values.pop("average"), values.pop("forgetting")
+        if self.average:
+            self.average.load_state_dict(average)
         if self.forgetting:
             self.forgetting.restore(forgetting)
         return _State(**values)
@@ -211,6 +231,6 @@ class _Training:
         )
         if self.forgetting:
             self.forgetting.save(self.folder, self.job.recipe.epochs)
-        save_checkpoint(self.folder, self.network, card)
+        save_checkpoint(self.folder, self._judged, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome

@@ -13,7 +13,7 @@ import numpy as np
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.recover import SynthesisConfig
+from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.select import Columns, Ranking
 from raydd.engine.stages import Artifact
 from raydd.models.registry import ModelConfig

@@ -64,10 +64,15 @@ def input_statistics(features: Tensor, norm: _BatchNorm) -> LayerStatistics:
     """
     if features.dim() == 3 and features.shape[1] != norm.num_features:
         features = features.flatten(0, 1)  # tokens are samples
-    mean, var = _BatchStatistics.apply(features)
+    mean, var = batch_statistics(features)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return LayerStatistics(mean, var, norm.running_mean, norm.running_var)
+
+
+def batch_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over all dimensions but 1, float32 [C] each; differentiable."""
+    return _BatchStatistics.apply(features)
 
 
 class _BatchStatistics(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
+ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
 
 
 class ViewParameters(NamedTuple):
@@ -47,7 +47,13 @@ def resized_crop_boxes(
         A box that fits in none of ten draws is the whole image. Differs from torchvision: edges are
         not rounded to pixels.
     """
-    uniform = torch.rand(4, count, _ATTEMPTS, generator=generator)
+    return fitting_boxes(torch.rand(4, count, ATTEMPTS, generator=generator), scale, ratio)
+
+
+def fitting_boxes(
+    uniform: Tensor, scale: tuple[float | Tensor, float], ratio: tuple[float, float]
+) -> Tensor:
+    """Boxes of :func:`resized_crop_boxes` from float32 [4, count, ATTEMPTS] draws in [0, 1)."""
     low = torch.as_tensor(scale[0], dtype=torch.float32).reshape(-1, 1)
     area = low + (scale[1] - low) * uniform[0]
     log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
@@ -224,9 +230,14 @@ def pad_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor
         padding: pixels added on every side; each shift is uniform in [-padding, padding].
         generator: CPU generator.
     """
+    offsets = torch.randint(2 * padding + 1, (2, len(images), 1), generator=generator)
+    return pad_windows(images, padding, offsets)
+
+
+def pad_windows(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
+    """Windows of :func:`pad_crop` at int64 [2, B, 1] rows and columns in [0, 2 * padding]."""
     count, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
-    offsets = torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
     rows = (offsets[0] + torch.arange(height)).to(images.device)[:, None, :, None]
     columns = (offsets[1] + torch.arange(width)).to(images.device)[:, None, None, :]
     batch = torch.arange(count, device=images.device)[:, None, None, None]

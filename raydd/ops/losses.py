@@ -47,6 +47,98 @@ def batch_norm_loss(layers: Sequence[LayerStatistics], first_multiplier: float =
     return torch.stack(gaps).sum() + (first_multiplier - 1.0) * gaps[0]
 
 
+def statistic_gap(
+    statistics: Tensor,
+    target: Tensor,
+    sizes: Sequence[int],
+    first: int,
+    first_multiplier: float,
+) -> Tensor:
+    """Distance of the statistics of all layers of an observer from their targets.
+
+    Args:
+        statistics: float32 [2, W], means and variances of all groups, one after another.
+        target: float32 [2, W], what they shall become.
+        sizes: length of each group (the channels or the tiles of a layer), sum W.
+        first: how many groups belong to the first layer.
+        first_multiplier: weight of those; all others weigh 1.
+
+    Returns:
+        float32 scalar, sum over groups of ||mean gap||_2 + ||var gap||_2 (norms not squared).
+
+    Source: arXiv 2404.13733, L_syn (Form 1).
+    """
+    groups = (statistics - target).split(list(sizes), dim=1)
+    norms = torch.stack([torch.linalg.vector_norm(gap, dim=1).sum() for gap in groups])
+    return norms.sum() + (first_multiplier - 1.0) * norms[:first].sum()
+
+
+def flatness_loss(logits: Tensor, average_logits: Tensor, temperature: float) -> Tensor:
+    """KL divergence of the predictions for the averaged images from those for the images.
+
+    Args:
+        logits: float [B, C], of a view of the images.
+        average_logits: float [B, C], of the same view of their running average; a constant.
+        temperature: tau, above 0; 4 in the paper.
+
+    Returns:
+        float32 scalar, KL(softmax(logits / tau) || softmax(average / tau)), mean over the batch.
+
+    Source: arXiv 2404.13733, L_FR.
+    """
+    images = F.log_softmax(logits.float() / temperature, dim=1)
+    average = F.log_softmax(average_logits.detach().float() / temperature, dim=1)
+    return F.kl_div(average, images, reduction="batchmean", log_target=True)
+
+
+def densification_loss(images: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
+    """Spread the spectrum of the images of each class, so that they do not all say the same.
+
+    Args:
+        images: float [B, 3, H, W]; compared at 32 x 32 pixels.
+        labels: int64 [B]; a class with one image has no spectrum and adds 0.
+        temperature: tau of the flatter spectrum that the images are pulled to.
+
+    Returns:
+        float32 scalar, sum over classes of KL(softmax(l / tau), a constant || softmax(l)), l the
+        eigenvalues of the Gram matrix of the class's flattened images, divided by the number of
+        values of an image.
+
+    Source: arXiv 2311.17950, data densification. Differs: the division keeps the softmax off its
+    ends at any resolution.
+    """
+    small = F.adaptive_avg_pool2d(images.float(), 32).flatten(1)
+    total = small.new_zeros(())
+    for label in labels.unique():
+        own = small[labels == label]
+        if len(own) > 1:
+            spectrum = torch.linalg.eigvalsh(own @ own.T / own.shape[1])
+            target = F.softmax(spectrum.detach() / temperature, dim=0)
+            total = total + F.kl_div(F.log_softmax(spectrum, dim=0), target, reduction="sum")
+    return total
+
+
+def logit_loss(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, hard_weight: float
+) -> Tensor:
+    """Mean squared error of the logits and a weighted cross-entropy of the hard labels.
+
+    Args:
+        student_logits: float [B, C].
+        teacher_logits: float [B, C], mean of the ensemble's logits.
+        labels: int64 [B], of the images before mixing, as in the authors' code.
+        hard_weight: weight of the cross-entropy; 0.025 in EDC.
+
+    Returns:
+        float32 scalar, mean over all B * C differences, plus the weighted mean over the batch.
+
+    Source: arXiv 2311.17950 (MSE + gamma CE) and arXiv 2404.13733.
+    """
+    student = student_logits.float()
+    loss = F.mse_loss(student, teacher_logits.float())
+    return loss + hard_weight * F.cross_entropy(student, labels)
+
+
 def adversarial_loss(
     student_logits: Tensor, labels: Tensor, mask: Tensor, smoothing: float = 0.0
 ) -> Tensor:

@@ -18,12 +18,13 @@ from raydd.ops.augment import (
     pad_crop,
     resized_crop_boxes,
 )
-from raydd.ops.losses import distillation_loss
-from raydd.ops.schedules import cosine_factor
+from raydd.ops.losses import distillation_loss, logit_loss
+from raydd.ops.schedules import smooth_factor
 
 CROPS = ("resized", "pad", "none")
 MIXES = ("cutmix", "mixup", "none")
 OPTIMIZERS = ("adamw", "sgd")
+LOSSES = ("kl", "mse")
 
 
 @dataclass
@@ -34,7 +35,11 @@ class Recipe:
         epochs: passes over the images.
         batch_size: images per step over all workers.
         optimizer: "adamw" or "sgd".
-        learning_rate: peak; decays to 0 by a cosine over all steps.
+        learning_rate: peak; decays by a cosine over all steps.
+        zeta: the cosine reaches 0 at zeta times the length of the training: 1 is the plain one, 2
+            ends at half the peak ("smoothing learning rate" of EDC).
+        late_steep: fall linearly to 0 in the last sixth of the training (with zeta above 1,
+            "early-smooth late-steep" of EDC).
         weight_decay: decoupled for adamw.
         decay_all: also decay biases and normalisation weights (tensors of one dimension).
         momentum: of sgd.
@@ -45,9 +50,13 @@ class Recipe:
         padding: of "pad", pixels.
         mix: "cutmix", "mixup" or "none"; one draw per batch.
         mix_alpha: both parameters of the Beta distribution of the mixing share.
-        temperature: of the soft labels.
+        loss: of soft labels: "kl" (softened distributions) or "mse" (logits).
+        hard_weight: of the cross-entropy of the unmixed hard labels beside "mse"; 0.025 in EDC.
+        temperature: of the soft labels, for "kl".
         scale_by_temperature: multiply the soft loss by the temperature squared.
         label_smoothing: of hard labels.
+        average_decay: the network that is judged and kept is a running average of the weights (and
+            of the BatchNorm statistics) with this decay per step; 0 is off.
         precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
         test_points: how often the test accuracy is looked at, the last epoch included.
     """
@@ -56,6 +65,8 @@ class Recipe:
     batch_size: int = 128
     optimizer: str = "adamw"
     learning_rate: float = 0.001
+    zeta: float = 1.0
+    late_steep: bool = False
     weight_decay: float = 0.01
     decay_all: bool = False
     momentum: float = 0.9
@@ -66,15 +77,23 @@ class Recipe:
     padding: int = 4
     mix: str = "cutmix"
     mix_alpha: float = 1.0
+    loss: str = "kl"
+    hard_weight: float = 0.0
     temperature: float = 20.0
     scale_by_temperature: bool = False
     label_smoothing: float = 0.0
+    average_decay: float = 0.0
     precision: str = "auto"
     test_points: int = 4
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, allowed in (("crop", CROPS), ("mix", MIXES), ("optimizer", OPTIMIZERS)):
+        for name, allowed in (
+            ("crop", CROPS),
+            ("mix", MIXES),
+            ("optimizer", OPTIMIZERS),
+            ("loss", LOSSES),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
@@ -82,6 +101,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "test_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.zeta < 1 or not 0 <= self.average_decay < 1:
+            raise ValueError("zeta must be at least 1 and average_decay lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,8 @@ def training_loss(
         float32 scalar.
     """
     logits = logits.float()
+    if teacher_logits is not None and recipe.loss == "mse":
+        return logit_loss(logits, teacher_logits, labels, recipe.hard_weight)
     if teacher_logits is not None:
         return distillation_loss(
             logits, teacher_logits.float(), recipe.temperature, recipe.scale_by_temperature
@@ -181,6 +204,10 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 
 def learning_rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Factor of the peak learning rate at a step counted over the whole training."""
-    return cosine_factor(
-        step, recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch
+    return smooth_factor(
+        step,
+        recipe.epochs * steps_per_epoch,
+        recipe.zeta,
+        recipe.late_steep,
+        recipe.warmup_epochs * steps_per_epoch,
     )

@@ -34,6 +34,38 @@ def cosine_factor(
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def smooth_factor(
+    step: float,
+    total: float,
+    zeta: float = 1.0,
+    late_steep: bool = False,
+    warmup: float = 0.0,
+) -> float:
+    """Learning-rate factor that decays more slowly than a cosine over the schedule's length.
+
+    Args:
+        step: position in [0, total], in steps or epochs.
+        total: length of the whole schedule, same unit, above 0.
+        zeta: the cosine reaches 0 at zeta * total: 1 is a plain cosine, 2 ends at 1/2.
+        late_steep: "early-smooth late-steep": after 5/6 of the schedule the factor falls to 0
+            linearly, from a sixth of what it was there.
+        warmup: length of a linear rise as in :func:`cosine_factor`.
+
+    Returns:
+        Factor in [0, 1].
+
+    Source: arXiv 2404.13733, smoothing learning rate and SSRS, with the drop that its formula has
+    where the two pieces meet.
+    """
+    turn = 5 * total / 6
+    if late_steep and step > turn:
+        peak = cosine_factor(turn - warmup, zeta * (total - warmup))
+        return peak * max(total - step, 0.0) / total
+    if step < warmup:
+        return cosine_factor(step, total, warmup)
+    return cosine_factor(step - warmup, zeta * (total - warmup))
+
+
 def crop_scale_minimum(
     step: int, total: int, schedule: str = "constant", milestone: float = 1.0, low: float = 0.08
 ) -> float:

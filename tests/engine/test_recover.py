@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from raydd.engine.recover import Recovery, SynthesisConfig, recover
+from raydd.engine.recover import Recovery
+from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.teacher_objective import TeacherObjective
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.augment import apply_view, view_matrices
 from raydd.ops.seeds import generator
@@ -43,7 +45,17 @@ def _start(count=CLASSES):
 def _run(teacher, student, config, start=None, count=CLASSES, seed=0):
     start = _start(count) if start is None else start
     labels = torch.arange(count) % CLASSES
-    return recover(start, labels, teacher, student, config, MEAN, STD, SIDE, (seed, "unit"), "cpu")
+    return _recovery(teacher, student, config).run(start, labels, (seed, "unit"))
+
+
+def _recovery(teacher, student, config, mean=MEAN, std=STD):
+    objective = TeacherObjective(teacher, student, config, "cpu")
+    return Recovery(objective, config, mean, std, SIDE, "cpu")
+
+
+def _terms(recovery, images, origin, labels, view):
+    recovery.objective.begin(origin, labels)
+    return recovery.objective.terms(images, *view_matrices(view, SIDE), 0)
 
 
 def test_a_run_repeats_and_another_seed_differs(teacher, student):
@@ -56,7 +68,7 @@ def test_a_run_repeats_and_another_seed_differs(teacher, student):
 
 
 def test_units_do_not_influence_each_other(teacher, student):
-    recovery = Recovery(teacher, student, CONFIG, MEAN, STD, SIDE, "cpu")
+    recovery = _recovery(teacher, student, CONFIG)
     labels = torch.arange(CLASSES)
     torch.manual_seed(5)
     recovery.run(_start(), labels, (0, "another"))
@@ -128,7 +140,7 @@ def _sre2l_by_the_book(teacher, config, seed_parts):
     images.requires_grad_(True)
     adam = torch.optim.Adam([images], lr=config.learning_rate, betas=(0.5, 0.9))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, config.steps)
-    views = Recovery(teacher, None, config, MEAN, STD, SIDE, "cpu")._draw_views(CLASSES, seed_parts)
+    views = _recovery(teacher, None, config)._draw_views(CLASSES, seed_parts)
     for step in range(config.steps):
         gaps.clear()
         view = type(views)(*(draws[step] for draws in views))
@@ -153,7 +165,7 @@ def test_with_noise_and_no_extra_weights_the_loop_is_sre2l(teacher):
 
 def test_the_gradient_of_all_terms_equals_a_plain_transcription(teacher, student):
     config = replace(CONFIG, total_variation_weight=1e-3, l2_weight=1e-3)
-    recovery = Recovery(teacher, student, config, MEAN, STD, SIDE, "cpu")
+    recovery = _recovery(teacher, student, config)
     views = recovery._draw_views(CLASSES, (0, "unit"))
     view = type(views)(*(draws[0] for draws in views))
     origin = recovery._start(_start(), CLASSES, (0,))
@@ -162,7 +174,7 @@ def test_the_gradient_of_all_terms_equals_a_plain_transcription(teacher, student
     seen = apply_view(images, *view_matrices(view, SIDE))
     labels = teacher(seen).argmax(1)
     labels[::2] = (labels[::2] + 1) % CLASSES
-    terms = recovery._all_terms(images, origin, labels, view)
+    terms = _terms(recovery, images, origin, labels, view)
     (ours,) = torch.autograd.grad(terms["total"], images)
 
     gaps = []
@@ -196,13 +208,13 @@ def test_the_gradient_of_all_terms_equals_a_plain_transcription(teacher, student
 
 def test_adversarial_weight_reaches_only_rows_the_teacher_gets_right(teacher, student):
     config = replace(CONFIG, batch_norm_weight=0.0, start_weight=0.0)
-    recovery = Recovery(teacher, student, config, MEAN, STD, SIDE, "cpu")
+    recovery = _recovery(teacher, student, config)
     views = recovery._draw_views(CLASSES, (0, "unit"))
     view = type(views)(*(draws[0] for draws in views))
     images = recovery._start(_start(), CLASSES, (0,)).requires_grad_(True)
     labels = teacher(apply_view(images, *view_matrices(view, SIDE))).argmax(1)
     labels[:4] = (labels[:4] + 1) % CLASSES
-    terms = recovery._all_terms(images, images.detach(), labels, view)
+    terms = _terms(recovery, images, images.detach(), labels, view)
     (grad,) = torch.autograd.grad(terms["adversarial"], images)
     per_row = grad.flatten(1).abs().amax(1)
     assert (per_row[:4] == 0).all()
@@ -226,7 +238,7 @@ def test_a_partial_block_works(teacher, student, count):
 def test_raw_pixel_teachers_need_only_mean_zero_and_std_one(teacher):
     labels = torch.arange(CLASSES)
     config = replace(SRE2L, learning_rate=0.0, steps=1)
-    raw = recover(None, labels, teacher, None, config, (0,) * 3, (1,) * 3, SIDE, (0,), "cpu")
+    raw = _recovery(teacher, None, config, (0,) * 3, (1,) * 3).run(None, labels, (0,))
     noise = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator(0, "noise"))
     assert torch.equal(raw.images, (noise.clamp(0, 1) * 255).round().to(torch.uint8))
 
@@ -255,13 +267,11 @@ def test_bf16_stays_close_to_fp32(teacher, student):
 def test_the_bf16_gradient_points_where_the_fp32_gradient_points(teacher, student):
     gradients = []
     for precision in ("fp32", "bf16"):
-        recovery = Recovery(
-            teacher, student, replace(CONFIG, precision=precision), MEAN, STD, SIDE, "cpu"
-        )
+        recovery = _recovery(teacher, student, replace(CONFIG, precision=precision))
         views = recovery._draw_views(CLASSES, (0, "unit"))
         view = type(views)(*(draws[0] for draws in views))
         images = recovery._start(_start(), CLASSES, (0,)).requires_grad_(True)
-        terms = recovery._all_terms(images, images.detach(), torch.arange(CLASSES), view)
+        terms = _terms(recovery, images, images.detach(), torch.arange(CLASSES), view)
         gradients.append(torch.autograd.grad(terms["total"], images)[0].flatten())
     assert F.cosine_similarity(*gradients, dim=0) > 0.97
 

@@ -1,0 +1,168 @@
+"""The pass of the statistics stage: workers walk through their units and leave exact sums."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from upath import UPath
+
+from raydd.data.images import BrokenImage, decode
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Row
+from raydd.engine.arrays import new_array
+from raydd.engine.checkpoint import load_frozen
+from raydd.engine.fit import rank_and_world
+from raydd.engine.stages import write_atomic
+from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
+from raydd.models.observer import ObserverTap
+from raydd.models.preprocess import normalise
+from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
+from raydd.ops.seeds import uniforms
+
+DONE = "done.json"
+_SUMS = 3  # of means, of squared means, of variances
+_DECODERS = 8
+
+
+def statistics_worker(arguments: dict[str, Any]) -> None:
+    """Loop of Ray Train: this rank's unfinished units, one after another."""
+    job: StatisticsJob = arguments["job"]
+    rank, world = rank_and_world()
+    torch.set_num_threads(job.threads)
+    mine = [number for number in range(len(job.units)) if number % world == rank]
+    todo = [number for number in mine if not (unit_folder(job, number) / DONE).exists()]
+    if not todo:
+        return
+    device = torch.device(job.device)
+    taps = [
+        ObserverTap(
+            load_frozen(UPath(folder), device)[0],
+            job.preprocessing.resolution,
+            job.config.patch,
+            per_image=True,
+        )
+        for folder in job.observers
+    ]
+    for number in todo:
+        _measure_unit(job, taps, device, number)
+
+
+def _measure_unit(
+    job: StatisticsJob, taps: Sequence[ObserverTap], device: torch.device, number: int
+) -> None:
+    """Add up the statistics of a unit's images; the sums appear when they are whole."""
+    folder, num_classes = unit_folder(job, number), len(job.source.class_names)
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = torch.zeros(num_classes, dtype=torch.float64)
+    with ExitStack() as stack:
+        sums = []
+        for observer, tap in enumerate(taps):
+            shape = (num_classes, _SUMS, sum(tap.sizes))
+            array = new_array(folder / f"observer{observer:02d}.npy", shape, "float64")
+            sums.append(torch.from_numpy(stack.enter_context(array)))
+        for images, labels in _batches(job, job.units[number], device):
+            counts.index_add_(0, labels, torch.ones(len(labels), dtype=torch.float64))
+            for tap, total in zip(taps, sums, strict=True):
+                add_statistics(total, labels, tap, images)
+        del sums
+    write_atomic(folder / DONE, json.dumps({"counts": counts.int().tolist()}).encode())
+
+
+@torch.inference_mode()
+def add_statistics(total: Tensor, labels: Tensor, tap: ObserverTap, images: Tensor) -> None:
+    """Add a batch to the sums of one observer.
+
+    Args:
+        total: float64 [C, 3, W] on the CPU, changed in place.
+        labels: int64 [n] on the CPU, n at most the size of the batch.
+        tap: of images.
+        images: float [B, 3, R, R]; those after the first n are padding.
+    """
+    _, (mean, var) = tap(images.contiguous(memory_format=torch.channels_last))
+    mean, var = (value[: len(labels)].cpu().double() for value in (mean, var))
+    # in the order of the images, on the CPU: the same bits on every machine
+    total.index_add_(0, labels, torch.stack([mean, mean.square(), var], dim=1))
+
+
+def _batches(
+    job: StatisticsJob, shards: Sequence[int], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views of the good images of a unit, normalised [batch, 3, R, R], and the labels.
+
+    A last, short batch is padded: how an image is computed must not depend on where the unit ends.
+    """
+    all_shards = job.source.shards()
+    rows = (row for index in shards for row in job.source.read(all_shards[index]))
+    size, preprocessing = job.config.batch, job.preprocessing
+    for group in _groups(_decoded(rows, preprocessing, job.max_pixels, size), size):
+        pixels = torch.from_numpy(np.stack([p for _, p in group])).permute(0, 3, 1, 2)
+        names = [row.id for row, _ in group]
+        views = draw_views(pixels.to(device), names, job.config, job.flip, job.seed)
+        images = normalise(views, preprocessing.mean, preprocessing.std)
+        padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(group)))
+        yield padded, torch.tensor([row.class_index for row, _ in group])
+
+
+def _decoded(
+    rows: Iterator[Row], preprocessing: Preprocessing, max_pixels: int, ahead: int
+) -> Iterator[tuple[Row, np.ndarray]]:
+    """Good rows with their pixels, in order; other threads decode while the network computes."""
+
+    def attempt(row: Row) -> np.ndarray | None:
+        try:
+            return None if row.reason else decode(row.image, preprocessing, max_pixels)
+        except BrokenImage:  # the score stage's table of rejected images says why
+            return None
+
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for group in _groups(rows, ahead):
+            for row, pixels in zip(group, pool.map(attempt, group), strict=True):
+                if pixels is not None:
+                    yield row, pixels
+
+
+def _groups(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while group := list(islice(items, size)):
+        yield group
+
+
+def draw_views(
+    pixels: Tensor, ids: Sequence[str], config: StatisticsConfig, flip: float, seed: int
+) -> Tensor:
+    """One view of each image, fixed by its id alone.
+
+    Args:
+        pixels: uint8 [B, 3, R, R].
+        ids: B ids.
+        config: which view.
+        flip: probability of a mirrored view.
+        seed: run seed.
+
+    Returns:
+        [B, 3, R, R] in [0, 255], float for resized crops and uint8 otherwise.
+    """
+    if config.view == "none":
+        return pixels
+    draws = np.stack([uniforms(4 * ATTEMPTS + 1, seed, "statistics", name) for name in ids])
+    uniform = torch.from_numpy(draws)
+    if config.view == "pad":
+        offsets = (uniform[:, :2].T * (2 * config.padding + 1)).long()
+        pixels = pad_windows(pixels, config.padding, offsets[..., None])
+    else:
+        low, high = config.crop_scale
+        attempts = uniform[:, :-1].T.reshape(4, ATTEMPTS, -1).transpose(1, 2)
+        boxes = fitting_boxes(attempts, (low, high), (3 / 4, 4 / 3))
+        pixels = crop_and_resize(pixels.float(), boxes, pixels.shape[-1])
+    return flip_where(pixels, uniform[:, -1] < flip)
+
+
+def unit_folder(job: StatisticsJob, number: int) -> UPath:
+    """Where the sums of a unit lie."""
+    return UPath(job.folder) / "sums" / f"{number:03d}"

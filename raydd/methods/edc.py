@@ -1,0 +1,86 @@
+"""EDC: match the statistics of many observers, softly by class; labels of their ensemble.
+
+Source: Shao et al., arXiv 2404.13733. Presets of this driver: ``gvbsm`` (arXiv 2311.17950: the
+whole set's statistics alone, noise start) and ``rded`` (arXiv 2312.03526: the start images are the
+product, nothing is optimised). Deviations from the papers and the official code, and our numbers:
+``edc.md`` beside this file.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from raydd.engine.engine import Engine
+from raydd.engine.product import Curriculum, Product
+from raydd.engine.rded_config import CropConfig
+from raydd.engine.recover_config import MatchConfig
+from raydd.engine.select import ANY
+from raydd.engine.stages import Artifact
+from raydd.engine.statistics_config import StatisticsConfig
+from raydd.models.registry import ModelConfig
+
+
+@dataclass
+class EdcConfig:
+    """Knobs of the driver.
+
+    Attributes:
+        name: label of the preset in run names and reports.
+        ipc: images per class.
+        observers: networks that are asked, each trained by the teacher's recipe; empty for the
+            teacher's architecture alone.
+        labelers: positions of the observers whose mean logits are the soft labels; empty for all.
+        statistics: what is measured on the real images.
+        crops: how start images are made where ``synthesis.start`` is "rded".
+        synthesis: constants of the recover loop; null leaves the start images as they are (RDED).
+    """
+
+    name: str = "edc"
+    ipc: int = 10
+    observers: list[ModelConfig] = field(default_factory=list)
+    labelers: list[int] = field(default_factory=list)
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    crops: CropConfig = field(default_factory=CropConfig)
+    synthesis: MatchConfig | None = field(default_factory=MatchConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        count = max(1, len(self.observers))
+        wrong = [position for position in self.labelers if not 0 <= position < count]
+        if wrong:
+            raise ValueError(
+                f"method.labelers={list(self.labelers)} must name observers by position, 0 to "
+                f"{count - 1}."
+            )
+
+
+def distil(engine: Engine, config: EdcConfig) -> Product:
+    """Run the method (edc.md section 3 names the steps)."""
+    observers = engine.observe(config.observers or [engine.teacher.model])  # S0
+    labelers = [observers[position] for position in config.labelers] or observers
+    teacher = engine.ensemble(labelers)
+    scores = engine.score(teacher, "teacher")
+    start = start_images(engine, config, teacher, scores)  # S2
+    images = start
+    if config.synthesis is not None:
+        statistics = engine.measure(observers, config.statistics)  # S1
+        patch = config.statistics.patch
+        images = engine.match(  # S3
+            start, observers, statistics, patch, config.synthesis, config.ipc
+        )
+    selection = start if config.synthesis and config.synthesis.start == "real" else None
+    return Product(teacher, scores, [Curriculum(images, selection)])  # S4 is the teacher's
+
+
+def start_images(
+    engine: Engine, config: EdcConfig, teacher: Artifact, scores: Artifact
+) -> Artifact | None:
+    """Random real images (chosen, not read yet), RDED's tiles, or None for noise."""
+    if config.synthesis is not None and config.synthesis.start == "noise":
+        return None
+    if config.synthesis is not None and config.synthesis.start == "real":
+        return engine.select([scores], ANY, config.ipc)
+    pool = np.minimum(engine.class_counts(), config.crops.pool).tolist()
+    smaller = replace(ANY, shortfall="rollover")  # broken images leave a class with fewer
+    chosen = engine.select([scores], smaller, pool, draw="pool")
+    return engine.crop(chosen, teacher, config.crops, config.ipc)

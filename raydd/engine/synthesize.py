@@ -25,6 +25,7 @@ from raydd.engine.journal import Journal
 from raydd.engine.recover import Recovery, SynthesisConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_parts, write_table
+from raydd.engine.units import unfinished, unit_path
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     job: SynthesizeJob = arguments["job"]
     rank, world = rank_and_world()
     torch.set_num_threads(job.threads)
-    todo = [unit for unit in job.units[rank::world] if not unit_path(job.folder, unit).exists()]
+    todo = unfinished(job.folder, job.units, rank, world)
     if not todo:
         return
     teacher, card = load_checkpoint(UPath(job.teacher))
@@ -187,11 +188,6 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
             first=recovered.first,
             last=recovered.last,
         )
-
-
-def unit_path(folder: str, unit: Unit) -> UPath:
-    """The part file of a finished unit."""
-    return UPath(folder) / "parts" / f"{unit.name}.parquet"
 
 
 def _start_images(job: SynthesizeJob, unit: Unit, preprocessing: Preprocessing) -> torch.Tensor:

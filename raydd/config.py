@@ -25,6 +25,7 @@ from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
 from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
+from raydd.methods.edc import EdcConfig
 
 
 class ConfigError(ValueError):
@@ -188,6 +189,7 @@ def _register() -> None:
     store.store(name="run_schema", node=RunConfig)
     store.store(group="method", name="ccfs_schema", node=CcfsConfig)
     store.store(group="method", name="curricular_schema", node=CurricularConfig)
+    store.store(group="method", name="edc_schema", node=EdcConfig)
     store.store(group="dataset", name="dataset_schema", node=DatasetConfig)
     store.store(group="teacher", name="teacher_schema", node=TeacherConfig)
     store.store(group="protocol", name="protocol_schema", node=ProtocolConfig)

@@ -14,6 +14,8 @@ from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_t
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
+from raydd.engine.rded import crop_images
+from raydd.engine.rded_config import CropConfig, CropJob
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.score import score_source
 from raydd.engine.select import ANY, Ranking, select_images, selected_ids
@@ -149,6 +151,33 @@ class Engine(Context):
             self.resources,
             title,
         )
+
+    def crop(
+        self, selection: Artifact, observer: Artifact, config: CropConfig, ipc: int
+    ) -> Artifact:
+        """Images tiled from crops of real ones; see :func:`raydd.engine.rded.crop_images`.
+
+        Args:
+            selection: of the pool of every class.
+            observer: checkpoint that the crops are shown to.
+            config: how crops are drawn, scored and tiled.
+            ipc: images per class.
+        """
+        job = CropJob(
+            folder="",
+            selection=str(selection.folder),
+            observer=str(observer.folder),
+            config=config,
+            ipc=ipc,
+            source=self.train_source,
+            preprocessing=self.preprocessing,
+            max_pixels=self.data.max_pixels,
+            seed=self.seed,
+            journal=self.journal,
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        return crop_images(self.stages, job, selection, observer, self.resources)
 
     def adopt_core(self, path: str, count: int) -> Artifact:
         """The first ``count`` images per class of a distilled set that exists."""

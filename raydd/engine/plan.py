@@ -13,6 +13,7 @@ from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.fetch import PART_ROWS
+from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig, SynthesisConfig
 from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
@@ -81,6 +82,18 @@ class Planner(Engine):
         reads = self._num_images() * side * side * 3
         self._note(f"statistics {len(taps)} observers", units, reads, units * sums + stored, memory)
         return self._placeholder("statistics", layers=[[0] * len(tap.layers) for tap in taps])
+
+    def crop(
+        self, selection: Artifact, observer: Artifact, config: CropConfig, ipc: int
+    ) -> Artifact:
+        """Note the crops of a pool of real images."""
+        num_classes, side = len(self.class_names), self.preprocessing.resolution
+        pool, written = sum(selection.summary["chosen"]), num_classes * ipc * side * side * 3
+        reads = pool * (config.tiles * side) ** 2 * 3
+        memory = config.batch * self._activations(self.teacher.model)
+        memory += max(selection.summary["chosen"]) * (config.tiles * side) ** 2 * 3
+        self._note("crop", -(-num_classes // config.block), reads, written, memory)
+        return self._placeholder("crop", counts=[ipc] * num_classes)
 
     def match(
         self,

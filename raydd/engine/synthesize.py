@@ -30,6 +30,7 @@ from raydd.engine.stages import Artifact, Stages
 from raydd.engine.statistics import read_targets
 from raydd.engine.stream import count_parts, write_table
 from raydd.engine.teacher_objective import TeacherObjective
+from raydd.engine.units import unfinished, unit_path
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
     job: SynthesizeJob = arguments["job"]
     rank, world = rank_and_world()
     torch.set_num_threads(job.threads)
-    todo = [unit for unit in job.units[rank::world] if not unit_path(job.folder, unit).exists()]
+    todo = unfinished(job.folder, job.units, rank, world)
     if not todo:
         return
     preprocessing = job.preprocessing
@@ -267,11 +268,6 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
             first=recovered.first,
             last=recovered.last,
         )
-
-
-def unit_path(folder: str, unit: Unit) -> UPath:
-    """The part file of a finished unit."""
-    return UPath(folder) / "parts" / f"{unit.name}.parquet"
 
 
 def _start_images(job: SynthesizeJob, unit: Unit) -> torch.Tensor | None:

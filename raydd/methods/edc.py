@@ -58,28 +58,27 @@ def distil(engine: Engine, config: EdcConfig) -> Product:
     """Run the method (edc.md section 3 names the steps)."""
     observers = engine.observe(config.observers or [engine.teacher.model])  # S0
     labelers = [observers[position] for position in config.labelers] or observers
-    teacher = engine.ensemble(labelers)
+    teacher = engine.ensemble(labelers)  # S4: the labels are asked online, or stored by the run
     scores = engine.score(teacher, "teacher")
-    start = start_images(engine, config, teacher, scores)  # S2
-    images = start
-    if config.synthesis is not None:
-        statistics = engine.measure(observers, config.statistics)  # S1
-        patch = config.statistics.patch
-        images = engine.match(  # S3
-            start, observers, statistics, patch, config.synthesis, config.ipc
-        )
-    selection = start if config.synthesis and config.synthesis.start == "real" else None
-    return Product(teacher, scores, [Curriculum(images, selection)])  # S4 is the teacher's
+    product, synthesis = Product(teacher, scores), config.synthesis
+    if synthesis is None:  # RDED
+        tiles = crop_tiles(engine, config, teacher, scores)
+        product.curricula.append(Curriculum(tiles))
+        return product
+    start = chosen = None  # S2
+    if synthesis.start == "real":
+        start = chosen = engine.select([scores], ANY, config.ipc)
+    elif synthesis.start == "rded":
+        start = crop_tiles(engine, config, teacher, scores)
+    statistics = engine.measure(observers, config.statistics)  # S1
+    patch = config.statistics.patch
+    images = engine.match(start, observers, statistics, patch, synthesis, config.ipc)  # S3
+    product.curricula.append(Curriculum(images, chosen))
+    return product
 
 
-def start_images(
-    engine: Engine, config: EdcConfig, teacher: Artifact, scores: Artifact
-) -> Artifact | None:
-    """Random real images (chosen, not read yet), RDED's tiles, or None for noise."""
-    if config.synthesis is not None and config.synthesis.start == "noise":
-        return None
-    if config.synthesis is not None and config.synthesis.start == "real":
-        return engine.select([scores], ANY, config.ipc)
+def crop_tiles(engine: Engine, config: EdcConfig, teacher: Artifact, scores: Artifact) -> Artifact:
+    """RDED's images: the crops of a random pool that the teacher is surest of."""
     pool = np.minimum(engine.class_counts(), config.crops.pool).tolist()
     smaller = replace(ANY, shortfall="rollover")  # broken images leave a class with fewer
     chosen = engine.select([scores], smaller, pool, draw="pool")

@@ -22,7 +22,7 @@ IDENTITY = torch.eye(SIDE)
 @pytest.fixture(scope="module")
 def observers():
     networks = []
-    for seed, model in enumerate((ModelConfig("resnet10_thin", 4), ModelConfig("convnet2", 6))):
+    for seed, model in enumerate((ModelConfig("resnet10_thin", 8), ModelConfig("convnet2", 6))):
         torch.manual_seed(seed)
         network = create_model(model, CLASSES, SIDE)
         network(torch.randn(64, 3, SIDE, SIDE))

@@ -22,7 +22,7 @@ from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
 from small_engine import PREPROCESSING, resources
 
-MODELS = (ModelConfig("resnet10_thin", width=4), ModelConfig("convnet2", width=6))
+MODELS = (ModelConfig("resnet10_thin", width=8), ModelConfig("convnet2", width=6))
 PLAIN = StatisticsConfig(view="none", batch_norm_targets="measured", units=3, batch=64)
 
 

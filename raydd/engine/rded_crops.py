@@ -1,0 +1,145 @@
+"""RDED's images of one class: draw crops, show them to the observer, keep the best, tile them.
+
+Every draw is named by the run's seed, the class and the image, and every forward pass has one size:
+a class gives the same images whatever was made before it, and where.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from upath import UPath
+
+from raydd.data.rows import fetch_pixels, image_table
+from raydd.engine.checkpoint import load_frozen
+from raydd.engine.rded_config import CropJob
+from raydd.models.preprocess import normalise
+from raydd.ops.augment import crop_and_resize
+from raydd.ops.seeds import generator
+from raydd.ops.tiles import assemble_tiles, cell_ranks, cut_pixels, draw_crops, pad_centre
+
+
+class Winners(NamedTuple):
+    """The n crops that a class's images are made of, best first.
+
+    ids: n strings. boxes: float32 [n, 4], fractions of the decoded image. losses: float32 [n].
+    crops: uint8 [n, 3, s, s].
+    """
+
+    ids: list[str]
+    boxes: Tensor
+    losses: np.ndarray
+    crops: Tensor
+
+
+class Observer:
+    """The network that crops are shown to, on one device and in float32."""
+
+    def __init__(self, job: CropJob) -> None:
+        self.config, self.side = job.config, job.preprocessing.resolution
+        self.cell_side, self.device = job.cell_side, torch.device(job.device)
+        self.network, card = load_frozen(UPath(job.observer), self.device)
+        self.mean, self.std = card.preprocessing.mean, card.preprocessing.std
+
+    @torch.inference_mode()
+    def losses(self, images: Tensor, boxes: Tensor, label: int) -> np.ndarray:
+        """Cross-entropy of every crop.
+
+        Args:
+            images: uint8 [N, 3, H, H].
+            boxes: float32 [N, M, 4], fractions of the image.
+            label: class of the images.
+        Returns:
+            float32 [N, M].
+        """
+        images, flat = images.to(self.device), boxes.flatten(0, 1)
+        losses = []
+        for begin in range(0, len(flat), self.config.batch):
+            # the last crop fills up the last batch: a decision must not hang on a batch's size
+            rows = torch.arange(begin, begin + self.config.batch).clamp(max=len(flat) - 1)
+            sources = (rows // boxes.shape[1]).to(self.device)
+            crops = crop_and_resize(images[sources].float(), flat[rows], self.cell_side)
+            seen = self._view(normalise(crops, self.mean, self.std))
+            logits = self.network(seen.contiguous(memory_format=torch.channels_last)).float()
+            labels = torch.full((len(rows),), label, device=self.device)
+            losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        return torch.cat(losses)[: len(flat)].view(boxes.shape[:2]).cpu().numpy()
+
+    def _view(self, crops: Tensor) -> Tensor:
+        if self.config.score_view == "padded":
+            return pad_centre(crops, self.side)
+        if self.config.score_view == "upsampled":
+            return F.interpolate(crops, size=(self.side, self.side), mode="bilinear")
+        return crops
+
+
+def crop_class(
+    job: CropJob, observer: Observer, label: int, ids: Sequence[str]
+) -> tuple[pa.Table, pa.Table]:
+    """Make the images of one class.
+
+    Its draws are named by the class and the images, not by the class index or the images' order.
+
+    Args:
+        job: constants.
+        observer: scores the crops.
+        label: class index.
+        ids: of the pool.
+    Returns:
+        The rows of ``parts`` and of ``cells``.
+    """
+    draws = (job.seed, "crop", job.source.class_names[label])
+    names = sorted(ids)
+    if job.config.policy == "random":
+        order = torch.randperm(len(names), generator=generator(*draws, "random"))
+        names = [names[i] for i in order[: job.num_crops].tolist()]
+    winners = _choose(job, observer, label, names)
+    ranks = cell_ranks(job.ipc, job.config.tiles, job.config.mapping, generator(*draws, "cells"))
+    pixels = assemble_tiles(winners.crops, ranks).permute(0, 2, 3, 1).numpy()
+    sources = ["|".join(winners.ids[rank] for rank in row) for row in ranks.tolist()]
+    images = image_table(pixels, [label] * job.ipc, range(job.ipc), 0, sources, "synthetic")
+    return images, _cell_table(label, ranks, winners)
+
+
+def _choose(job: CropJob, observer: Observer, label: int, names: Sequence[str]) -> Winners:
+    """The best crop of each image and the best of these, or one crop of each in the given order."""
+    config = job.config
+    is_random = config.policy == "random"
+    boxes = draw_crops(names, 1 if is_random else config.crops, config.crop_scale, job.seed, "crop")
+    images = _fetch(job, names)
+    losses = observer.losses(images, boxes, label)
+    # the names are sorted, so that a stable sort breaks ties by id
+    order = np.arange(len(names)) if is_random else losses.min(1).argsort(kind="stable")
+    kept = order[: job.num_crops]
+    best = losses[kept].argmin(1)
+    chosen = boxes[kept, best]
+    crops = cut_pixels(images[kept], chosen, job.cell_side)
+    return Winners([names[i] for i in kept], chosen, losses[kept, best], crops)
+
+
+def _fetch(job: CropJob, ids: Sequence[str]) -> Tensor:
+    """Pool images at f times the size, uint8 [N, 3, fR, fR]: a cell is then cut without blur."""
+    tiles, shape = job.config.tiles, job.preprocessing
+    large = replace(shape, resolution=tiles * shape.resolution, resize=tiles * shape.resize)
+    # an image that passed the cap at the plain size passes f * f times the cap at f times the size
+    pixels = fetch_pixels(job.source, ids, large, tiles**2 * job.max_pixels)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def _cell_table(label: int, ranks: Tensor, winners: Winners) -> pa.Table:
+    """One row per cell, by slot and cell."""
+    rank, (count, cells) = ranks.flatten().numpy(), ranks.shape
+    columns = {
+        "class_index": np.full(len(rank), label, np.int32),
+        "slot": np.repeat(np.arange(count, dtype=np.int32), cells),
+        "cell": np.tile(np.arange(cells, dtype=np.int32), count),
+        "id": pa.array([winners.ids[i] for i in rank], pa.string()),
+    }
+    boxes = winners.boxes.numpy()[rank]
+    sides = {name: boxes[:, i] for i, name in enumerate(("top", "left", "height", "width"))}
+    return pa.table({**columns, **sides, "loss": winners.losses[rank]})

@@ -1,4 +1,7 @@
-"""Kill it: a synthesis worker, and the driver, in mid-run; the product keeps its bytes."""
+"""Kill it: a synthesis worker, and the driver, in mid-run; the product keeps its bytes.
+
+Four minutes; the fast tests kill a driver too, with its storage on an object store (test_s3.py).
+"""
 
 import hashlib
 import os
@@ -10,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 SMALL = [
     "method.ipc=6",

@@ -61,9 +61,10 @@ def decode_source(
     stages: Stages, source: Source, split: str, preprocessing: Preprocessing, config: DataConfig
 ) -> Artifact:
     """Stage ``decode``: the pixels of every good image, uint8, one part file per shard."""
+    max_pixels = config.max_pixels  # `config` would make every decoding process import torch
 
     def decode_batch(batch: pa.Table) -> pa.Table:
-        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
         batch = batch.drop_columns(["image"]).append_column("pixels", pixel_column(pixels))
         return batch.set_column(
             batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
@@ -140,9 +141,10 @@ def pick_pixels(
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
     """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
+    max_pixels = config.max_pixels  # as in decode_source
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
-        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
         good = np.array([not reason for reason in reasons])
         columns = ("class_index", "shard", "row")
         return {"pixels": pixels[good]} | {n: batch.column(n).to_numpy()[good] for n in columns}

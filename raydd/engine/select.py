@@ -1,17 +1,20 @@
 """Choose real images per class from score tables, in bounded memory, whatever their partition.
 
-Every row gets a rung (lower is better) and, within a rung, a key. Tasks walk through the parts of
-the tables and keep the best rows of each class; the driver merges what they kept: a few times the
-rows that are asked for, however many there are.
+Every row gets a rung (lower is better) and, within a rung, a key. One walk through the parts of the
+tables keeps the best rows of each class: a few times the rows that are asked for, however many
+there are. Threads of the driver do it: reading and sorting leave Python's lock, and starting
+processes that import all of this would take longer than ImageNet-21K's 14 million rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 from upath import UPath
 
 from raydd.engine.errors import Refused
@@ -21,8 +24,7 @@ from raydd.engine.stages import Artifact
 from raydd.engine.stream import part_files, read_table, write_table
 
 Columns = dict[str, np.ndarray]
-_TASK_PARTS = 16  # fewer are not worth another process
-_MOST_TASKS = 8  # each may hand the driver all rows that are asked for
+_THREADS = min(8, os.cpu_count() or 1)
 _BINS = 20
 _SIGN = {"simple": 1.0, "hard": -1.0}
 _KEYS = ("class_index", "row")  # columns that every score table has
@@ -102,15 +104,13 @@ def select_images(
     asked = np.broadcast_to(np.asarray(count, np.int64), num_classes)
     parts = list(enumerate(zip(*(part_files(table.folder) for table in tables), strict=True)))
     shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(num_classes, int)
-    taken = ray.put(np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)])))
-    walk = ray.remote(num_cpus=1, max_retries=3)(_walk_parts)
-    cpus = int(ray.cluster_resources()["CPU"])
-    tasks = min(_MOST_TASKS, cpus, -(-len(parts) // _TASK_PARTS))
-    pending = [walk.remote(parts[i::tasks], ranking, asked, taken, seed) for i in range(tasks)]
-    while pending:
-        (ready, *_), pending = ray.wait(pending, num_returns=1)
-        kept, found = ray.get(ready)
-        shortlist.merge(kept)
+    taken = np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)]))
+
+    def walk(part: tuple[int, Sequence[UPath]]) -> tuple[pa.Table, np.ndarray]:
+        return _walk_part(*part, ranking, shortlist, taken)
+
+    for hopeful, found in _map_ahead(walk, parts):
+        shortlist.merge(hopeful)
         candidates += found
     return _conclude(folder, shortlist.table(), ranking, asked, candidates)
 
@@ -124,27 +124,36 @@ def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
     return ids
 
 
-def _walk_parts(
-    parts: Sequence[tuple[int, Sequence[UPath]]],
+def _map_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """Results of threads in the order of the items, a few ahead of whoever takes them."""
+    pending: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for item in items:
+            if len(pending) == 2 * _THREADS:
+                yield pending.popleft().result()
+            pending.append(pool.submit(work, item))
+        while pending:
+            yield pending.popleft().result()
+
+
+def _walk_part(
+    number: int,
+    paths: Sequence[UPath],
     ranking: Ranking,
-    asked: np.ndarray,
+    shortlist: Shortlist,
     taken: np.ndarray,
-    seed: int,
 ) -> tuple[pa.Table, np.ndarray]:
-    """The best rows of some parts, and how many candidates of each class they hold."""
-    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(len(asked), int)
-    for number, paths in parts:
-        tables = [read_table(path, [*_KEYS, "id", *ranking.columns]) for path in paths]
-        columns = [_numbers(table) for table in tables]
-        labels, rows = columns[0]["class_index"], columns[0]["row"]
-        for other in columns[1:]:
-            if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
-                raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
-        rung = np.where(_is_in(number, rows, taken), -1, ranking.rung(columns)).astype(np.int8)
-        candidates += np.bincount(labels[rung == 0], minlength=len(asked))
-        offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
-        shortlist.add(offered, tables[0]["id"], number)
-    return shortlist.table(), candidates
+    """Rows of a part that may be chosen, and how many candidates of each class it holds."""
+    tables = [read_table(path, [*_KEYS, "id", *ranking.columns]) for path in paths]
+    columns = [_numbers(table) for table in tables]
+    labels, rows = columns[0]["class_index"], columns[0]["row"]
+    for other in columns[1:]:
+        if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
+            raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
+    rung = np.where(_is_in(number, rows, taken), -1, ranking.rung(columns)).astype(np.int8)
+    candidates = np.bincount(labels[rung == 0], minlength=shortlist.num_classes)
+    offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
+    return shortlist.hopeful(offered, tables[0]["id"], number), candidates
 
 
 def _is_in(part: int, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:

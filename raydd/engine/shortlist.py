@@ -35,16 +35,18 @@ class Shortlist:
     """
 
     def __init__(self, counts: np.ndarray, balanced: bool, seed: int) -> None:
-        self.balanced, self.seed = balanced, seed
+        self.balanced, self.seed, self.num_classes = balanced, seed, len(counts)
         self.counts = counts if balanced else np.array([counts.sum()])
         self._tables = [SCHEMA.empty_table()]
         self._rows = 0
-        # (rung, key) that a row must not exceed, once its class is full
-        self._last_rung = np.full(len(self.counts), 127, np.int8)
-        self._last_key = np.full(len(self.counts), np.inf)
+        # (rung, key) that a row must not exceed, once its class is full; replaced as one, for
+        # other threads read it
+        self._bar = np.full(len(self.counts), 127, np.int8), np.full(len(self.counts), np.inf)
 
-    def add(self, columns: Mapping[str, np.ndarray], ids: pa.ChunkedArray, part: int) -> None:
-        """Offer rows.
+    def hopeful(
+        self, columns: Mapping[str, np.ndarray], ids: pa.ChunkedArray, part: int
+    ) -> pa.Table:
+        """Rows that may still be among the best; changes nothing, so that threads may ask.
 
         Args:
             columns: ``class_index``, ``row``, ``rung`` (negative: never) and ``key``, each [N].
@@ -53,17 +55,18 @@ class Shortlist:
         """
         group = self._groups(columns["class_index"])
         rung, key = columns["rung"], columns["key"]
-        worst, limit = self._last_rung[group], self._last_key[group]
+        worst, limit = (bar[group] for bar in self._bar)
         hopeful = (rung >= 0) & ((rung < worst) | ((rung == worst) & (key <= limit)))
         places = np.flatnonzero(hopeful)
         names = ids.take(pa.array(places, pa.int64())).combine_chunks()
         chosen = {name: values[places] for name, values in columns.items()}
         ties, parts = hash_ids(names, self.seed), np.full(len(places), part)
-        self.merge(pa.table({**chosen, "tie": ties, "part": parts, "id": names}))
+        columns = {**chosen, "tie": ties, "part": parts, "id": names}
+        return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
     def merge(self, rows: pa.Table) -> None:
-        """Offer rows that another shortlist kept."""
-        self._tables.append(rows.select(SCHEMA.names).cast(SCHEMA))
+        """Take in :meth:`hopeful` rows."""
+        self._tables.append(rows)
         self._rows += rows.num_rows
         if self._rows > _FOLD_ROWS:
             self._fold()
@@ -93,7 +96,9 @@ class Shortlist:
         ends = np.searchsorted(group[order], np.arange(len(self.counts) + 1))
         full = np.flatnonzero((np.diff(ends) == self.counts) & (self.counts > 0))
         last = order[ends[1:][full] - 1]
-        self._last_rung[full], self._last_key[full] = rung[last], key[last]
+        last_rung, last_key = (bar.copy() for bar in self._bar)
+        last_rung[full], last_key[full] = rung[last], key[last]
+        self._bar = last_rung, last_key
 
 
 def hash_ids(ids: pa.Array, seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from raydd.models.resnet_small import SmallResNet
 
 _SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1, 1, 1), 32)}
 _CONVNET_WIDTH = 128
+_LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
 
 
@@ -67,8 +68,14 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     if convnet is not None:
         width = config.width or _CONVNET_WIDTH
         return ConvNet(num_classes, resolution, int(convnet[1]), width, config.norm)
-    blocks, width = _SMALL_RESNETS[config.name]
-    return SmallResNet(num_classes, blocks, config.width or width, NORMS[config.norm])
+    blocks, usual = _SMALL_RESNETS[config.name]
+    width = config.width or usual
+    if width < _LEAST_RESNET_WIDTH:
+        raise ValueError(
+            f"{config.name} needs a width of at least {_LEAST_RESNET_WIDTH}, got {width}: narrower "
+            "ones corrupt memory on some CPUs"
+        )
+    return SmallResNet(num_classes, blocks, width, NORMS[config.norm])
 
 
 def create_meta_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:

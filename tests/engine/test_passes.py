@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,11 +16,13 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from ray import cloudpickle
 
 from raydd.data.sources import open_source
+from raydd.engine import pixels
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
-from raydd.engine.pixels import DataConfig, load_pixels
+from raydd.engine.pixels import DataConfig, load_pixels, stream_pixels
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stream import part_files, read_table
 from raydd.models.preprocess import normalise
@@ -214,3 +218,32 @@ def scorers() -> list[int]:
             if entry.name.isdigit() and b"Scorer" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
+
+
+def test_processes_that_only_decode_never_import_torch(monkeypatch):
+    """Torch is 300 MB in every one of them; a captured object of the engine would bring it."""
+    sent = []
+
+    class Recorder:
+        def map_batches(self, function, **_):
+            sent.append(function)
+            return self
+
+        def randomize_block_order(self, **_):
+            return self
+
+    monkeypatch.setattr(pixels.rd, "from_items", lambda *_, **__: Recorder())
+    stream_pixels(open_source("digits", "", "train"), PREPROCESSING, DataConfig())
+    assert len(sent) == 2
+    code = (
+        "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "
+        "print('torch' in sys.modules)"
+    )
+    for function in sent:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=cloudpickle.dumps(function),
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.strip() == b"False"

@@ -67,13 +67,13 @@ def rows():
     return draw.integers(4, size=200), draw.integers(4, size=200)
 
 
-def test_selection_is_independent_of_the_partition(ray4, tmp_path, rows):
+def test_selection_is_independent_of_the_partition(tmp_path, rows):
     whole, _ = choose(tmp_path, "a", score_table(tmp_path / "one", *rows, []))
     parts, _ = choose(tmp_path, "b", score_table(tmp_path / "many", *rows, [1, 50, 51, 120]))
     assert selected_ids(whole, 4) == selected_ids(parts, 4)
 
 
-def test_every_class_gets_its_count_lowest_rung_first(ray4, tmp_path, rows):
+def test_every_class_gets_its_count_lowest_rung_first(tmp_path, rows):
     labels, predictions = rows
     predictions = np.where(np.arange(200) < 196, labels, (labels + 1) % 4)  # four wrong rows
     chosen, summary = choose(tmp_path, "a", score_table(tmp_path / "t", labels, predictions, [77]))
@@ -82,7 +82,7 @@ def test_every_class_gets_its_count_lowest_rung_first(ray4, tmp_path, rows):
     assert [len(set(ids)) for ids in selected_ids(chosen, 4)] == [3, 3, 3, 3]
 
 
-def test_used_images_are_never_chosen_again(ray4, tmp_path, rows):
+def test_used_images_are_never_chosen_again(tmp_path, rows):
     table = score_table(tmp_path / "t", *rows, [100])
     first, _ = choose(tmp_path, "a", table)
     second, _ = choose(tmp_path, "b", table, used=[first])
@@ -90,14 +90,14 @@ def test_used_images_are_never_chosen_again(ray4, tmp_path, rows):
     assert not ids[0] & ids[1]
 
 
-def test_a_class_that_is_too_small_is_named(ray4, tmp_path, rows):
+def test_a_class_that_is_too_small_is_named(tmp_path, rows):
     with pytest.raises(
         Refused, match=r"class \d has only \d+ images left to choose from, but 70 are asked for"
     ):
         choose(tmp_path, "a", score_table(tmp_path / "t", *rows, []), count=70)
 
 
-def test_misaligned_tables_are_an_error(ray4, tmp_path, rows):
+def test_misaligned_tables_are_an_error(tmp_path, rows):
     labels, predictions = rows
     one = score_table(tmp_path / "one", labels, predictions, [])
     other = score_table(tmp_path / "other", labels[:-1], predictions[:-1], [])
@@ -105,13 +105,13 @@ def test_misaligned_tables_are_an_error(ray4, tmp_path, rows):
         select_images(UPath(tmp_path), [one, other], WRONG_FIRST, 1, (), 0, 4)
 
 
-def test_another_seed_chooses_others(ray4, tmp_path, rows):
+def test_another_seed_chooses_others(tmp_path, rows):
     table = score_table(tmp_path / "t", *rows, [])
     chosen = [selected_ids(choose(tmp_path, str(seed), table, seed=seed)[0], 4) for seed in (0, 1)]
     assert chosen[0] != chosen[1]
 
 
-def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(ray4, tmp_path, rows):
+def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(tmp_path, rows):
     difficulty = np.random.default_rng(1).integers(3, size=200).astype(float)
     tables = [
         score_table(tmp_path / str(i), *rows, cuts, difficulty=difficulty)
@@ -134,7 +134,7 @@ def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(ray4, tmp_pa
     assert (read_table(hard.folder / "selection.parquet")["difficulty"].to_numpy() == 2).all()
 
 
-def test_a_shortfall_that_rolls_over_takes_what_there_is(ray4, tmp_path, rows):
+def test_a_shortfall_that_rolls_over_takes_what_there_is(tmp_path, rows):
     labels, _ = rows
     predictions = np.where(np.arange(200) < 196, labels, (labels + 1) % 4)
     table = score_table(tmp_path / "t", labels, predictions, [77])
@@ -146,12 +146,12 @@ def test_a_shortfall_that_rolls_over_takes_what_there_is(ray4, tmp_path, rows):
     assert summary["asked"] == 12
 
 
-def test_every_class_may_ask_for_another_number(ray4, tmp_path, rows):
+def test_every_class_may_ask_for_another_number(tmp_path, rows):
     _, summary = choose(tmp_path, "a", score_table(tmp_path / "t", *rows, [9]), count=[0, 1, 5, 2])
     assert summary["chosen"] == [0, 1, 5, 2]
 
 
-def test_unbalanced_takes_the_best_over_all_classes(ray4, tmp_path, rows):
+def test_unbalanced_takes_the_best_over_all_classes(tmp_path, rows):
     difficulty = rows[0].astype(float)  # class 0 is the easiest
     table = score_table(tmp_path / "t", *rows, [60], difficulty=difficulty)
     ranking = replace(EASY, balanced=False)
@@ -173,9 +173,8 @@ def test_a_shortlist_keeps_the_same_rows_however_they_come(rows, count, cut, fol
         columns = {"class_index": labels, "row": np.arange(len(rows)), "rung": rungs, "key": keys}
         few = {name: values[part].astype(np.float64) for name, values in columns.items()}
         few = {n: v if n == "key" else v.astype(np.int32) for n, v in few.items()}
-        shortlist.add(
-            few | {"rung": rungs[part].astype(np.int8)}, pa.chunked_array([names])[part], 0
-        )
+        few["rung"] = rungs[part].astype(np.int8)
+        shortlist.merge(shortlist.hopeful(few, pa.chunked_array([names])[part], 0))
 
     whole, pieces = (Shortlist(np.full(4, count), True, 7) for _ in range(2))
     offer(whole, slice(None))
@@ -199,7 +198,7 @@ def test_hashes_depend_on_id_and_seed_alone():
     assert (hash_ids(ids, 5) != hash_ids(ids, 6)).all()
 
 
-def test_selection_file_lists_class_rung_and_id(ray4, tmp_path, rows):
+def test_selection_file_lists_class_rung_and_id(tmp_path, rows):
     chosen, _ = choose(tmp_path, "a", score_table(tmp_path / "t", *rows, []))
     table = read_table(chosen.folder / "selection.parquet")
     assert {"class_index", "rung", "id"} <= set(table.column_names)

@@ -52,6 +52,7 @@ def test_norms_and_widths_can_be_chosen(name, norm):
         (ModelConfig("convnet3", norm="layer"), "norm must be one of"),
         (ModelConfig("convnet3", pretrained=True), "no public weights"),
         (ModelConfig("convnet3", width=0), "width must be at least 1"),
+        (ModelConfig("resnet10_thin", width=4), "needs a width of at least 8, got 4"),
         (ModelConfig("convnet6"), "choose a smaller depth"),
     ],
 )

@@ -33,6 +33,7 @@ def test_crops_are_squares_inside_the_image_within_the_area_bounds():
 def test_the_crops_of_an_image_depend_on_its_id_and_the_seed_alone():
     boxes = draw_crops(["a", "b", "c"], 4, (0.08, 1.0), 0, "crop")
     torch.testing.assert_close(draw_crops(["c", "a"], 4, (0.08, 1.0), 0, "crop"), boxes[[2, 0]])
+    assert not torch.equal(boxes[0], boxes[1])
     assert not torch.equal(draw_crops(["a"], 4, (0.08, 1.0), 1, "crop")[0], boxes[0])
 
 

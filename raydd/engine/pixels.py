@@ -4,7 +4,7 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -106,6 +106,16 @@ def load_pixels(folder: UPath, resolution: int) -> ImageSet:
         torch.cat([part.labels for part in parts]),
         tuple(name for part in parts for name in part.ids),
         np.concatenate([part.places for part in parts]),
+    )
+
+
+def load_sets(folders: Sequence[str], resolution: int, device: torch.device) -> ImageSet:
+    """The images of several folders as one set on a device; ids are left out."""
+    sets = [load_pixels(UPath(folder), resolution) for folder in folders]
+    return ImageSet(
+        torch.cat([s.images for s in sets]).to(device),
+        torch.cat([s.labels for s in sets]).to(device),
+        places=np.concatenate([s.places for s in sets]),
     )
 
 

@@ -24,6 +24,8 @@ from raydd.ops.schedules import cosine_factor
 CROPS = ("resized", "pad", "none")
 MIXES = ("cutmix", "mixup", "none")
 OPTIMIZERS = ("adamw", "sgd")
+# Fields of a recipe that decide its views: labels made ahead hold for these values only.
+VIEW_FIELDS = ("batch_size", "crop", "crop_scale", "padding", "mix", "mix_alpha")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from raydd.data.labels import INFO, LabelInfo
 from raydd.data.rows import image_table
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
+from raydd.engine.label_views import FixedTeacher
 from raydd.engine.labels import LabelConfig, LabelData, open_label_data, open_labels, rank_rows
 from raydd.engine.pixels import load_sets
 from raydd.engine.progress import Progress
@@ -153,6 +154,14 @@ def test_seeded_labels_are_those_of_the_rounded_weights(seeded, made):
         torch.testing.assert_close(network(batch.images), batch.logits, rtol=1e-4, atol=1e-4)
         exact = load_checkpoint(made[1].folder)[0].eval()(batch.images)
     assert not torch.equal(exact, batch.logits)
+
+
+def test_an_answer_does_not_depend_on_the_size_of_the_batch(seeded, made):
+    images = next(open_data(seeded, made).batches(0)).images
+    teacher = FixedTeacher(seeded.folder / "teacher", BATCH, torch.device("cpu"))
+    whole = teacher.logits(images)
+    for count in (1, 2, 24):
+        assert torch.equal(teacher.logits(images[:count]), whole[:count])
 
 
 def test_files_do_not_depend_on_workers_and_a_lost_one_is_made_again(stored, made, ray4, tmp_path):

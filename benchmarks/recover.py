@@ -5,84 +5,35 @@ the median ratio (ours over the transcription, larger is better).
 
     python benchmarks/recover.py --quick
     python benchmarks/recover.py --model resnet18_small --resolution 32 --batch 100 --steps 5
+    python benchmarks/recover.py --observers resnet18_small convnet3 resnet10_thin   # EDC
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
+from plain_recover import (
+    MEAN,
+    PATCH,
+    ROLL,
+    STD,
+    GeneralisedHook,
+    StatisticsHook,
+    plain_match,
+    plain_recover,
+)
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
-from raydd.engine.recover import Recovery, SynthesisConfig
+from raydd.engine.observer_objective import ObserverObjective
+from raydd.engine.recover import Recovery
+from raydd.engine.recover_config import MatchConfig, SynthesisConfig
+from raydd.engine.teacher_objective import TeacherObjective
 from raydd.models import ModelConfig, create_model
-
-MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-ROLL = 4
-
-
-class StatisticsHook:
-    """Forward hook that keeps the gap between batch and running statistics of one layer."""
-
-    def __init__(self, norm: nn.BatchNorm2d):
-        self.gap = torch.zeros(())
-        norm.register_forward_hook(self)
-
-    def __call__(self, norm: nn.BatchNorm2d, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Compute the two norms of the specification."""
-        features = inputs[0]
-        mean = features.mean((0, 2, 3))
-        rows = features.permute(1, 0, 2, 3).contiguous().view(features.shape[1], -1)
-        var = rows.var(1, unbiased=False)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        self.gap = torch.norm(var - norm.running_var, 2) + torch.norm(mean - norm.running_mean, 2)
-
-
-def plain_recover(
-    start: Tensor,
-    labels: Tensor,
-    teacher: nn.Module,
-    student: nn.Module | None,
-    hooks: list[StatisticsHook],
-    steps: int,
-) -> Tensor:
-    """Recover one batch as the specification of CUDD is written, section 5, in float32."""
-    resolution = start.shape[-1]
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    real = (start.float() / 255 - mean) / std
-    images = real.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([images], lr=0.25, betas=(0.5, 0.9), eps=1e-8)
-    augment = v2.Compose([v2.RandomResizedCrop(resolution), v2.RandomHorizontalFlip()])
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.25 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        view, view_real = augment(torch.cat([images, real])).chunk(2)
-        shift = [int(torch.randint(0, ROLL + 1, (1,))) for _ in range(2)]
-        view, view_real = torch.roll(view, shift, (2, 3)), torch.roll(view_real, shift, (2, 3))
-        optimizer.zero_grad()
-        logits = teacher(view)
-        loss = F.cross_entropy(logits, labels)
-        weights = [10.0] + [1.0] * (len(hooks) - 1)
-        loss = loss + 0.01 * sum(w * h.gap for w, h in zip(weights, hooks, strict=True))
-        loss = loss + F.mse_loss(view, view_real)
-        if student is not None:
-            mask = torch.zeros(len(labels), 1)
-            for row in range(len(labels)):
-                if logits[row].argmax().item() == labels[row].item():
-                    mask[row] = 1
-            confidence = F.softmax(student(view) * mask, dim=1)[range(len(labels)), labels]
-            loss = loss - torch.log(1 - confidence + 1e-12).mean()
-        loss.backward()
-        optimizer.step()
-        images.data = torch.clamp(images.data, -mean / std, (1 - mean) / std)
-    return ((images.detach() * std + mean).clamp(0, 1) * 255).to(torch.uint8)
+from raydd.models.observer import ObserverTap
 
 
 def timed(side: Callable[[], object]) -> float:
@@ -96,6 +47,7 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet18_small", help="teacher and student by name")
+    parser.add_argument("--observers", nargs="+", help="match these networks' statistics instead")
     parser.add_argument("--resolution", type=int, default=32, help="side of the images, pixels")
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--batch", type=int, default=100, help="images per batch")
@@ -113,38 +65,74 @@ def options() -> argparse.Namespace:
     return chosen
 
 
+def frozen(names: Sequence[str], chosen: argparse.Namespace) -> list[nn.Module]:
+    """Networks that nothing changes, with random weights."""
+    nets = [create_model(ModelConfig(n), chosen.classes, chosen.resolution) for n in names]
+    return [net.eval().requires_grad_(False) for net in nets]
+
+
+def teacher_sides(
+    chosen: argparse.Namespace, start: Tensor, labels: Tensor
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """CUDD: a teacher and a student."""
+    teacher, student = frozen([chosen.model] * 2, chosen)
+    adversary = None if chosen.no_student else student
+    config = SynthesisConfig(
+        steps=chosen.steps, roll=(0, ROLL), precision=chosen.precision, compile=chosen.compile
+    )
+    objective = TeacherObjective(teacher, adversary, config, "cpu")
+    recovery = Recovery(objective, config, MEAN, STD, chosen.resolution, "cpu")
+    norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [StatisticsHook(norm) for norm in norms]
+    return (
+        lambda: plain_recover(start, labels, teacher, adversary, hooks, chosen.steps),
+        lambda: recovery.run(start, labels, ("benchmark",)),
+    )
+
+
+def observer_sides(
+    chosen: argparse.Namespace, start: Tensor, labels: Tensor
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """EDC: observers in turn, their global and class targets random."""
+    observers = frozen(chosen.observers, chosen)
+    config = MatchConfig(steps=chosen.steps, precision=chosen.precision)
+    widths = [sum(ObserverTap(net, chosen.resolution, PATCH).sizes) for net in observers]
+    targets = [torch.rand(2, 2, width) for width in widths]
+    objective = ObserverObjective(
+        observers, lambda number, _: targets[number], config, chosen.resolution, PATCH, "cpu"
+    )
+    recovery = Recovery(objective, config, MEAN, STD, chosen.resolution, "cpu")
+    hooks = [
+        [GeneralisedHook(m) for m in net.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d)]
+        for net in observers
+    ]
+    for net in observers:
+        net(torch.zeros(1, 3, chosen.resolution, chosen.resolution))  # the hooks see their sizes
+    plain = [[[torch.rand_like(v) for v in h.statistics for _ in range(2)] for h in own]
+             for own in hooks]  # fmt: skip
+    return (
+        lambda: plain_match(start, labels, observers, hooks, plain, chosen.steps),
+        lambda: recovery.run(start, labels, ("benchmark",)),
+    )
+
+
 def main() -> None:
     """Run both sides in turn and print their speed and the ratio."""
     chosen = options()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    names = ModelConfig(chosen.model)
-    nets = [create_model(names, chosen.classes, chosen.resolution) for _ in range(2)]
-    teacher, student = (net.eval().requires_grad_(False) for net in nets)
-    adversary = None if chosen.no_student else student
-    start = torch.randint(
-        0, 256, (chosen.batch, 3, chosen.resolution, chosen.resolution), dtype=torch.uint8
-    )
+    side = chosen.resolution
+    start = torch.randint(0, 256, (chosen.batch, 3, side, side), dtype=torch.uint8)
     labels = torch.arange(chosen.batch) % chosen.classes
-    config = SynthesisConfig(
-        steps=chosen.steps, roll=(0, ROLL), precision=chosen.precision, compile=chosen.compile
-    )
-    recovery = Recovery(teacher, adversary, config, MEAN, STD, chosen.resolution, "cpu")
-    norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [StatisticsHook(norm) for norm in norms]
-
-    def plain() -> object:
-        return plain_recover(start, labels, teacher, adversary, hooks, chosen.steps)
-
-    def ours() -> object:
-        return recovery.run(start, labels, ("benchmark",))
-
-    print(f"{vars(chosen)} dtype={recovery.dtype}")
+    sides = observer_sides if chosen.observers else teacher_sides
+    plain, ours = sides(chosen, start, labels)
+    print(vars(chosen))
     plain(), ours()
     times = [(timed(plain), timed(ours)) for _ in range(chosen.rounds)]
     work = chosen.batch * chosen.steps
-    for name, side in (("transcription", 0), ("raydd", 1)):
-        print(f"{name}: {work / statistics.median(t[side] for t in times):.1f} image-iterations/s")
+    for name, number in (("transcription", 0), ("raydd", 1)):
+        seconds = statistics.median(pair[number] for pair in times)
+        print(f"{name}: {work / seconds:.1f} image-iterations/s")
     if chosen.profile:
         with torch.profiler.profile() as profile:
             ours()

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from raydd.engine.cluster import ClusterConfig
 from raydd.engine.evaluate import ProtocolConfig
+from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
 from raydd.methods.ccfs import CcfsConfig
@@ -82,6 +83,7 @@ class RunConfig:
         dataset: the real images.
         teacher: the network that knows them.
         protocol: how the product is judged.
+        labels: soft labels that the product carries.
         data: how real images are read.
         cluster: processes and devices.
         name: of the run's folder; null spells method, data set, ipc, seed and a hash of the rest.
@@ -97,6 +99,7 @@ class RunConfig:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     name: str | None = None
@@ -113,6 +116,8 @@ class RunConfig:
             raise ValueError("name=stages is taken: the storage keeps its stages there")
         if self.export not in ("none", "imagefolder"):
             raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
+        if self.labels.form != "online" and self.protocol.labels == "hard":
+            raise ValueError(f"labels.form={self.labels.form} needs protocol.labels=soft")
 
 
 # Keys that say how a run is carried out, not what it makes: they may differ when it is continued.

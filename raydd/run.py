@@ -87,7 +87,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    product: Product = DRIVERS[type(config.method)](engine, config.method)
+    product = _distil(engine, config)
     results = judge(engine, product, config.protocol) if config.evaluate else []
     sizes = write_product(
         folder / "distilled", engine, product, results, _about(config), config.export
@@ -96,6 +96,14 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     write_report(folder, report, product, engine)
     _say_result(progress, folder, report)
     return report
+
+
+def _distil(engine: Engine, config: RunConfig) -> Product:
+    """Call the driver; then label what it made, where the product shall carry labels."""
+    product: Product = DRIVERS[type(config.method)](engine, config.method)
+    recipe = config.protocol.recipe
+    product.labels = engine.relabel(product.images, product.teacher, recipe, "distilled")
+    return product
 
 
 def _open_sources(config: RunConfig) -> tuple[Source, Source]:
@@ -188,13 +196,14 @@ def _engine(
         resources=resources,
         seed=config.seed,
         journal=str(folder / "metrics.jsonl"),
+        labels=config.labels,
     )
 
 
 def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progress) -> None:
     nothing = Resources(0, False, 1, 1, 0)
     planner = _engine(Planner, config, train, test, nothing, progress, open_storage(config.storage))
-    product = DRIVERS[type(config.method)](planner, config.method)
+    product = _distil(planner, config)
     if config.evaluate:
         judge(planner, product, config.protocol)
     for line in plan_lines(planner.rows):

@@ -33,6 +33,7 @@ class Card:
         source_licence: its licence, in words or as a Hub identifier; the terms pass on.
         recipe: constants of the run, nested as in the config; printed as YAML.
         results: what was measured, name -> text or number; empty until it was evaluated.
+        labels: form of the soft labels: online, seeded or stored.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Card:
     source_licence: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
+    labels: str = "online"
 
 
 def write_card(
@@ -86,6 +88,7 @@ def render_card(
         resolution=resolution,
         recipe=recipe,
         results=_results(card.results),
+        labels=_LABELS[card.labels],
     )
 
 
@@ -132,6 +135,25 @@ def _results(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_TRAIN = """
+
+```python
+from raydd.engine.labels import open_labels
+
+labels = open_labels("path/to/this/folder")
+for epoch in range(300):
+    for batch in labels.batches(epoch):  # batch.images: views; batch.logits: the teacher's of them
+        ...
+```
+"""
+_LABELS = {
+    "online": "Soft labels: ask the network in `teacher/` about every view.\n",
+    "seeded": "Soft labels are computed again from the network in `teacher/` and the seeds in "
+    f"`labels/`, the same every time:{_TRAIN}",
+    "stored": "Soft labels of every view are stored in `labels/`; the views are drawn from the "
+    f"seed in `labels/labels.json`:{_TRAIN}",
+}
+
 _BODY = """---
 {header}---
 
@@ -155,6 +177,7 @@ dataset = raydd.load("path/to/this/folder")                           # torch Da
 preprocessing (mean, std, sizes), the whole configuration, versions, seeds and the sha256 of
 every file.
 
+{labels}
 ## Results
 
 {results}

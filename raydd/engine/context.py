@@ -1,14 +1,18 @@
 """What every stage of a run needs: sources, storage, cluster, seed."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from raydd.data.labels import LabelInfo
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import CheckpointCard, load_card
 from raydd.engine.cluster import Resources
+from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig, decode_source
+from raydd.engine.relabel import plan_labels
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_classes
@@ -32,6 +36,7 @@ class Context:
         resources: workers and devices.
         seed: run seed.
         journal: path of ``metrics.jsonl``.
+        labels: form of the soft labels that the product carries and the judge trains from.
     """
 
     stages: Stages
@@ -44,6 +49,7 @@ class Context:
     resources: Resources
     seed: int
     journal: str | None = None
+    labels: LabelConfig = field(default_factory=LabelConfig)
 
     def decode_test(self) -> Artifact:
         """The test split's pixels."""
@@ -53,6 +59,19 @@ class Context:
         """Images of each class, int64 [C]; counted by a pass where the source does not know."""
         counts = self.train_source.class_counts()
         return count_classes(self.stages, self.train_source) if counts is None else counts
+
+    def label_info(self, images: Sequence[Artifact], recipe: Recipe) -> LabelInfo:
+        """Which views of an image set are labelled how; ``recipe`` is the protocol's."""
+        count = sum(sum(item.summary["counts"]) for item in images)
+        return plan_labels(
+            self.labels,
+            recipe,
+            self.flip,
+            self.preprocessing,
+            len(self.class_names),
+            count,
+            self.seed,
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from raydd.engine.fetch import fetch_images
 from raydd.engine.rded import crop_images
 from raydd.engine.rded_config import CropConfig, CropJob
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
+from raydd.engine.relabel import RelabelJob, relabel_images
 from raydd.engine.score import score_source
 from raydd.engine.select import ANY, Ranking, select_images, selected_ids
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
@@ -268,6 +269,22 @@ class Engine(Context):
         inputs = [*images, teacher, *([warm_start] if warm_start else [])]
         return train_stage(self.stages, "train", job, inputs, self.resources, self.seed, title)
 
+    def relabel(
+        self, images: Sequence[Artifact], teacher: Artifact, recipe: Recipe, title: str
+    ) -> Artifact | None:
+        """Soft labels of the views of an image set; None where the teacher is asked online."""
+        if self.labels.form == "online":
+            return None
+        job = RelabelJob(
+            folder="",
+            images=tuple(str(item.folder) for item in images),
+            teacher=str(teacher.folder),
+            info=self.label_info(images, recipe),
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        return relabel_images(self.stages, job, images, teacher, self.resources, title)
+
     def evaluate(
         self,
         images: Sequence[Sequence[Artifact]],
@@ -277,9 +294,13 @@ class Engine(Context):
     ) -> list[dict[str, Any]]:
         """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
         job = self.new_job(protocol.architectures[0], protocol.recipe, title, ())
+        soft = protocol.labels == "soft"
+        recipe = protocol.recipe
+        labels = [self.relabel(i, teacher, recipe, title) for i in images] if soft else []
         return evaluate_images(
             self.stages,
             images,
+            labels,
             job,
             protocol,
             self.decode_test(),

@@ -15,6 +15,7 @@ import torch
 from upath import UPath
 
 from raydd.engine.cluster import Resources
+from raydd.engine.labels import LABELS
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.train import OUTCOME, train_network
 from raydd.engine.train_job import TrainJob
@@ -30,7 +31,7 @@ class ProtocolConfig:
         name: of the protocol.
         architectures: networks trained from scratch, the first is the headline.
         seeds: trainings per architecture and image set.
-        labels: "soft" (the teacher is asked during training) or "hard".
+        labels: "soft" (the teacher's, in the form that ``labels.form`` names) or "hard".
         recipe: epochs, optimiser, views, loss.
     """
 
@@ -51,6 +52,7 @@ class ProtocolConfig:
 def evaluate_images(
     stages: Stages,
     images: Sequence[Sequence[Artifact]],
+    labels: Sequence[Artifact | None],
     job: TrainJob,
     protocol: ProtocolConfig,
     test: Artifact,
@@ -64,10 +66,12 @@ def evaluate_images(
     Args:
         stages: where results are kept.
         images: image artifacts for each seed; a distilled set is the same for all of them.
+        labels: seeded or stored labels for each seed, or None: the teacher is asked online. All
+            trainings on one set share views and labels then, and differ in their initialisation.
         job: template with class names, preprocessing, flip, device and journal.
         protocol: what is trained and how.
         test: artifact of the decoded test split.
-        teacher: artifact that gives soft labels.
+        teacher: artifact that gives soft labels online.
         resources: how many trainings run at once, and where.
         seed: run seed.
         title: ``distilled`` or ``random``.
@@ -77,10 +81,12 @@ def evaluate_images(
     """
     asked = str(teacher.folder) if protocol.labels == "soft" else None
     template = replace(job, recipe=protocol.recipe, test=str(test.folder), teacher=asked)
+    given = list(labels) or [None] * protocol.seeds
     units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
 
     def work(folder: UPath) -> dict[str, Any]:
         jobs = [_unit_job(template, folder, m, images[s], seed, s, title) for m, s in units]
+        jobs = [_with_labels(job, given[s]) for job, (_, s) in zip(jobs, units, strict=True)]
         names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
         outcomes = zip(names, train_many(jobs, resources), strict=True)
         return {"results": [{**name, **outcome} for name, outcome in outcomes]}
@@ -88,7 +94,7 @@ def evaluate_images(
     artifact = stages.run(
         "evaluate",
         work,
-        inputs=[*(i for group in images for i in group), test, teacher],
+        inputs=[*(i for group in images for i in group), test, teacher, *filter(None, given)],
         config={"protocol": json.loads(json.dumps(protocol, default=vars)), "flip": job.flip},
         seed=seed,
         title=title,
@@ -138,6 +144,10 @@ def _unit_job(
         seed_parts=(run_seed, "evaluate", _name(model), seed),
         stage=f"evaluate {title} {name}",
     )
+
+
+def _with_labels(job: TrainJob, labels: Artifact | None) -> TrainJob:
+    return replace(job, labels=str(labels.folder / LABELS), teacher=None) if labels else job
 
 
 def _train_task(job: TrainJob, threads: int) -> dict[str, Any]:

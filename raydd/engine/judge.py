@@ -7,7 +7,6 @@ from importlib.metadata import version
 from typing import Any
 
 import raydd
-from raydd.engine.checkpoint import WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.product import Curriculum, Product
@@ -48,11 +47,10 @@ def build_report(
         product: the curricula.
         results: of :func:`judge`; may be empty.
         protocol: printed with the result.
-        sizes: bytes of images and labels.
+        sizes: bytes of images, labels and teacher in the product.
         run: name, method, dataset, licence, seed, ipc and the configuration.
     """
     score = product.scores.summary
-    teacher_bytes = (product.teacher.folder / WEIGHTS).stat().st_size
     return {
         **run,
         "num_classes": len(engine.class_names),
@@ -60,7 +58,7 @@ def build_report(
         "headline": headline(results),
         "results": list(results),
         "protocol": json.loads(json.dumps(protocol, default=vars)),
-        "bytes": {**sizes, "teacher": teacher_bytes},
+        "bytes": sizes,
         "teacher": {
             "name": engine.teacher.model.name,
             "top1": engine.card(product.teacher).top1,

@@ -15,6 +15,7 @@ from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.fetch import PART_ROWS
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig, SynthesisConfig
+from raydd.engine.relabel import label_bytes
 from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.statistics_config import StatisticsConfig
@@ -52,6 +53,7 @@ class Planner(Engine):
     """An engine whose stages only note what they would do."""
 
     rows: list[PlanRow] = field(default_factory=list)
+    labelled: set[str] = field(default_factory=set)
 
     def squeeze(self) -> Artifact:
         """Note the teacher's training, or its adoption."""
@@ -217,6 +219,23 @@ class Planner(Engine):
         )
         return self._placeholder("train", title)
 
+    def relabel(
+        self, images: Sequence[Artifact], teacher: Artifact, recipe: Recipe, title: str
+    ) -> Artifact | None:
+        """Note the labels of an image set, once."""
+        if self.labels.form == "online":
+            return None
+        artifact = self._placeholder("relabel", [item.key for item in images])
+        if artifact.key not in self.labelled:
+            self.labelled.add(artifact.key)
+            info, weights = self.label_info(images, recipe), self._weights(self.teacher.model)
+            stored = label_bytes(info) * info.num_images * info.epochs
+            writes = stored if info.form == "stored" else weights // 2
+            memory = weights + info.batch_size * self._activations(self.teacher.model)
+            pixels = info.num_images * self.preprocessing.resolution**2 * 3
+            self._note(f"relabel {title}", max(1, info.num_blocks), pixels, writes, memory)
+        return artifact
+
     def evaluate(
         self,
         images: Sequence[Sequence[Artifact]],
@@ -226,6 +245,8 @@ class Planner(Engine):
     ) -> list[dict[str, Any]]:
         """Note the trainings of a protocol."""
         units = len(protocol.architectures) * protocol.seeds
+        for group in images:
+            self.relabel(group, teacher, protocol.recipe, title)
         memory = max(
             self._training_memory(model, protocol.recipe) for model in protocol.architectures
         )

@@ -40,11 +40,13 @@ class Product:
         teacher: checkpoint that gives the soft labels.
         scores: its score table over the real images.
         curricula: the rounds, in order.
+        labels: soft labels that the set carries; None leaves them to its teacher.
     """
 
     teacher: Artifact
     scores: Artifact
     curricula: list[Curriculum] = field(default_factory=list)
+    labels: Artifact | None = None
 
     @property
     def images(self) -> list[Artifact]:

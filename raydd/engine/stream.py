@@ -124,10 +124,10 @@ def count_rows(path: UPath) -> int:
         return int(pq.ParquetFile(file).metadata.num_rows)
 
 
-def write_table(path: UPath, table: pa.Table) -> None:
-    """Write one parquet file; it is there whole or not at all."""
+def write_table(path: UPath, table: pa.Table, **encoding: Any) -> None:
+    """Write one parquet file; it is there whole or not at all. ``encoding`` is pyarrow's."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", **encoding)
     write_atomic(path, sink.getvalue())
 
 

@@ -26,6 +26,7 @@ from raydd.engine.checkpoint import (
 from raydd.engine.fit import rank_and_world
 from raydd.engine.forgetting import ForgettingCounter
 from raydd.engine.journal import Journal
+from raydd.engine.labels import LabelledBatch
 from raydd.engine.pixels import iterate_pixels
 from raydd.engine.stages import write_atomic
 from raydd.engine.train_data import Batch, open_data
@@ -34,6 +35,7 @@ from raydd.models.precision import autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
 from raydd.ops.recipe import (
+    Mix,
     augment_batch,
     build_optimizer,
     learning_rate_factor,
@@ -143,25 +145,33 @@ class _Training:
             self.forgetting.close_epoch(self.rank, self.world)
         return float(total / self.data.steps)
 
-    def _step(self, batch: Batch, draws: torch.Generator) -> Tensor:
-        job, recipe = self.job, self.job.recipe
-        views = augment_batch(batch.pixels, recipe, job.preprocessing.resolution, job.flip, draws)
-        images = normalise(views, job.preprocessing.mean, job.preprocessing.std)
-        images, mix = mix_batch(images, recipe, draws)
-        images = images.contiguous(memory_format=torch.channels_last)
+    def _step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
+        images, teacher_logits, mix = self._views(batch, draws)
         with self._autocast():
             logits = self.model(images)
-            with torch.no_grad():
-                teacher_logits = None if self.teacher is None else self.teacher(images)
-        if self.forgetting and len(batch.places):
+        if self.forgetting and isinstance(batch, Batch) and len(batch.places):
             self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
-        loss = training_loss(logits, batch.labels, teacher_logits, mix, recipe)
+        loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
+
+    def _views(
+        self, batch: Batch | LabelledBatch, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor | None, Mix | None]:
+        """Views of a batch and the teacher's logits of them: those it brings, or new ones."""
+        job, preprocessing = self.job, self.job.preprocessing
+        if isinstance(batch, LabelledBatch):
+            return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
+        views = augment_batch(batch.pixels, job.recipe, preprocessing.resolution, job.flip, draws)
+        images = normalise(views, preprocessing.mean, preprocessing.std)
+        images, mix = mix_batch(images, job.recipe, draws)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self._autocast(), torch.no_grad():
+            return images, None if self.teacher is None else self.teacher(images), mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
         every = max(1, self.job.recipe.epochs // self.job.recipe.test_points)

@@ -8,10 +8,10 @@ import numpy as np
 import ray.train
 import torch
 from torch import Tensor
-from upath import UPath
 
 from raydd.engine.forgetting import encode_places
-from raydd.engine.pixels import ImageSet, load_pixels
+from raydd.engine.labels import LabelledBatch, open_label_data
+from raydd.engine.pixels import ImageSet, load_sets
 from raydd.engine.train_job import TrainJob
 from raydd.ops.seeds import derive_seed, generator
 
@@ -36,20 +36,19 @@ class TrainData(Protocol):
 
     steps: int
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int) -> Iterator[Batch | LabelledBatch]:
         """This rank's share of each of the epoch's batches."""
 
 
 def open_data(job: TrainJob, rank: int, world: int, device: torch.device) -> TrainData:
-    """The images of a job: in memory if it names folders, else streamed."""
+    """The images of a job: in memory if it names folders, with their labels if it names them, else
+    streamed.
+    """
     if not job.images:
         return _Streamed(job, world, device)
-    sets = [load_pixels(UPath(folder), job.resolution) for folder in job.images]
-    images = ImageSet(
-        torch.cat([s.images for s in sets]).to(device),
-        torch.cat([s.labels for s in sets]).to(device),
-        places=np.concatenate([s.places for s in sets]),
-    )
+    images = load_sets(job.images, job.resolution, device)
+    if job.labels:
+        return open_label_data(job, images, rank, world)
     return _InMemory(job, images, rank, world)
 
 

@@ -23,6 +23,8 @@ class TrainJob:
         recipe: epochs, optimiser, augmentation, loss.
         flip: probability of a mirrored view, a property of the data.
         teacher: folder of the checkpoint that gives soft labels; None trains on hard labels.
+        labels: folder of seeded or stored labels, see :mod:`raydd.engine.labels`; they bring the
+            views too, and no teacher is asked.
         warm_start: folder of a checkpoint to start from.
         test: folder of the decoded test split; None measures nothing.
         seed_parts: name of this training; fixes initialisation and every draw.
@@ -45,6 +47,7 @@ class TrainJob:
     stage: str
     num_images: int = 0
     teacher: str | None = None
+    labels: str | None = None
     warm_start: str | None = None
     test: str | None = None
     journal: str | None = None

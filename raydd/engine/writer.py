@@ -18,6 +18,7 @@ from raydd.data.rows import pixel_row
 from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.judge import headline, package_versions
+from raydd.engine.labels import LABELS, TEACHER
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.report import Grid, render_report
 from raydd.engine.stages import write_atomic
@@ -46,7 +47,7 @@ def write_product(
         about: name, method, dataset, licence, seed, ipc and the configuration.
         export: "imagefolder" also writes PNG files beside the set.
     Returns:
-        Bytes of ``images`` and ``labels`` (0: the teacher is asked online).
+        Bytes of ``images``, ``labels`` (0: the teacher is asked online) and ``teacher``.
     """
     if not (folder / MANIFEST).exists():
         _write_set(folder, engine, product, results, about)
@@ -56,9 +57,10 @@ def write_product(
     if export == "imagefolder" and not (target / EXPORTED).exists():
         export_imagefolder(folder, target)
     files = read_distilled(folder).info.files
+    places = {"images": "data/", "labels": f"{LABELS}/", "teacher": f"{TEACHER}/"}
     return {
-        "images": sum(f["bytes"] for name, f in files.items() if name.startswith("data/")),
-        "labels": 0,
+        part: sum(file["bytes"] for name, file in files.items() if name.startswith(place))
+        for part, place in places.items()
     }
 
 
@@ -85,9 +87,7 @@ def _write_set(
         class_names=engine.class_names,
         resolution=resolution,
     )
-    (folder / "teacher").mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, CARD):
-        write_atomic(folder / "teacher" / name, (product.teacher.folder / name).read_bytes())
+    form = _write_teacher_and_labels(folder, product)
     card = Card(
         about["name"],
         about["method"],
@@ -95,6 +95,7 @@ def _write_set(
         about["licence"],
         about["config"],
         _card_results(results),
+        form,
     )
     write_card(folder, card, class_names=engine.class_names, counts=counts, resolution=resolution)
     extra = {
@@ -113,6 +114,21 @@ def _write_set(
         {},
     )
     seal(folder, info)
+
+
+def _write_teacher_and_labels(folder: UPath, product: Product) -> str:
+    """Copy what gives soft labels; returns their form."""
+    labels, teacher = product.labels, product.teacher.folder
+    if labels and (labels.folder / TEACHER).exists():  # seeded: the weights that were asked
+        teacher = labels.folder / TEACHER
+    copies = [(teacher / name, f"{TEACHER}/{name}") for name in (WEIGHTS, CARD)]
+    if labels:
+        found = sorted((labels.folder / LABELS).iterdir(), key=lambda path: path.name)
+        copies += [(path, f"{LABELS}/{path.name}") for path in found]
+    for source, name in copies:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / name, source.read_bytes())
+    return labels.summary["form"] if labels else "online"
 
 
 def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:

@@ -1,6 +1,7 @@
-"""Which dtype matrix products run in."""
+"""Which dtype matrix products run in, and which one weights are kept in."""
 
 import torch
+from torch import nn
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -17,3 +18,18 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
             fast = torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def round_weights(network: nn.Module) -> None:
+    """Turn matrices and kernels into float16, in place.
+
+    Vectors stay as they are: they are few, and a running variance may leave float16's range.
+
+    Raises:
+        OverflowError: a weight is beyond float16's range.
+    """
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            weight.data = weight.data.half()
+            if not weight.data.isfinite().all():
+                raise OverflowError(f"{name} has weights beyond 65504")

@@ -25,6 +25,8 @@ CROPS = ("resized", "pad", "none")
 MIXES = ("cutmix", "mixup", "none")
 OPTIMIZERS = ("adamw", "sgd")
 LOSSES = ("kl", "mse")
+# Fields of a recipe that decide its views: labels made ahead hold for these values only.
+VIEW_FIELDS = ("batch_size", "crop", "crop_scale", "padding", "mix", "mix_alpha")
 
 
 @dataclass

@@ -185,7 +185,9 @@ def test_a_finished_set_is_the_core_of_another_run(made, tmp_path):
 def test_the_report_tells_what_each_curriculum_added(made, tmp_path):
     engine, product, _ = made
     protocol = ProtocolConfig()
-    report = build_report(engine, product, [], protocol, {"images": 1, "labels": 0}, ABOUT)
+    report = build_report(
+        engine, product, [], protocol, {"images": 1, "labels": 0, "teacher": 1}, ABOUT
+    )
     core, first, second = report["curricula"]
     assert core["selection"] is None
     assert (first["origin"], first["images"]) == ("real", 20)

@@ -1,0 +1,192 @@
+"""Stage ``relabel``: the soft labels that a distilled set carries, see :mod:`raydd.engine.labels`.
+
+Its folder has the product's layout: ``labels/labels.json``, parquet beside it where the labels are
+stored, and ``teacher/`` where they are seeded. A unit is a block of consecutive batches; as views
+and labels are functions of (seed, epoch, step), a finished file is never redone and the bytes are
+the same for any number of workers.
+
+Source: FKD as used by arXiv 2306.13092. Differs: views are drawn from the seed instead of stored,
+one file holds many batches, every row names its image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+from upath import UPath
+
+from raydd.data.labels import ENCODING, INFO, LabelInfo, block_name, label_table
+from raydd.data.preprocessing import Preprocessing
+from raydd.engine.checkpoint import load_checkpoint, save_checkpoint
+from raydd.engine.cluster import Resources
+from raydd.engine.errors import Refused
+from raydd.engine.fit import fit, rank_and_world
+from raydd.engine.label_views import FixedTeacher, Views, describe_batch, image_digest
+from raydd.engine.labels import LABELS, TEACHER, LabelConfig, view_settings
+from raydd.engine.pixels import load_sets
+from raydd.engine.stages import Artifact, Stages, write_atomic
+from raydd.engine.stream import write_table
+from raydd.models.precision import round_weights
+from raydd.ops.labels import compress_logits, expand_logits
+from raydd.ops.recipe import Recipe
+
+_BLOCK_BATCHES = 256  # what a kill can cost
+_BLOCK_BYTES = 16 << 20  # what a reader holds
+
+
+@dataclass(frozen=True)
+class RelabelJob:
+    """Everything a worker needs; picklable.
+
+    Attributes:
+        folder: stage folder.
+        images: folders of the image artifacts, in the order of the product.
+        teacher: checkpoint folder.
+        info: what is labelled how; its digest and check are found out by the worker.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads of a worker.
+    """
+
+    folder: str
+    images: tuple[str, ...]
+    teacher: str
+    info: LabelInfo
+    device: str
+    threads: int
+
+
+def plan_labels(
+    config: LabelConfig,
+    recipe: Recipe,
+    flip: float,
+    preprocessing: Preprocessing,
+    num_classes: int,
+    num_images: int,
+    seed: int,
+) -> LabelInfo:
+    """Resolve a configuration against the protocol's recipe and the set.
+
+    Args:
+        config: form, kept logits, epochs.
+        recipe: of the trainings that shall use the labels.
+        flip: probability of a mirrored view.
+        preprocessing: of the views.
+        num_classes: C.
+        num_images: N.
+        seed: run seed.
+    """
+    top_k = min(config.top_k or num_classes, num_classes)
+    info = LabelInfo(
+        form=config.form,
+        num_classes=num_classes,
+        top_k=top_k,
+        epochs=config.epochs or recipe.epochs,
+        seed=seed,
+        views=view_settings(recipe, flip),
+        preprocessing=preprocessing,
+        num_images=num_images,
+        block=1,
+    )
+    fitting = _BLOCK_BYTES // (info.batch_size * label_bytes(info))
+    return replace(info, block=max(1, min(_BLOCK_BATCHES, fitting)))
+
+
+def label_bytes(info: LabelInfo) -> int:
+    """Bytes of one view's stored label before compression, at most."""
+    kept = 2 * info.top_k
+    return 12 + kept if info.top_k == info.num_classes else 16 + kept + 4 * info.top_k
+
+
+def relabel_images(
+    stages: Stages,
+    job: RelabelJob,
+    images: Sequence[Artifact],
+    teacher: Artifact,
+    resources: Resources,
+    title: str,
+) -> Artifact:
+    """Label the views of an image set as a stage.
+
+    Args:
+        stages: where the labels are kept.
+        job: what is labelled; its folder is filled in here.
+        images: artifacts of the set.
+        teacher: who is asked.
+        resources: workers and devices; seeded labels need one worker only.
+        title: what the progress line says.
+    """
+    info = job.info
+    if info.form == "seeded":
+        resources = replace(resources, num_workers=min(resources.num_workers, 1))
+
+    def work(folder: UPath) -> dict[str, Any]:
+        (folder / LABELS).mkdir(parents=True, exist_ok=True)
+        found = fit(relabel_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
+        text = replace(info, **found).to_text()
+        write_atomic(folder / LABELS / INFO, text.encode())
+        return {"form": info.form, "views": info.epochs * info.num_images}
+
+    return stages.run(
+        "relabel",
+        work,
+        inputs=[*images, teacher],
+        config=asdict(info),
+        seed=info.seed,
+        title=title,
+        units=info.num_blocks,
+        count_done=lambda folder: len(list((folder / LABELS).glob("*.parquet"))),
+    )
+
+
+def relabel_worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Loop of Ray Train: this rank's unfinished blocks, one after another.
+
+    Returns:
+        ``images`` and ``check`` of the :class:`LabelInfo`.
+    """
+    return relabel(arguments["job"], *rank_and_world())
+
+
+def relabel(job: RelabelJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """Write a rank's share of the label files; see :func:`relabel_worker`."""
+    torch.set_num_threads(job.threads)
+    folder, info, device = UPath(job.folder), job.info, torch.device(job.device)
+    images = load_sets(job.images, info.preprocessing.resolution, device)
+    views = Views(info, images)
+    asked = UPath(job.teacher)
+    if info.form == "seeded":
+        asked = folder / TEACHER
+        _save_rounded(UPath(job.teacher), asked)
+    teacher = FixedTeacher(asked, info.batch_size, device)
+    for block in range(rank, info.num_blocks, world):
+        path = folder / LABELS / block_name(block)
+        if not path.exists():
+            batches = [_label_batch(views, teacher, *batch) for batch in info.batches(block)]
+            write_table(path, pa.concat_tables(batches), **ENCODING)
+    first, _ = views.draw(0, 0)
+    logits = teacher.logits(first)
+    if info.form == "stored":
+        logits = expand_logits(compress_logits(logits, info.top_k), info.num_classes)
+    return {"images": image_digest(images), "check": describe_batch(first, logits)}
+
+
+def _label_batch(views: Views, teacher: FixedTeacher, epoch: int, step: int) -> pa.Table:
+    images, _ = views.draw(epoch, step)
+    labels = compress_logits(teacher.logits(images), views.info.top_k)
+    arrays = [part.cpu().numpy() for part in labels if part is not None]
+    return label_table(views.info, epoch, step, views.order(epoch, step).numpy(), arrays)
+
+
+def _save_rounded(source: UPath, target: UPath) -> None:
+    """Copy a checkpoint with matrices and kernels in float16: half of its bytes."""
+    network, card = load_checkpoint(source)
+    try:
+        round_weights(network)
+    except OverflowError as error:
+        raise Refused(
+            f"the teacher cannot be kept in float16 ({error}): use labels.form=stored."
+        ) from error
+    target.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(target, network, card)

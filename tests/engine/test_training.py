@@ -20,9 +20,11 @@ from raydd.engine.progress import Progress
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, adopt_teacher
 from raydd.engine.stages import Stages
 from raydd.engine.stream import write_table
-from raydd.engine.train import train_network
+from raydd.engine.train import _State, _Training, train_network
 from raydd.engine.train_job import TrainJob
 from raydd.models.registry import create_model
+from raydd.ops.recipe import training_loss
+from raydd.ops.seeds import generator
 from small_engine import PREPROCESSING, RECIPE, TINY
 
 NAMES = tuple("0123456789")
@@ -196,3 +198,45 @@ def test_other_weights_under_the_same_path_are_another_teacher(tmp_path, images)
         config = TeacherConfig(TINY, checkpoint=str(tmp_path / "teacher.pt"))
         keys.append(adopt_stage(stages, config, NAMES, PREPROCESSING).key)
     assert keys[0] != keys[1]
+
+
+def test_the_network_that_is_kept_is_the_running_average(tmp_path, images):
+    """Two steps by hand: BatchNorm statistics are averaged with the weights."""
+    recipe = replace(RECIPE, epochs=1, batch_size=100, crop="none", average_decay=0.9)
+    plain = replace(recipe, average_decay=0.0)
+    train_network(job(tmp_path / "average", images, recipe=recipe))
+    train_network(job(tmp_path / "two", images, recipe=plain))
+    one_step = replace(job(tmp_path / "one", images, recipe=plain))
+    training = _Training(one_step, 0, 1)
+    batches = training.data.batches(0)
+    training.model.train()
+    training.optimizer.param_groups[0]["lr"] = training.optimizer.param_groups[1]["lr"] = 0.1
+    training._step(next(batches), generator(*one_step.seed_parts, 0, 0, "augment"))
+    first, second = training.network.state_dict(), weights(tmp_path / "two")
+    for name, kept in weights(tmp_path / "average").items():
+        if kept.is_floating_point():
+            torch.testing.assert_close(kept, 0.9 * first[name] + 0.1 * second[name])
+    assert not torch.equal(first["bn1.running_mean"], second["bn1.running_mean"])
+
+
+def test_a_killed_training_continues_its_average(tmp_path, images):
+    recipe = replace(RECIPE, epochs=3, average_decay=0.9)
+    train_network(job(tmp_path / "calm", images, recipe=recipe))
+    training = _Training(job(tmp_path / "killed", images, recipe=recipe), 0, 1)
+    for epoch in range(2):
+        training._epoch(epoch)
+    training._save(_State(epoch=2))
+    train_network(job(tmp_path / "killed", images, recipe=recipe))
+    calm, killed = weights(tmp_path / "calm"), weights(tmp_path / "killed")
+    assert all(torch.equal(calm[name], killed[name]) for name in calm)
+
+
+def test_logits_are_matched_with_a_little_of_the_hard_labels():
+    student, teacher = torch.randn(2, 4, 10)
+    labels = torch.arange(4)
+    loss = training_loss(
+        student, labels, teacher, None, replace(RECIPE, loss="mse", hard_weight=0.5)
+    )
+    plain = ((student - teacher) ** 2).sum() / 40
+    plain += 0.5 * -student.log_softmax(1)[range(4), labels].mean()
+    torch.testing.assert_close(loss, plain)

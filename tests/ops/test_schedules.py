@@ -2,7 +2,7 @@
 
 import pytest
 
-from raydd.ops.schedules import cosine_factor, crop_scale_minimum
+from raydd.ops.schedules import cosine_factor, crop_scale_minimum, smooth_factor
 
 
 def test_cosine_falls_from_one_over_a_half_to_zero():
@@ -41,3 +41,25 @@ def test_milestone_zero_equals_the_constant_schedule():
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="constant, cosine"):
         crop_scale_minimum(0, 10, "exponential")
+
+
+def test_a_smooth_schedule_is_the_beginning_of_a_longer_cosine():
+    for step in (0, 3, 10):
+        assert smooth_factor(step, 10) == pytest.approx(cosine_factor(step, 10))
+        assert smooth_factor(step, 10, zeta=2.0) == pytest.approx(cosine_factor(step, 20))
+    assert smooth_factor(10, 10, zeta=2.0) == pytest.approx(0.5)
+
+
+def test_late_steep_drops_to_a_sixth_and_falls_to_zero():
+    """The published formula: 0.5 (1 + cos 75 degrees) / 6 just after 5/6 of the schedule."""
+    before, after = (smooth_factor(step, 600, 2.0, late_steep=True) for step in (500, 500.0001))
+    assert before == pytest.approx(0.62941, abs=1e-5)
+    assert after == pytest.approx(0.1049, abs=1e-4)
+    assert smooth_factor(550, 600, 2.0, late_steep=True) == pytest.approx(after / 2, rel=1e-3)
+    assert smooth_factor(600, 600, 2.0, late_steep=True) == 0
+
+
+def test_warmup_comes_before_the_smooth_decay():
+    assert smooth_factor(0, 100, 2.0, warmup=5) == pytest.approx(0.01)
+    assert smooth_factor(5, 100, 2.0, warmup=5) == pytest.approx(1)
+    assert smooth_factor(100, 100, 2.0, warmup=5) == pytest.approx(0.5)

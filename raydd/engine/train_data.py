@@ -11,9 +11,12 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.engine.forgetting import encode_places
+from raydd.engine.memory import release_memory
 from raydd.engine.pixels import ImageSet, load_pixels
 from raydd.engine.train_job import TrainJob
 from raydd.ops.seeds import derive_seed, generator
+
+_RELEASE_EVERY = 32  # batches
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class _Streamed:
                 pixels = batch["pixels"].permute(0, 3, 1, 2)
                 yield Batch(pixels, batch["class_index"].long(), places)
                 step += 1
+                if step % _RELEASE_EVERY == 0:
+                    release_memory()
                 if step == self.steps:
                     return
             laps += 1

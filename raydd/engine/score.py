@@ -23,6 +23,7 @@ from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
 from raydd.engine.forgetting import ForgettingTable
+from raydd.engine.memory import release_memory
 from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import (
@@ -33,6 +34,8 @@ from raydd.engine.stream import (
     run_pass,
 )
 from raydd.models.preprocess import normalise
+
+_RELEASE_EVERY = 4  # batches
 
 
 def score_source(
@@ -97,12 +100,16 @@ class Scorer:
         self.network, card = load_frozen(UPath(folder), self.device)
         self.preprocessing = card.preprocessing
         self.forgetting = ForgettingTable(UPath(folder))
+        self.calls = 0
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
-        pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
-        labels = batch.column("class_index").to_numpy().astype(np.int64)
-        scores = self._scores(torch.from_numpy(pixels), torch.from_numpy(labels.copy()))
+        self.calls += 1
+        if self.calls % _RELEASE_EVERY == 0:
+            release_memory()
+        logits, reasons = self._logits(batch)
+        labels = torch.from_numpy(batch.column("class_index").to_numpy().astype(np.int64))
+        scores = _scores(logits, labels)
         table = batch.drop_columns(["image", "reason"])
         if self.forgetting.exists:
             places = batch.column("shard").to_numpy(), batch.column("row").to_numpy()
@@ -112,22 +119,26 @@ class Scorer:
         return table
 
     @torch.inference_mode()
-    def _scores(self, pixels: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    def _logits(self, batch: pa.Table) -> tuple[torch.Tensor, list[str]]:
+        """Logits [N, C] of a batch, and the reasons of its broken rows."""
+        pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
         count = len(pixels)
-        padded = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)).to(
-            self.device
-        )
+        padding = (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)
+        padded = F.pad(torch.from_numpy(pixels), padding).to(self.device)
         images = normalise(
             padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std
         )
-        logits = (
-            self.network(images.contiguous(memory_format=torch.channels_last))[:count].float().cpu()
-        )
-        rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
-        true = logits.gather(1, rows)
-        return {
-            "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),
-            "true_logit": pa.array(true[:, 0].numpy()),
-            "true_probability": pa.array(logits.softmax(1).gather(1, rows)[:, 0].numpy()),
-            "true_rank": pa.array((logits > true).sum(1).numpy().astype(np.int32)),
-        }
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits[:count].float().cpu(), reasons
+
+
+def _scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, pa.Array]:
+    """Columns of the score table."""
+    rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
+    true = logits.gather(1, rows)
+    return {
+        "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),
+        "true_logit": pa.array(true[:, 0].numpy()),
+        "true_probability": pa.array(logits.softmax(1).gather(1, rows)[:, 0].numpy()),
+        "true_rank": pa.array((logits > true).sum(1).numpy().astype(np.int32)),
+    }

@@ -15,6 +15,7 @@ from typing import Any
 
 from upath import UPath
 
+from raydd.engine.memory import release_memory
 from raydd.engine.progress import Progress
 
 FORMAT = 2  # raise when a stage's files change meaning: older folders are then left alone
@@ -96,6 +97,7 @@ class Stages:
             label, units, (lambda: count_done(folder)) if count_done else None
         ):
             summary = dict(work(folder))
+        release_memory()
         seconds = time.perf_counter() - started
         origin = {"seed": seed, "config": plain(config), "inputs": [_key(i) for i in inputs]}
         manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from raydd.engine.forgetting import encode_places
 from raydd.engine.labels import LabelledBatch, open_label_data
+from raydd.engine.memory import release_memory
 from raydd.engine.pixels import ImageSet, load_sets
 from raydd.engine.train_job import TrainJob
 from raydd.ops.seeds import derive_seed, generator
+
+_RELEASE_EVERY = 32  # batches
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class _Streamed:
                 pixels = batch["pixels"].permute(0, 3, 1, 2)
                 yield Batch(pixels, batch["class_index"].long(), places)
                 step += 1
+                if step % _RELEASE_EVERY == 0:
+                    release_memory()
                 if step == self.steps:
                     return
             laps += 1

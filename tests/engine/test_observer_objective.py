@@ -196,7 +196,7 @@ def test_densification_spreads_the_images_of_a_class():
 
 @pytest.mark.parametrize(
     "change",
-    [{"flatness_weight": 0.0}, {"momentum": 0.0}, {"momentum_start": "zero"}, {"alpha": 1.0},
+    [{"flatness_weight": 1000.0}, {"momentum": 0.0}, {"momentum_start": "zero"}, {"alpha": 1.0},
      {"densification_weight": 1.0}, {"zeta": 2.0}],
 )  # fmt: skip
 def test_every_variant_runs_and_changes_the_images(observers, change):

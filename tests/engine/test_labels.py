@@ -164,6 +164,7 @@ def test_an_answer_does_not_depend_on_the_size_of_the_batch(seeded, made):
         assert torch.equal(teacher.logits(images[:count]), whole[:count])
 
 
+@pytest.mark.slow
 def test_files_do_not_depend_on_workers_and_a_lost_one_is_made_again(stored, made, ray4, tmp_path):
     config = LabelConfig("stored", top_k=3)
     alone = label(tmp_path, made, config)

@@ -160,6 +160,7 @@ def test_a_teacher_that_knows_nothing_is_refused(ray4, tmp_path):
         engine.score(engine.squeeze(), "teacher")
 
 
+@pytest.mark.slow
 def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_path):
     engine = make_engine(
         tmp_path,

@@ -232,7 +232,8 @@ def test_the_blocking_of_classes_decides_nothing(setting, calm, block):
         assert rows(other, kind).equals(rows(calm, kind))
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers_gives_the_same_bytes(setting, calm, workers):
     folder, observer, pool = setting
     before = digests(calm)

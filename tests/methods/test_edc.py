@@ -69,6 +69,7 @@ def test_labelers_may_be_fewer_than_the_observers(engine):
     assert load_card(product.teacher.folder).name == "convnet2"
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_same_images(engine, product):
     """Statistics and images: both are made again by two workers, in the same folders."""
     folder, before = product.images[0].folder, images(product)

@@ -24,7 +24,7 @@ RECIPE = Recipe(
 SYNTHESIS = SynthesisConfig(steps=4, batch_size=10, roll=(0, 4), precision="fp32")
 
 
-def resources(num_workers: int = 0, parallel: int = 2) -> Resources:
+def resources(num_workers: int = 0, parallel: int = 1) -> Resources:
     return Resources(
         num_workers, use_gpu=False, threads_per_worker=1, parallel=parallel, max_failures=2
     )
@@ -35,7 +35,7 @@ def make_engine(
     *,
     source: Source | None = None,
     num_workers: int = 0,
-    parallel: int = 2,
+    parallel: int = 1,
     data: DataConfig | None = None,
     teacher: TeacherConfig | None = None,
 ) -> Engine:

@@ -1,6 +1,7 @@
 """`ray job submit`: a run on a started head shows the progress and result of a plain one."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,13 +31,16 @@ def head(tmp_path):
         "--object-store-memory=200000000",
     ]  # fmt: skip
     with (tmp_path / "head.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment(), start_new_session=True
+        )
     deadline = time.monotonic() + 90
     while not answers("http://127.0.0.1:48265/api/version"):
         assert time.monotonic() < deadline, (tmp_path / "head.log").read_text()
         time.sleep(0.5)
     yield "http://127.0.0.1:48265"
-    process.terminate()  # not `ray stop`, which would end every cluster of this machine
+    # not `ray stop`, which would end every cluster of this machine; gently, it takes half a minute
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
 
 

@@ -43,3 +43,9 @@ def test_importing_a_floor_does_not_load(package: str, forbidden: tuple[str, ...
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_a_driver_reads_like_the_algorithm_of_its_paper() -> None:
+    """150 lines at most: what does not fit belongs to the engine."""
+    for file in (ROOT / "raydd" / "methods").glob("*.py"):
+        assert len(file.read_text("utf-8").splitlines()) <= 150, file.name

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
+from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.tiles import MAPPINGS
 
-VIEWS = ("padded", "native", "upsampled")
-POLICIES = ("lowest_ce", "random")
+CHOICES = {
+    "score_view": ("padded", "native", "upsampled"),
+    "mapping": MAPPINGS,
+    "policy": ("lowest_ce", "random"),
+}
 
 
 @dataclass
@@ -39,17 +43,8 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, allowed in (
-            ("score_view", VIEWS),
-            ("mapping", MAPPINGS),
-            ("policy", POLICIES),
-        ):
-            if getattr(self, name) not in allowed:
-                got = getattr(self, name)
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {got!r}")
-        for name in ("pool", "crops", "tiles", "batch", "block"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_choices(self, CHOICES)
+        check_at_least_one(self, "pool", "crops", "tiles", "batch", "block")
         if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale must rise within (0, 1], got {tuple(self.crop_scale)}")
 

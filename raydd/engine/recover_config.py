@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.schedules import CROP_SCHEDULES
 
 PRECISIONS = ("auto", "bf16", "fp32")
+MOMENTUM_STARTS = ("first", "zero")
 
 
 @dataclass
@@ -57,15 +59,11 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, value, allowed in (
-            ("start", self.start, self.STARTS),
-            ("precision", self.precision, PRECISIONS),
-            ("crop_schedule", self.crop_schedule, CROP_SCHEDULES),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError("steps and batch_size must be at least 1")
+        check_choices(
+            self,
+            {"start": self.STARTS, "precision": PRECISIONS, "crop_schedule": CROP_SCHEDULES},
+        )
+        check_at_least_one(self, "steps", "batch_size")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale must rise within (0, 1], got {tuple(self.crop_scale)}")
         if self.roll[0] > self.roll[1]:
@@ -129,7 +127,6 @@ class MatchConfig(LoopConfig):
     """
 
     STARTS: ClassVar[tuple[str, ...]] = ("real", "rded", "noise")
-    MOMENTUM_STARTS: ClassVar[tuple[str, ...]] = ("first", "zero")
 
     steps: int = 2000
     batch_size: int = 80
@@ -148,8 +145,7 @@ class MatchConfig(LoopConfig):
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         super().__post_init__()
-        if self.momentum_start not in self.MOMENTUM_STARTS:
-            raise ValueError(f"momentum_start must be first or zero, got {self.momentum_start!r}")
+        check_choices(self, {"momentum_start": MOMENTUM_STARTS})
         for name in ("alpha", "momentum", "flatness_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
+from raydd.ops.checks import check_at_least_one, check_choices
 
-VIEWS = ("pad", "resized", "none")
-VARIANCES = ("total", "within")
-TARGETS = ("running", "measured")
-DTYPES = ("float32", "float16")
+CHOICES = {
+    "view": ("pad", "resized", "none"),
+    "variance": ("total", "within"),
+    "batch_norm_targets": ("running", "measured"),
+    "dtype": ("float32", "float16"),
+}
 
 
 @dataclass
@@ -41,19 +44,8 @@ class StatisticsConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, allowed in (
-            ("view", VIEWS),
-            ("variance", VARIANCES),
-            ("batch_norm_targets", TARGETS),
-            ("dtype", DTYPES),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        for name in ("patch", "units", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_choices(self, CHOICES)
+        check_at_least_one(self, "patch", "units", "batch")
 
 
 @dataclass(frozen=True)

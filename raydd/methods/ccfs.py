@@ -16,6 +16,7 @@ from raydd.engine.filter_config import FilterConfig
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.select import Columns, Ranking
+from raydd.ops.checks import check_choices
 from raydd.ops.scores import coarse_rungs, forgetting_difficulty, teacher_correct
 
 CHOICES = {
@@ -24,6 +25,7 @@ CHOICES = {
     "fine": ("simple", "hard", "random"),
     "shortfall": ("error", "rollover", "easiest"),
 }
+SETTINGS = ("coarse", "teacher_correct", "top_k")
 
 
 @dataclass
@@ -66,9 +68,7 @@ class CcfsConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, allowed in CHOICES.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        check_choices(self, CHOICES)
         if self.ipc < 1 or self.curricula < 1 or not 0 <= self.alpha <= 1:
             raise ValueError("ipc and curricula must be at least 1, and alpha within [0, 1]")
         if self.coarse != "off" and not arrangement(self.ipc, self.alpha, self.curricula)[0]:
@@ -114,8 +114,7 @@ def distil(engine: Engine, config: CcfsConfig) -> Product:
         chosen = engine.select(answers, order, asked.tolist(), product.starts, number, "real")
         owed = asked - chosen.summary["chosen"] if config.shortfall == "rollover" else owed
         images = engine.fetch(chosen, product.images, number, f"real {number}")  # step 4d
-        by = config.difficulty.by
-        product.curricula.append(Curriculum(images, chosen, by, network, scores))
+        product.curricula.append(Curriculum(images, chosen, config.difficulty.by, network, scores))
         nominal += ipc
     return product
 
@@ -147,10 +146,5 @@ def ranking(config: CcfsConfig, static: int) -> Ranking:
         order=config.fine,
         balanced=config.balanced,
         shortfall=config.shortfall,
-        settings={
-            "coarse": config.coarse,
-            "teacher_correct": config.teacher_correct,
-            "top_k": config.top_k,
-            "difficulty": by,
-        },
+        settings={"difficulty": by} | {name: getattr(config, name) for name in SETTINGS},
     )

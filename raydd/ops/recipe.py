@@ -18,13 +18,16 @@ from raydd.ops.augment import (
     pad_crop,
     resized_crop_boxes,
 )
+from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.losses import distillation_loss, logit_loss
 from raydd.ops.schedules import smooth_factor
 
-CROPS = ("resized", "pad", "none")
-MIXES = ("cutmix", "mixup", "none")
-OPTIMIZERS = ("adamw", "sgd")
-LOSSES = ("kl", "mse")
+CHOICES = {
+    "crop": ("resized", "pad", "none"),
+    "mix": ("cutmix", "mixup", "none"),
+    "optimizer": ("adamw", "sgd"),
+    "loss": ("kl", "mse"),
+}
 # Fields of a recipe that decide its views: labels made ahead hold for these values only.
 VIEW_FIELDS = ("batch_size", "crop", "crop_scale", "padding", "mix", "mix_alpha")
 
@@ -90,19 +93,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        for name, allowed in (
-            ("crop", CROPS),
-            ("mix", MIXES),
-            ("optimizer", OPTIMIZERS),
-            ("loss", LOSSES),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        for name in ("epochs", "batch_size", "test_points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_choices(self, CHOICES)
+        check_at_least_one(self, "epochs", "batch_size", "test_points")
         if self.zeta < 1 or not 0 <= self.average_decay < 1:
             raise ValueError("zeta must be at least 1 and average_decay lie in [0, 1)")
 

@@ -1,4 +1,4 @@
-"""Peak memory of a whole CCFS run on 100,000 images of 64 px stays under 3 GB over all processes.
+"""Peak memory of a whole CCFS run on 100,000 images of 64 px, over all processes (aim: 3 GB).
 
     python benchmarks/memory.py [--images 100000] [--quick] [key=value ...]
 

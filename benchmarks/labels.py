@@ -189,7 +189,8 @@ def main() -> None:
             f"full/{n}": LabelConfig("stored", epochs=max(1, chosen.epochs // n))
             for n in chosen.reuse
         }
-        forms |= {f"top {k}": LabelConfig("stored", top_k=k) for k in chosen.kept}
+        kept = sorted({*chosen.kept, chosen.top_k})
+        forms |= {f"top {k}": LabelConfig("stored", top_k=k) for k in kept}
         views = chosen.classes * chosen.ipc * chosen.epochs
         print(
             f"{'form':<9}{'label bytes':>13}{'/view':>8}{'teacher':>10}{'s':>7}   student, top-1 %"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from upath import UPath
 
 from raydd.engine.stages import is_local
+
+_PARSER = threading.Lock()  # numpy asks ast, which in Python 3.11 fails when two threads do at once
 
 
 @contextmanager
@@ -38,7 +41,8 @@ def read_rows(path: UPath, first: int, stop: int) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"{path} is a .npy file of version {version}, not 1.0")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        with _PARSER:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if fortran:
             raise ValueError(f"{path} is stored by columns, not by rows")
         row = dtype.itemsize * int(np.prod(shape[1:]))

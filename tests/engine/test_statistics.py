@@ -1,6 +1,7 @@
 """Class statistics: exact, the same for any cut of the set, and only missing units are redone."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -187,6 +188,14 @@ def test_rows_are_read_without_the_rest(tmp_path):
     np.save(tmp_path / "b.npy", np.asfortranarray(values[:, :, 0]))
     with pytest.raises(ValueError, match="by columns"):
         read_rows(UPath(tmp_path / "b.npy"), 0, 1)
+
+
+def test_many_threads_may_read_rows_at_once(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(40.0).reshape(20, 2))
+    path = UPath(tmp_path / "a.npy")
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(lambda i: read_rows(path, i % 20, i % 20 + 1)[0, 0], range(2000)))
+    assert rows == [2.0 * (i % 20) for i in range(2000)]
 
 
 @pytest.mark.parametrize("view", ["pad", "resized"])

@@ -195,7 +195,6 @@ class Engine(Context):
         curriculum: int,
     ) -> Artifact:
         """Optimise one curriculum's images; the same bytes for any number of workers."""
-        config = replace(config, flip=config.flip and self.flip > 0)  # no mirrored digits
         folder = str(student.folder) if student else None
         networks = TeacherNetworks(str(teacher.folder), folder, config)
         inputs = [item for item in (start, teacher, student) if item]
@@ -237,7 +236,6 @@ class Engine(Context):
             config: constants of the loop.
             ipc: images per class.
         """
-        config = replace(config, flip=config.flip and self.flip > 0)
         networks = ObserverNetworks(
             tuple(str(item.folder) for item in observers),
             str(statistics.folder),
@@ -324,6 +322,7 @@ class Engine(Context):
         slots: range,
         curriculum: int,
     ) -> Artifact:
+        config = replace(config, flip=config.flip and self.flip > 0)  # no mirrored digits
         num_classes = len(self.class_names)
         chosen = start is not None and "chosen" in start.summary  # a selection, no images yet
         ids = selected_ids(start, num_classes) if start and chosen else None

@@ -4,14 +4,13 @@ import hashlib
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
 from raydd.data.labels import LabelInfo
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.pixels import ImageSet
-from raydd.models.preprocess import normalise
+from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.recipe import VIEW_FIELDS, Recipe, augment_batch, mix_batch
 from raydd.ops.seeds import generator
 
@@ -72,8 +71,7 @@ class FixedTeacher:
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] of at most ``size`` views [B, 3, R, R]."""
-        padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, self.size - len(images)))
-        padded = padded.contiguous(memory_format=torch.channels_last)
+        padded = pad_batch(images, self.size).contiguous(memory_format=torch.channels_last)
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with exact, torch.autocast(self.device.type, enabled=False):
             return self.network(padded)[: len(images)].float()

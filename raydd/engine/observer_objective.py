@@ -6,6 +6,7 @@ Source: arXiv 2404.13733 (EDC) and, with ``alpha=1``, arXiv 2311.17950 (G-VBSM).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class ObserverObjective:
         config, number = self.config, step % len(self.taps)
         tap = self.taps[number]
         seen = augment.apply_view(images, rows, columns)
-        logits, statistics = self._forward(tap, seen)
+        logits, statistics = self._forward(tap, seen, read=True)
         terms = {
             "cross_entropy": F.cross_entropy(logits, self._labels),
             "statistics": self._statistics_term(number, torch.stack(statistics)),
@@ -77,7 +78,7 @@ class ObserverObjective:
         if self._average_images is not None:
             with torch.no_grad():
                 average = augment.apply_view(self._average_images, rows, columns)
-                reference, _ = self._forward(tap, average)
+                reference, _ = self._forward(tap, average, read=False)
             terms["flatness"] = losses.flatness_loss(logits, reference, config.flatness_temperature)
             weights["flatness"] = config.flatness_weight
         if config.densification_weight > 0:
@@ -92,9 +93,9 @@ class ObserverObjective:
         if self._average_images is not None:
             self._average_images.lerp_(images, 1 - self.config.flatness_decay)
 
-    def _forward(self, tap: ObserverTap, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _forward(self, tap: ObserverTap, images: Tensor, read: bool) -> tuple[Tensor, Any]:
         with self._autocast():
-            logits, statistics = tap(images.contiguous(memory_format=torch.channels_last))
+            logits, statistics = tap(images.contiguous(memory_format=torch.channels_last), read)
         return logits.float(), statistics
 
     def _autocast(self) -> torch.autocast:

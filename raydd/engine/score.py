@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data as rd
 import torch
-import torch.nn.functional as F
 from upath import UPath
 
 from raydd.data.rows import decode_rows
@@ -33,7 +32,7 @@ from raydd.engine.stream import (
     read_table,
     run_pass,
 )
-from raydd.models.preprocess import normalise
+from raydd.models.preprocess import normalise, pad_batch
 
 _RELEASE_EVERY = 4  # batches
 
@@ -122,14 +121,12 @@ class Scorer:
     def _logits(self, batch: pa.Table) -> tuple[torch.Tensor, list[str]]:
         """Logits [N, C] of a batch, and the reasons of its broken rows."""
         pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
-        count = len(pixels)
-        padding = (0, 0, 0, 0, 0, 0, 0, self.config.score_batch - count)
-        padded = F.pad(torch.from_numpy(pixels), padding).to(self.device)
+        padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
         images = normalise(
             padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std
         )
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        return logits[:count].float().cpu(), reasons
+        return logits[: len(pixels)].float().cpu(), reasons
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, pa.Array]:

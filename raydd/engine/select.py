@@ -7,9 +7,7 @@ processes that import all of this would take longer than ImageNet-21K's 14 milli
 """
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from upath import UPath
 
+from raydd.engine.ahead import map_ahead
 from raydd.engine.errors import Refused
 from raydd.engine.forgetting import encode_places
 from raydd.engine.shortlist import Shortlist
@@ -109,7 +108,7 @@ def select_images(
     def walk(part: tuple[int, Sequence[UPath]]) -> tuple[pa.Table, np.ndarray]:
         return _walk_part(*part, ranking, shortlist, taken)
 
-    for hopeful, found in _map_ahead(walk, parts):
+    for hopeful, found in map_ahead(walk, parts, _THREADS, 2 * _THREADS):
         shortlist.merge(hopeful)
         candidates += found
     return _conclude(folder, shortlist.table(), ranking, asked, candidates)
@@ -122,18 +121,6 @@ def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
     for label, name in zip(table["class_index"].to_pylist(), table["id"].to_pylist(), strict=True):
         ids[label].append(name)
     return ids
-
-
-def _map_ahead(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Results of threads in the order of the items, a few ahead of whoever takes them."""
-    pending: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for item in items:
-            if len(pending) == 2 * _THREADS:
-                yield pending.popleft().result()
-            pending.append(pool.submit(work, item))
-        while pending:
-            yield pending.popleft().result()
 
 
 def _walk_part(

@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
 from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Row
+from raydd.engine.ahead import map_ahead
 from raydd.engine.arrays import new_array
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.fit import rank_and_world
 from raydd.engine.stages import write_atomic
 from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
 from raydd.models.observer import ObserverTap
-from raydd.models.preprocess import normalise
+from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
 from raydd.ops.seeds import uniforms
 
@@ -36,7 +35,7 @@ def statistics_worker(arguments: dict[str, Any]) -> None:
     job: StatisticsJob = arguments["job"]
     rank, world = rank_and_world()
     torch.set_num_threads(job.threads)
-    mine = [number for number in range(len(job.units)) if number % world == rank]
+    mine = range(rank, len(job.units), world)
     todo = [number for number in mine if not (unit_folder(job, number) / DONE).exists()]
     if not todo:
         return
@@ -60,7 +59,7 @@ def _measure_unit(
     """Add up the statistics of a unit's images; the sums appear when they are whole."""
     folder, num_classes = unit_folder(job, number), len(job.source.class_names)
     folder.mkdir(parents=True, exist_ok=True)
-    counts = torch.zeros(num_classes, dtype=torch.float64)
+    counts = torch.zeros(num_classes, dtype=torch.int64)
     with ExitStack() as stack:
         sums = []
         for observer, tap in enumerate(taps):
@@ -68,11 +67,11 @@ def _measure_unit(
             array = new_array(folder / f"observer{observer:02d}.npy", shape, "float64")
             sums.append(torch.from_numpy(stack.enter_context(array)))
         for images, labels in _batches(job, job.units[number], device):
-            counts.index_add_(0, labels, torch.ones(len(labels), dtype=torch.float64))
+            counts += torch.bincount(labels, minlength=num_classes)
             for tap, total in zip(taps, sums, strict=True):
                 add_statistics(total, labels, tap, images)
         del sums
-    write_atomic(folder / DONE, json.dumps({"counts": counts.int().tolist()}).encode())
+    write_atomic(folder / DONE, json.dumps({"counts": counts.tolist()}).encode())
 
 
 @torch.inference_mode()
@@ -101,13 +100,13 @@ def _batches(
     all_shards = job.source.shards()
     rows = (row for index in shards for row in job.source.read(all_shards[index]))
     size, preprocessing = job.config.batch, job.preprocessing
-    for group in _groups(_decoded(rows, preprocessing, job.max_pixels, size), size):
+    decoded = _decoded(rows, preprocessing, job.max_pixels, size)
+    while group := list(islice(decoded, size)):
         pixels = torch.from_numpy(np.stack([p for _, p in group])).permute(0, 3, 1, 2)
         names = [row.id for row, _ in group]
         views = draw_views(pixels.to(device), names, job.config, job.flip, job.seed)
         images = normalise(views, preprocessing.mean, preprocessing.std)
-        padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(group)))
-        yield padded, torch.tensor([row.class_index for row, _ in group])
+        yield pad_batch(images, size), torch.tensor([row.class_index for row, _ in group])
 
 
 def _decoded(
@@ -115,22 +114,13 @@ def _decoded(
 ) -> Iterator[tuple[Row, np.ndarray]]:
     """Good rows with their pixels, in order; other threads decode while the network computes."""
 
-    def attempt(row: Row) -> np.ndarray | None:
+    def attempt(row: Row) -> tuple[Row, np.ndarray] | None:
         try:
-            return None if row.reason else decode(row.image, preprocessing, max_pixels)
+            return None if row.reason else (row, decode(row.image, preprocessing, max_pixels))
         except BrokenImage:  # the score stage's table of rejected images says why
             return None
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        for group in _groups(rows, ahead):
-            for row, pixels in zip(group, pool.map(attempt, group), strict=True):
-                if pixels is not None:
-                    yield row, pixels
-
-
-def _groups(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while group := list(islice(items, size)):
-        yield group
+    return (found for found in map_ahead(attempt, rows, _DECODERS, ahead) if found)
 
 
 def draw_views(

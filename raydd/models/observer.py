@@ -58,6 +58,7 @@ class ObserverTap(nn.Module):
 
     Attributes:
         layers: in the order in which the network calls them; one called twice is there twice.
+        sizes: lengths of all groups, in the order of the statistics; their sum is W.
 
     Raises:
         ValueError: the network has neither a BatchNorm nor a Conv2d.
@@ -72,7 +73,8 @@ class ObserverTap(nn.Module):
             _tiles_of_images if per_image else _tiles_of_batch
         )
         self._records: list[list[Tensor]] = []
-        self._called: list[TappedLayer] = []
+        self._reads = True
+        self._found: list[TappedLayer] | None = []  # until the first pass has shown the layers
         self._handles = [
             module.register_forward_pre_hook(self._recorder(name))
             for name, module in network.named_modules()
@@ -83,18 +85,16 @@ class ObserverTap(nn.Module):
         device = next(network.parameters()).device
         with torch.no_grad():
             self(torch.zeros(1, 3, resolution, resolution, device=device))
-        self.layers = tuple(self._called)
+        self.layers, self._found = tuple(self._found or ()), None
+        self.sizes = [size for layer in self.layers for size in layer.sizes]
 
-    @property
-    def sizes(self) -> list[int]:
-        """Lengths of all groups, in the order of the statistics; their sum is W."""
-        return [size for layer in self.layers for size in layer.sizes]
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Statistics]:
-        """Return logits [B, C] and the statistics of all layers."""
-        self._records, self._called = [], []
+    def forward(self, images: Tensor, read: bool = True) -> tuple[Tensor, Statistics | None]:
+        """Return logits [B, C] and the statistics of all layers; None where nobody reads them."""
+        self._records, self._reads = [], read
         logits = self.network(images)
         records, self._records = self._records, []
+        if not read:
+            return logits, None
         means = [value for record in records for value in record[0::2]]
         variances = [value for record in records for value in record[1::2]]
         return logits, Statistics(torch.cat(means, dim=-1), torch.cat(variances, dim=-1))
@@ -106,14 +106,17 @@ class ObserverTap(nn.Module):
 
     def _recorder(self, name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
         def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if not self._reads:
+                return
             features = inputs[0]
-            values, tiles = self._read(features), 0
+            values = self._read(features)
             if isinstance(module, nn.Conv2d):
                 values = [*values, *self._read_tiles(features, self.patch)]
-                tiles = values[2].shape[-1]
-            kind = "conv" if tiles else "norm"
-            self._called.append(TappedLayer(name, kind, features.shape[1], tiles))
             self._records.append(values)
+            if self._found is not None:
+                tiles = values[2].shape[-1] if len(values) > 2 else 0
+                kind = "conv" if tiles else "norm"
+                self._found.append(TappedLayer(name, kind, features.shape[1], tiles))
 
         return record
 

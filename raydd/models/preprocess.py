@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,3 +21,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     scale = torch.tensor([255 * s for s in std], device=images.device).view(1, -1, 1, 1)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
     return images.float() / scale - shift.view(1, -1, 1, 1)
+
+
+def pad_batch(images: Tensor, size: int) -> Tensor:
+    """Fill a batch [B, ...] of four dimensions with zeros to ``size`` images, B <= size.
+
+    Kernels are chosen by a batch's size: what is computed of an image must not hang on it.
+    """
+    return F.pad(images, (0, 0, 0, 0, 0, 0, 0, size - len(images)))

@@ -86,9 +86,7 @@ def flatness_loss(logits: Tensor, average_logits: Tensor, temperature: float) ->
 
     Source: arXiv 2404.13733, L_FR.
     """
-    images = F.log_softmax(logits.float() / temperature, dim=1)
-    average = F.log_softmax(average_logits.detach().float() / temperature, dim=1)
-    return F.kl_div(average, images, reduction="batchmean", log_target=True)
+    return distillation_loss(average_logits.detach(), logits, temperature)
 
 
 def densification_loss(images: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:

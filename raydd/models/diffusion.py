@@ -57,8 +57,10 @@ class Generator(nn.Module):
         self, transformer: DiTTransformer2DModel, vae: AutoencoderKL | None, card: GeneratorCard
     ) -> None:
         super().__init__()
-        self.transformer, self.vae, self.card = transformer, vae, card
-        config = transformer.config
+        self.transformer: Any = transformer  # diffusers does not declare attributes and decorators
+        self.vae: Any = vae
+        self.card = card
+        config = self.transformer.config
         if config.out_channels != 2 * config.in_channels:
             raise ValueError(
                 f"the transformer has {config.out_channels} output channels; sampling needs "
@@ -66,7 +68,7 @@ class Generator(nn.Module):
             )
         self.latent_shape = (config.in_channels, config.sample_size, config.sample_size)
         self.null_class = int(config.num_embeds_ada_norm)
-        for block in transformer.transformer_blocks:
+        for block in self.transformer.transformer_blocks:
             # in training each block would drop classes of its own; whoever trains drops them once
             block.norm1.emb.class_embedder.dropout_prob = 0.0
 
@@ -148,9 +150,9 @@ def create_transformer(
     return transformer
 
 
-def _start_at_identity(transformer: DiTTransformer2DModel) -> None:
+def _start_at_identity(transformer: Any) -> None:
     """DiT's adaLN-Zero: every block starts as the identity, the output as zero."""
-    modulations: list[Any] = [block.norm1.linear for block in transformer.transformer_blocks]
+    modulations = [block.norm1.linear for block in transformer.transformer_blocks]
     for module in (*modulations, transformer.proj_out_1, transformer.proj_out_2):
         torch.nn.init.zeros_(module.weight)
         torch.nn.init.zeros_(module.bias)

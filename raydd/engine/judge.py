@@ -50,7 +50,7 @@ def build_report(
         sizes: bytes of images, labels and teacher in the product.
         run: name, method, dataset, licence, seed, ipc and the configuration.
     """
-    score = product.scores.summary
+    score, card = product.scores.summary, engine.card(product.teacher)
     return {
         **run,
         "num_classes": len(engine.class_names),
@@ -60,8 +60,8 @@ def build_report(
         "protocol": json.loads(json.dumps(protocol, default=vars)),
         "bytes": sizes,
         "teacher": {
-            "name": engine.teacher.model.name,
-            "top1": engine.card(product.teacher).top1,
+            "name": card.name,
+            "top1": card.top1,
             "top1_train": score["top1"],
         },
         "curricula": [_curriculum(i, item, engine) for i, item in enumerate(product.curricula)],

@@ -4,6 +4,7 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -116,7 +117,7 @@ def pick_pixels(
     """Chosen images of a stage, uint8 [N, 3, R, R], in the order asked for.
 
     Args:
-        folder: of a stage of synthetic images.
+        folder: of a ``crop`` stage, whose part files are named by their first class.
         labels: N classes.
         slots: N slots.
         resolution: R, side of the images, pixels.
@@ -126,14 +127,16 @@ def pick_pixels(
     """
     wanted = {pair: i for i, pair in enumerate(zip(labels, slots, strict=True))}
     pixels = np.zeros((len(wanted), resolution, resolution, 3), np.uint8)
-    for path in part_files(folder):
+    files = part_files(folder)
+    first_classes = [int(path.stem.removeprefix("class")) for path in files]
+    for number in sorted({bisect_right(first_classes, label) - 1 for label in labels}):
+        path = files[number]
         names = read_table(path, ["class_index", "slot"]).to_pydict()
         pairs = list(zip(names["class_index"], names["slot"], strict=True))
         rows = [row for row, pair in enumerate(pairs) if pair in wanted]
-        if rows:  # the pixels of other parts are not read
-            chosen = read_table(path, ["pixels"]).take(rows)["pixels"]
-            for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
-                pixels[wanted.pop(pairs[row])] = image
+        chosen = read_table(path, ["pixels"]).take(rows)["pixels"]
+        for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
+            pixels[wanted.pop(pairs[row])] = image
     if wanted:
         raise ValueError(f"{folder} holds no image of (class, slot) {next(iter(wanted))}")
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

@@ -65,20 +65,24 @@ class Planner(Engine):
 
     def ensemble(self, members: Sequence[Artifact]) -> Artifact:
         """Note the joint checkpoint."""
-        size = sum(member.summary["weights"] for member in members)
+        if len(members) == 1:
+            return members[0]
+        models = [model for member in members for model in member.summary["models"]]
+        artifact = self._placeholder("ensemble", models=models)
+        size = self._stored_weights(artifact)
         self._note(f"ensemble {len(members)} observers", 1, size, size, size)
-        return self._placeholder("ensemble")
+        return artifact
 
     def measure(self, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
         """Note the pass; its sums are mapped files, what is in memory is what fits."""
         side, num_classes = self.preprocessing.resolution, len(self.class_names)
-        taps = [self._tap(ModelConfig(**item.summary["model"]), config) for item in observers]
+        models = [model for item in observers for model in _models(item)]
+        taps = [self._tap(model, config) for model in models]
         width = sum(sum(tap.sizes) for tap in taps)
         units = min(config.units, len(self.train_source.shards()))
         sums = num_classes * 3 * width * 8
         bytes_each = 2 if config.dtype == "float16" else 4
         stored = (num_classes + 1) * 2 * width * bytes_each
-        models = [ModelConfig(**item.summary["model"]) for item in observers]
         memory = sums + sum(map(self._weights, models))
         memory += config.batch * max(map(self._activations, models))
         reads = self._num_images() * side * side * 3
@@ -92,7 +96,7 @@ class Planner(Engine):
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         pool, written = sum(selection.summary["chosen"]), num_classes * ipc * side * side * 3
         reads = pool * (config.tiles * side) ** 2 * 3
-        memory = config.batch * self._activations(self.teacher.model)
+        memory = self._asking_memory(observer, config.batch)
         memory += max(selection.summary["chosen"]) * (config.tiles * side) ** 2 * 3
         self._note("crop", -(-num_classes // config.block), reads, written, memory)
         return self._placeholder("crop", counts=[ipc] * num_classes)
@@ -110,7 +114,7 @@ class Planner(Engine):
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         units = plan_units(num_classes, range(ipc), config.batch_size, None, by_class=True)
         batch = max(len(unit.labels) for unit in units)
-        models = [ModelConfig(**item.summary["model"]) for item in observers]
+        models = [model for item in observers for model in _models(item)]
         memory = sum(map(self._weights, models)) + 2 * batch * max(map(self._activations, models))
         pixels = num_classes * ipc * side * side * 3
         self._note("synthesize curriculum 1", len(units), pixels if start else 0, pixels, memory)
@@ -119,9 +123,7 @@ class Planner(Engine):
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Note one pass over the real set."""
         count, side = self._num_images(), self.preprocessing.resolution
-        memory = self._weights(self.teacher.model) + self.data.score_batch * self._activations(
-            self.teacher.model
-        )
+        memory = self._asking_memory(checkpoint, self.data.score_batch)
         self._note(
             f"score {title}",
             len(self.train_source.shards()),
@@ -217,7 +219,7 @@ class Planner(Engine):
             self._weights(model),
             self._training_memory(model, recipe),
         )
-        return self._placeholder("train", title)
+        return self._placeholder("train", title, models=[asdict(model)])
 
     def relabel(
         self, images: Sequence[Artifact], teacher: Artifact, recipe: Recipe, title: str
@@ -228,10 +230,10 @@ class Planner(Engine):
         artifact = self._placeholder("relabel", [item.key for item in images])
         if artifact.key not in self.labelled:
             self.labelled.add(artifact.key)
-            info, weights = self.label_info(images, recipe), self._weights(self.teacher.model)
+            info, weights = self.label_info(images, recipe), self._stored_weights(teacher)
             stored = label_bytes(info) * info.num_images * info.epochs
             writes = stored if info.form == "stored" else weights // 2
-            memory = weights + info.batch_size * self._activations(self.teacher.model)
+            memory = self._asking_memory(teacher, info.batch_size)
             pixels = info.num_images * self.preprocessing.resolution**2 * 3
             self._note(f"relabel {title}", max(1, info.num_blocks), pixels, writes, memory)
         return artifact
@@ -265,7 +267,15 @@ class Planner(Engine):
             self._note(f"squeeze {title}", recipe.epochs, recipe.epochs * size, weights, memory)
         else:
             self._note(f"squeeze {title}", 1, weights, weights, weights)
-        return self._placeholder("squeeze", title, model=asdict(model), weights=weights)
+        return self._placeholder("squeeze", title, models=[asdict(model)])
+
+    def _stored_weights(self, checkpoint: Artifact) -> int:
+        return sum(map(self._weights, _models(checkpoint)))
+
+    def _asking_memory(self, checkpoint: Artifact, batch: int) -> int:
+        """Peak bytes of a network, or of an ensemble's members in turn, that only answers."""
+        activations = max(map(self._activations, _models(checkpoint)))
+        return self._stored_weights(checkpoint) + batch * activations
 
     def _tap(self, model: ModelConfig, config: StatisticsConfig) -> ObserverTap:
         network = self._meta(model).eval()
@@ -288,10 +298,7 @@ class Planner(Engine):
 
     def _activations(self, model: ModelConfig) -> int:
         """Bytes of every layer's output for one image, counted on the meta device."""
-        network, total = (
-            self._meta(model),
-            0,
-        )
+        network, total = self._meta(model), 0
 
         def count(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal total
@@ -313,3 +320,8 @@ class Planner(Engine):
     def _placeholder(self, *parts: Any, **summary: Any) -> Artifact:
         key = digest("plan", parts)
         return Artifact(self.stages.root / key, key, summary)
+
+
+def _models(checkpoint: Artifact) -> list[ModelConfig]:
+    """Architectures of a planned checkpoint: one, or an ensemble's members."""
+    return [ModelConfig(**model) for model in checkpoint.summary["models"]]

@@ -7,10 +7,11 @@ from raydd.engine.plan import PlanRow
 
 def plan_lines(rows: Sequence[PlanRow]) -> Iterator[str]:
     """A header and a line per stage."""
-    yield f"{'stage':<28}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}"
+    width = 2 + max(len(row.stage) for row in rows)
+    yield f"{'stage':<{width}}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}"
     for row in rows:
         sizes = f"{_size(row.reads):>12}{_size(row.writes):>12}{_size(row.memory):>15}"
-        yield f"{row.stage:<28}{row.units:>8}{sizes}"
+        yield f"{row.stage:<{width}}{row.units:>8}{sizes}"
 
 
 def _size(count: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
+from diffusers import DDPMScheduler, DiTTransformer2DModel
 from torch import Tensor, nn
 
 TRAIN_STEPS = 1000  # T of every DiT; t runs from 0, nearly clean, to T - 1, nearly noise
@@ -41,8 +41,9 @@ class Generator(nn.Module):
     """A transformer that predicts noise, its VAE where it has one, and its card.
 
     Args:
-        transformer: predicts noise and the interpolation of its variance, 2 C channels of C.
-        vae: between latents and images; None works on pixels.
+        transformer: a ``DiTTransformer2DModel`` with 2 C output channels for C: noise and where its
+            variance lies between the least and the greatest.
+        vae: an ``AutoencoderKL``; None works on pixels.
         card: see :class:`GeneratorCard`.
 
     Attributes:
@@ -53,13 +54,10 @@ class Generator(nn.Module):
         ValueError: the transformer has another number of output channels than twice its input's.
     """
 
-    def __init__(
-        self, transformer: DiTTransformer2DModel, vae: AutoencoderKL | None, card: GeneratorCard
-    ) -> None:
+    # Any: diffusers does not declare what its networks have
+    def __init__(self, transformer: Any, vae: Any, card: GeneratorCard) -> None:
         super().__init__()
-        self.transformer: Any = transformer  # diffusers does not declare attributes and decorators
-        self.vae: Any = vae
-        self.card = card
+        self.transformer, self.vae, self.card = transformer, vae, card
         config = self.transformer.config
         if config.out_channels != 2 * config.in_channels:
             raise ValueError(

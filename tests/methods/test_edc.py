@@ -7,7 +7,7 @@ import torch
 
 from raydd.config import compose_config
 from raydd.engine.checkpoint import load_card, load_checkpoint
-from raydd.engine.pixels import pick_pixels
+from raydd.engine.pixels import load_pixels
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig
 from raydd.engine.statistics_config import StatisticsConfig
@@ -37,8 +37,9 @@ def product(engine):
 
 
 def images(product):
-    labels = [label for label in range(10) for _ in range(2)]
-    return pick_pixels(product.images[0].folder, labels, [0, 1] * 10, 16)
+    """By class, then by slot."""
+    made = load_pixels(product.images[0].folder, 16)
+    return made.images[made.labels.argsort(stable=True)]
 
 
 def test_a_batch_holds_all_images_of_its_classes(product):

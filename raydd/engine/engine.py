@@ -250,21 +250,21 @@ class Engine(Context):
     def train(
         self,
         images: Sequence[Artifact],
-        teacher: Artifact,
+        teacher: Artifact | None,
         model: ModelConfig,
         recipe: Recipe,
         warm_start: Artifact | None = None,
         title: str = "student",
     ) -> Artifact:
-        """Train a network on distilled images with the teacher's soft labels."""
+        """Train a network on distilled images, with the teacher's soft labels or with hard ones."""
         job = replace(
             self.new_job(model, recipe, title, ("train", title)),
             images=tuple(str(item.folder) for item in images),
-            teacher=str(teacher.folder),
+            teacher=str(teacher.folder) if teacher else None,
             warm_start=str(warm_start.folder) if warm_start else None,
             test=str(self.decode_test().folder),
         )
-        inputs = [*images, teacher, *([warm_start] if warm_start else [])]
+        inputs = [item for item in (*images, teacher, warm_start) if item]
         return train_stage(self.stages, "train", job, inputs, self.resources, self.seed, title)
 
     def relabel(

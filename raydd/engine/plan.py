@@ -205,7 +205,7 @@ class Planner(Engine):
     def train(
         self,
         images: Sequence[Artifact],
-        teacher: Artifact,
+        teacher: Artifact | None,
         model: ModelConfig,
         recipe: Recipe,
         warm_start: Artifact | None = None,

@@ -1,6 +1,8 @@
 """What a driver returns; writer.py makes a distilled set on disk of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,3 +64,8 @@ class Product:
     def starts(self) -> list[Artifact]:
         """Selections of all curricula that started from real images."""
         return [curriculum.start for curriculum in self.curricula if curriculum.start]
+
+
+def slot_ranges(ipc: int, boundaries: Sequence[int]) -> list[range]:
+    """Slots of each curriculum: [b_{j-1}, b_j), with b_0 = 0 and b_J = ipc."""
+    return [range(low, high) for low, high in pairwise([0, *boundaries, ipc])]

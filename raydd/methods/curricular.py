@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from raydd.engine.engine import Engine
-from raydd.engine.product import Curriculum, Product
+from raydd.engine.product import Curriculum, Product, slot_ranges
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.select import Columns, Ranking
 from raydd.engine.stages import Artifact
@@ -89,12 +89,6 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
     return product
-
-
-def slot_ranges(ipc: int, boundaries: list[int]) -> list[range]:
-    """Slots of each curriculum: [b_{j-1}, b_j), with b_0 = 0 and b_J = ipc."""
-    edges = [0, *boundaries, ipc]
-    return [range(low, high) for low, high in pairwise(edges)]
 
 
 def train_student(

@@ -5,15 +5,9 @@ from itertools import chain
 
 import numpy as np
 
+from raydd.engine.product import slot_ranges
 from raydd.engine.select import selected_ids
-from raydd.methods.curricular import (
-    LADDER,
-    CurricularConfig,
-    StudentConfig,
-    distil,
-    rung,
-    slot_ranges,
-)
+from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, rung
 from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
 
 

@@ -66,6 +66,7 @@ def build_report(
             "top1_train": score["top1"],
         },
         "curricula": [_curriculum(i, item, engine) for i, item in enumerate(product.curricula)],
+        "diagnosis": product.diagnosis.summary if product.diagnosis else None,
         "stages": [asdict(record) for record in engine.stages.records],
         "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
         "versions": package_versions(),

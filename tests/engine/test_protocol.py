@@ -53,7 +53,7 @@ def test_bad_tables_are_refused(pairs):
 @pytest.fixture(scope="module")
 def judged(ray4, tmp_path_factory):
     """Two curricula of one real image per class, judged with hard labels."""
-    engine = make_engine(tmp_path_factory.mktemp("storage"), parallel=2)
+    engine = make_engine(tmp_path_factory.mktemp("storage"))
     teacher = engine.squeeze()
     product = Product(teacher, engine.score(teacher, "teacher"))
     for curriculum in range(2):

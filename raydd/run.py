@@ -101,7 +101,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
 def _distil(engine: Engine, config: RunConfig) -> Product:
     """Call the driver; then label what it made, where the product shall carry labels."""
     product: Product = DRIVERS[type(config.method)](engine, config.method)
-    recipe = config.protocol.recipe
+    recipe = config.protocol.resolve(product.counts).recipe
     product.labels = engine.relabel(product.images, product.teacher, recipe, "distilled")
     return product
 

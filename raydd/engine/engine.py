@@ -10,6 +10,8 @@ from upath import UPath
 from raydd.engine.checkpoint import join_checkpoints, load_card
 from raydd.engine.context import Context
 from raydd.engine.core import adopt_core, open_core
+from raydd.engine.diagnose import diagnose_images
+from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
@@ -306,6 +308,26 @@ class Engine(Context):
             self.resources,
             self.seed,
             title,
+        )
+
+    def diagnose(
+        self,
+        curricula: Sequence[Artifact],
+        discriminators: Sequence[Artifact],
+        reference: Artifact,
+        config: DiagnoseConfig,
+    ) -> Artifact:
+        """Redundancy and validity; see :func:`raydd.engine.diagnose.diagnose_images`."""
+        job = self.new_job(config.model, config.recipe, "diagnose", ("diagnose",))
+        return diagnose_images(
+            self.stages,
+            job,
+            curricula,
+            discriminators,
+            reference,
+            config,
+            self.resources,
+            self.seed,
         )
 
     def random_images(self, teacher_scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:

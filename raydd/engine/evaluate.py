@@ -6,9 +6,10 @@ function: that is the point of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -22,6 +23,8 @@ from raydd.engine.train_job import TrainJob
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 
+Job = TypeVar("Job")
+
 
 @dataclass
 class ProtocolConfig:
@@ -33,6 +36,11 @@ class ProtocolConfig:
         seeds: trainings per architecture and image set.
         labels: "soft" (the teacher's, in the form that ``labels.form`` names) or "hard".
         recipe: epochs, optimiser, views, loss.
+        epochs_by_ipc: pairs of the most images per class and the epochs for so many, rising; above
+            the last, and where it is empty, the recipe's epochs hold.
+        many_classes: from so many classes on the epochs are multiplied by ``many_classes_factor``;
+            0 is never.
+        many_classes_factor: above 0.
     """
 
     name: str = "soft"
@@ -40,13 +48,33 @@ class ProtocolConfig:
     seeds: int = 3
     labels: str = "soft"
     recipe: Recipe = field(default_factory=Recipe)
+    epochs_by_ipc: list[list[int]] = field(default_factory=list)
+    many_classes: int = 0
+    many_classes_factor: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        pairs = self.epochs_by_ipc
+        if any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
+            raise ValueError(f"protocol.epochs_by_ipc takes pairs of counts from 1 on, got {pairs}")
+        if any(left[0] >= right[0] for left, right in pairwise(pairs)):
+            raise ValueError(f"protocol.epochs_by_ipc must rise, got {pairs}")
+        if self.many_classes < 0 or self.many_classes_factor <= 0:
+            raise ValueError("many_classes must be at least 0 and many_classes_factor above 0")
         if self.labels not in ("soft", "hard"):
             raise ValueError(f"protocol.labels must be soft or hard, got {self.labels!r}")
         if self.seeds < 1 or not self.architectures:
             raise ValueError("a protocol needs at least one architecture and one seed")
+
+    def resolve(self, counts: Sequence[int]) -> "ProtocolConfig":
+        """The protocol for a set of that many images of each class: its recipe has the epochs."""
+        ipc = sum(counts) / len(counts)
+        fitting = [epochs for most, epochs in self.epochs_by_ipc if ipc <= most]
+        epochs = fitting[0] if fitting else self.recipe.epochs
+        if 0 < self.many_classes <= len(counts):
+            epochs = max(1, int(self.many_classes_factor * epochs))
+        recipe = replace(self.recipe, epochs=epochs)
+        return replace(self, recipe=recipe, epochs_by_ipc=[], many_classes=0)
 
 
 def evaluate_images(
@@ -56,7 +84,7 @@ def evaluate_images(
     job: TrainJob,
     protocol: ProtocolConfig,
     test: Artifact,
-    teacher: Artifact,
+    teacher: Artifact | None,
     resources: Resources,
     seed: int,
     title: str,
@@ -69,9 +97,9 @@ def evaluate_images(
         labels: seeded or stored labels for each seed, or None: the teacher is asked online. All
             trainings on one set share views and labels then, and differ in their initialisation.
         job: template with class names, preprocessing, flip, device and journal.
-        protocol: what is trained and how.
+        protocol: what is trained and how, see :meth:`ProtocolConfig.resolve`.
         test: artifact of the decoded test split.
-        teacher: artifact that gives soft labels online.
+        teacher: artifact that gives soft labels online; hard labels need none.
         resources: how many trainings run at once, and where.
         seed: run seed.
         title: ``distilled`` or ``random``.
@@ -79,7 +107,9 @@ def evaluate_images(
         One dict per training: architecture, images (the title), seed, top1_last, top1_best, curve
         and seconds; accuracies in [0, 1].
     """
-    asked = str(teacher.folder) if protocol.labels == "soft" else None
+    if protocol.labels == "hard":
+        teacher = None
+    asked = str(teacher.folder) if teacher else None
     template = replace(job, recipe=protocol.recipe, test=str(test.folder), teacher=asked)
     given = list(labels) or [None] * protocol.seeds
     units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
@@ -94,8 +124,12 @@ def evaluate_images(
     artifact = stages.run(
         "evaluate",
         work,
-        inputs=[*(i for group in images for i in group), test, teacher, *filter(None, given)],
-        config={"protocol": json.loads(json.dumps(protocol, default=vars)), "flip": job.flip},
+        inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
+        config={
+            "protocol": json.loads(json.dumps(protocol, default=vars)),
+            "flip": job.flip,
+            "preprocessing": job.preprocessing.to_json(),
+        },
         seed=seed,
         title=title,
         units=len(units),
@@ -105,20 +139,36 @@ def evaluate_images(
 
 
 def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str, Any]]:
-    """Run independent trainings as Ray tasks, one device or ``threads_per_worker`` cores each."""
+    """Run independent trainings, see :func:`run_many`."""
+    return run_many(train_network, jobs, resources)
+
+
+def run_many(
+    work: Callable[[Job], dict[str, Any]], jobs: Sequence[Job], resources: Resources
+) -> list[dict[str, Any]]:
+    """Run independent jobs as Ray tasks, one device or ``threads_per_worker`` cores each.
+
+    Args:
+        work: does a job; it is called again after a failure and must then return what is there.
+        jobs: picklable.
+        resources: how many run at once, and where.
+    Returns:
+        What each job came to, in their order.
+    """
     retries = resources.max_failures
+    task: Any
     # as a decorator: `.options(num_gpus=1)` would keep the process, and its GPU memory, alive
     if resources.use_gpu:
-        task = ray.remote(max_retries=retries, num_gpus=1)(_train_task)
+        task = ray.remote(max_retries=retries, num_gpus=1)(_task)
     else:
-        task = ray.remote(max_retries=retries, num_cpus=1)(_train_task)
+        task = ray.remote(max_retries=retries, num_cpus=1)(_task)
     running: dict[Any, int] = {}
     outcomes: list[dict[str, Any]] = [{}] * len(jobs)
     waiting = list(enumerate(jobs))
     while waiting or running:
         while waiting and len(running) < resources.parallel:
             index, job = waiting.pop(0)
-            running[task.remote(job, resources.threads_per_worker)] = index
+            running[task.remote(work, job, resources.threads_per_worker)] = index
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         outcomes[running.pop(ready)] = ray.get(ready)
     return outcomes
@@ -150,9 +200,9 @@ def _with_labels(job: TrainJob, labels: Artifact | None) -> TrainJob:
     return replace(job, labels=str(labels.folder / LABELS), teacher=None) if labels else job
 
 
-def _train_task(job: TrainJob, threads: int) -> dict[str, Any]:
+def _task(work: Callable[[Job], dict[str, Any]], job: Job, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    return train_network(job)
+    return work(job)
 
 
 def _name(model: ModelConfig) -> str:

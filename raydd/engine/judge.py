@@ -20,11 +20,12 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[di
     """Train fresh networks on the product and on as many random real images of every class.
 
     Every seed gets another random subset, so that the interval of the baseline covers the draw.
+    Epochs that follow the images per class are those of the product's counts, for both.
 
     Returns:
         One dict per training, see :func:`raydd.engine.evaluate.evaluate_images`.
     """
-    seeds = range(protocol.seeds)
+    seeds, protocol = range(protocol.seeds), protocol.resolve(product.counts)
     random = [[engine.random_images(product.scores, product.counts, draw)] for draw in seeds]
     distilled = engine.evaluate(
         [product.images for _ in seeds], protocol, product.teacher, "distilled"
@@ -46,7 +47,7 @@ def build_report(
         engine: for stage times and the teacher.
         product: the curricula.
         results: of :func:`judge`; may be empty.
-        protocol: printed with the result.
+        protocol: printed with the result, and with the epochs that it came to.
         sizes: bytes of images, labels and teacher in the product.
         run: name, method, dataset, licence, seed, ipc and the configuration.
     """
@@ -57,7 +58,7 @@ def build_report(
         "num_images": sum(product.counts),
         "headline": headline(results),
         "results": list(results),
-        "protocol": json.loads(json.dumps(protocol, default=vars)),
+        "protocol": json.loads(json.dumps(protocol.resolve(product.counts), default=vars)),
         "bytes": sizes,
         "teacher": {
             "name": card.name,
@@ -65,6 +66,7 @@ def build_report(
             "top1_train": score["top1"],
         },
         "curricula": [_curriculum(i, item, engine) for i, item in enumerate(product.curricula)],
+        "diagnosis": product.diagnosis.summary if product.diagnosis else None,
         "stages": [asdict(record) for record in engine.stages.records],
         "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
         "versions": package_versions(),

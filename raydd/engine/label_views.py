@@ -27,7 +27,9 @@ class Views:
 
     def __init__(self, info: LabelInfo, images: ImageSet) -> None:
         self.info, self.images = info, images
-        self._recipe = Recipe(**{name: info.views[name] for name in VIEW_FIELDS})
+        # fields younger than the labels are off, as their defaults are
+        known = {name: info.views[name] for name in VIEW_FIELDS if name in info.views}
+        self._recipe = Recipe(**known)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def order(self, epoch: int, step: int) -> Tensor:

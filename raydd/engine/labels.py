@@ -189,6 +189,7 @@ def open_label_data(job: TrainJob, images: ImageSet, rank: int, world: int) -> L
         "classes": len(job.class_names),
     }
     found = {
+        **view_settings(Recipe(), job.flip),  # for fields younger than the labels
         **data.info.views,
         "preprocessing": data.info.preprocessing.to_json(),
         "classes": data.info.num_classes,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raydd.engine.core import open_core
+from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
@@ -256,6 +257,23 @@ class Planner(Engine):
             f"evaluate {title}", units, 0, sum(map(self._weights, protocol.architectures)), memory
         )
         return []
+
+    def diagnose(
+        self,
+        curricula: Sequence[Artifact],
+        discriminators: Sequence[Artifact],
+        reference: Artifact,
+        config: DiagnoseConfig,
+    ) -> Artifact:
+        """Note the trainings and the networks that are tried."""
+        trained = len(curricula) if len(curricula) > 1 else 0
+        units = 2 * trained + len(discriminators) + 1
+        images = sum(sum(item.summary["counts"]) for item in curricula)
+        reads = (trained + 2) * images * self.preprocessing.resolution**2 * 3
+        writes = trained * self._weights(config.model)
+        memory = self._training_memory(config.model, config.recipe)
+        self._note(f"diagnose {len(curricula)} curricula", units, reads, writes, memory)
+        return self._placeholder("diagnose")
 
     def _plan_squeeze(self, model: ModelConfig, title: str) -> Artifact:
         weights, recipe = self._weights(model), self.teacher.recipe

@@ -43,12 +43,14 @@ class Product:
         scores: its score table over the real images.
         curricula: the rounds, in order.
         labels: soft labels that the set carries; None leaves them to its teacher.
+        diagnosis: of the curricula, see :func:`raydd.engine.diagnose.diagnose_images`.
     """
 
     teacher: Artifact
     scores: Artifact
     curricula: list[Curriculum] = field(default_factory=list)
     labels: Artifact | None = None
+    diagnosis: Artifact | None = None
 
     @property
     def images(self) -> list[Artifact]:

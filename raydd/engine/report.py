@@ -20,6 +20,7 @@ import yaml
 
 from raydd.engine.figures import Chart, Strip, image_grid, line_chart, strip
 from raydd.engine.report_curricula import rungs, selections
+from raydd.engine.report_diagnosis import diagnosis
 from raydd.ops.intervals import mean_and_interval
 
 SERIES = {"distilled": "Distilled images", "random": "Random real images"}
@@ -58,6 +59,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
              "curricula": [{"curriculum", "slots": [...], "rungs": {"simple": [count per class]},
                             "origin": "synthetic" | "real", "images": count,
                             "selection": None or SELECTION}],  # all but the number may be missing
+             "diagnosis": None or the summary of raydd.engine.diagnose,  # may be missing
              "stages": [{"name", "seconds", "cached"}],
              "rejected": {"count", "reasons": {reason: count}},
              "versions": {...}, "config": {...}}
@@ -86,6 +88,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
         charts=learning_curves(report["results"]),
         grids=[_picture(grid) for grid in grids],
         selections=selections(report["curricula"], names),
+        diagnosis=diagnosis(report.get("diagnosis")),
         rungs=[rungs(item, names) for item in starts if item.get("rungs")],
         holds_real=len(starts) < len(report["curricula"]),
         protocol=flatten(report["protocol"]),

@@ -11,11 +11,15 @@ import torch
 from torch import nn
 
 from raydd.models.convnet import NORMS, ConvNet
+from raydd.models.resnet_ap import ResNetAP
 from raydd.models.resnet_small import SmallResNet
 
 _SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1, 1, 1), 32)}
+_RESNET_AP = "resnet_ap10"
+_RESNETS = {**{name: width for name, (_, width) in _SMALL_RESNETS.items()}, _RESNET_AP: 64}
 _CONVNET_WIDTH = 128
 _LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
+_TORCHVISION_RESNETS = tuple(f"torchvision/{kind}" for kind in ("resnet", "resnext", "wide_resnet"))
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
 
 
@@ -25,10 +29,12 @@ class ModelConfig:
 
     Attributes:
         name: `convnetD` (D blocks), `resnet18_small` (ResNet-18 with a 3x3 stem, no max-pooling),
-            `resnet10_thin` (for CPUs), `torchvision/NAME`, or any timm name.
+            `resnet10_thin` (for CPUs), `resnet_ap10` (ResNetAP-10: pools instead of strides),
+            `torchvision/NAME`, or any timm name.
         width: channels of the first stage; None means the usual width of that network. Only for the
             networks of raydd itself.
-        norm: "batch", "instance", "group" or "none"; other than "batch" only for raydd's own.
+        norm: "batch", "instance", "group" or "none"; other than "batch" only for raydd's own and
+            the residual networks of torchvision (`torchvision/resnet18`).
         pretrained: start from the public ImageNet weights of torchvision or timm.
     """
 
@@ -53,11 +59,11 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     Raises:
         ValueError: unknown name (with close matches) or a variant the network does not have.
     """
-    convnet = re.fullmatch(r"convnet(\d+)", config.name)
-    if convnet is None and config.name not in _SMALL_RESNETS:
-        return _create_foreign(config, num_classes, resolution)
     if config.norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {config.norm!r}")
+    convnet = re.fullmatch(r"convnet(\d+)", config.name)
+    if convnet is None and config.name not in _RESNETS:
+        return _create_foreign(config, num_classes, resolution)
     if config.pretrained:
         raise ValueError(
             f"{config.name} has no public weights: set pretrained=false or use a "
@@ -68,14 +74,15 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     if convnet is not None:
         width = config.width or _CONVNET_WIDTH
         return ConvNet(num_classes, resolution, int(convnet[1]), width, config.norm)
-    blocks, usual = _SMALL_RESNETS[config.name]
-    width = config.width or usual
+    width = config.width or _RESNETS[config.name]
     if width < _LEAST_RESNET_WIDTH:
         raise ValueError(
             f"{config.name} needs a width of at least {_LEAST_RESNET_WIDTH}, got {width}: narrower "
             "ones corrupt memory on some CPUs"
         )
-    return SmallResNet(num_classes, blocks, width, NORMS[config.norm])
+    if config.name == _RESNET_AP:
+        return ResNetAP(num_classes, resolution, width=width, norm_layer=NORMS[config.norm])
+    return SmallResNet(num_classes, _SMALL_RESNETS[config.name][0], width, NORMS[config.norm])
 
 
 def create_meta_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
@@ -90,9 +97,13 @@ def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> n
 
         if not timm.is_model(config.name):
             raise ValueError(_unknown(config.name, timm.list_models()))
-    if config.width is not None or config.norm != "batch":
-        own = ", ".join(["convnetD", *_SMALL_RESNETS])
-        raise ValueError(f"width and norm can be set for {own} only, not for {config.name!r}")
+    residual = config.name.startswith(_TORCHVISION_RESNETS)
+    if config.width is not None or (config.norm != "batch" and not residual):
+        own = ", ".join(["convnetD", *_RESNETS])
+        raise ValueError(
+            f"width and norm can be set for {own} only (norm also for torchvision/resnetD), not "
+            f"for {config.name!r}"
+        )
     if config.name.startswith("torchvision/"):
         return _create_torchvision(config, num_classes)
     card = timm.get_pretrained_cfg(config.name)
@@ -109,7 +120,10 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
     if name not in models.list_models(models):
         names = [f"torchvision/{known}" for known in models.list_models(models)]
         raise ValueError(_unknown(config.name, names))
-    model = models.get_model(name, weights=None, num_classes=num_classes)
+    if config.norm != "batch" and config.pretrained:
+        raise ValueError(f"the public weights of {config.name} fit norm=batch only")
+    norm = {"norm_layer": NORMS[config.norm]} if config.norm != "batch" else {}
+    model = models.get_model(name, weights=None, num_classes=num_classes, **norm)
     if config.pretrained:
         known = models.get_model_weights(name)
         weights = known[_TORCHVISION_WEIGHTS].get_state_dict(progress=False, check_hash=True)
@@ -124,7 +138,7 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    candidates = [*_SMALL_RESNETS, "convnet3", "convnet4", *names]
+    candidates = [*_RESNETS, "convnet3", "convnet4", *names]
     close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names."
     return f"there is no network named {name!r}: {hint}"

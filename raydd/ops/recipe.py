@@ -4,7 +4,7 @@ The same type describes how a teacher is squeezed, a student is trained and a di
 judged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +19,28 @@ from raydd.ops.augment import (
     resized_crop_boxes,
 )
 from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.color import color_jitter, pca_lighting
 from raydd.ops.losses import distillation_loss, logit_loss
-from raydd.ops.schedules import smooth_factor
+from raydd.ops.schedules import smooth_factor, step_factor
 
 CHOICES = {
     "crop": ("resized", "pad", "none"),
     "mix": ("cutmix", "mixup", "none"),
     "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step"),
     "loss": ("kl", "mse"),
 }
 # Fields of a recipe that decide its views: labels made ahead hold for these values only.
-VIEW_FIELDS = ("batch_size", "crop", "crop_scale", "padding", "mix", "mix_alpha")
+VIEW_FIELDS = (
+    "batch_size",
+    "crop",
+    "crop_scale",
+    "padding",
+    "color_jitter",
+    "lighting",
+    "mix",
+    "mix_alpha",
+)
 
 
 @dataclass
@@ -40,7 +51,10 @@ class Recipe:
         epochs: passes over the images.
         batch_size: images per step over all workers.
         optimizer: "adamw" or "sgd".
-        learning_rate: peak; decays by a cosine over all steps.
+        learning_rate: peak; decays over all steps.
+        schedule: "cosine", or "step": multiplied by ``step_factor`` at every milestone.
+        step_factor: in (0, 1].
+        step_milestones: rising fractions of the training.
         zeta: the cosine reaches 0 at zeta times the length of the training: 1 is the plain one, 2
             ends at half the peak ("smoothing learning rate" of EDC).
         late_steep: fall linearly to 0 in the last sixth of the training (with zeta above 1,
@@ -53,6 +67,9 @@ class Recipe:
         crop: "resized" (random resized crop), "pad" (random crop after padding) or "none".
         crop_scale: area of a resized crop, fractions of the image.
         padding: of "pad", pixels.
+        color_jitter: strength of random brightness, contrast and saturation, in [0, 1]; 0 is off.
+        lighting: deviation of random shifts along the principal components of ImageNet's colours;
+            0 is off.
         mix: "cutmix", "mixup" or "none"; one draw per batch.
         mix_alpha: both parameters of the Beta distribution of the mixing share.
         loss: of soft labels: "kl" (softened distributions) or "mse" (logits).
@@ -70,6 +87,9 @@ class Recipe:
     batch_size: int = 128
     optimizer: str = "adamw"
     learning_rate: float = 0.001
+    schedule: str = "cosine"
+    step_factor: float = 0.2
+    step_milestones: list[float] = field(default_factory=lambda: [2 / 3, 5 / 6])
     zeta: float = 1.0
     late_steep: bool = False
     weight_decay: float = 0.01
@@ -80,6 +100,8 @@ class Recipe:
     crop: str = "resized"
     crop_scale: tuple[float, float] = (0.08, 1.0)
     padding: int = 4
+    color_jitter: float = 0.0
+    lighting: float = 0.0
     mix: str = "cutmix"
     mix_alpha: float = 1.0
     loss: str = "kl"
@@ -97,6 +119,12 @@ class Recipe:
         check_at_least_one(self, "epochs", "batch_size", "test_points")
         if self.zeta < 1 or not 0 <= self.average_decay < 1:
             raise ValueError("zeta must be at least 1 and average_decay lie in [0, 1)")
+        if not 0 < self.step_factor <= 1:
+            raise ValueError(f"step_factor must lie in (0, 1], got {self.step_factor}")
+        if self.step_milestones != sorted(self.step_milestones):
+            raise ValueError(f"step_milestones must rise, got {self.step_milestones}")
+        if not 0 <= self.color_jitter <= 1 or self.lighting < 0:
+            raise ValueError("color_jitter must lie in [0, 1] and lighting be at least 0")
 
 
 @dataclass(frozen=True)
@@ -120,7 +148,8 @@ def augment_batch(
         generator: CPU generator of every draw.
 
     Returns:
-        [B, 3, R, R] in [0, 255], float for resized crops and uint8 otherwise.
+        [B, 3, R, R] in [0, 255], or beyond where colours were changed; uint8 where no crop is
+        resized and no colour changed, else float.
     """
     count, side = len(pixels), pixels.shape[-1]
     if recipe.crop == "resized":
@@ -133,7 +162,12 @@ def augment_batch(
         if recipe.crop == "pad":
             pixels = pad_crop(pixels, recipe.padding, generator)
     mirrored = torch.rand(count, generator=generator) < flip
-    return flip_where(pixels, mirrored.to(pixels.device))
+    pixels = flip_where(pixels, mirrored.to(pixels.device))
+    if recipe.color_jitter:
+        pixels = color_jitter(pixels.float(), recipe.color_jitter, generator)
+    if recipe.lighting:
+        pixels = pca_lighting(pixels.float(), recipe.lighting, generator)
+    return pixels
 
 
 def mix_batch(
@@ -198,10 +232,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
 
 def learning_rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Factor of the peak learning rate at a step counted over the whole training."""
-    return smooth_factor(
-        step,
-        recipe.epochs * steps_per_epoch,
-        recipe.zeta,
-        recipe.late_steep,
-        recipe.warmup_epochs * steps_per_epoch,
-    )
+    total, warmup = recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch
+    if recipe.schedule == "step":
+        return step_factor(step, total, recipe.step_factor, recipe.step_milestones, warmup)
+    return smooth_factor(step, total, recipe.zeta, recipe.late_steep, warmup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 CROP_SCHEDULES = ("constant", "cosine", "linear", "step")
 
@@ -64,6 +65,30 @@ def smooth_factor(
     if step < warmup:
         return cosine_factor(step, total, warmup)
     return cosine_factor(step - warmup, zeta * (total - warmup))
+
+
+def step_factor(
+    step: float,
+    total: float,
+    factor: float,
+    milestones: Sequence[float],
+    warmup: float = 0.0,
+) -> float:
+    """Learning-rate factor that is multiplied by ``factor`` at every milestone.
+
+    Args:
+        step: position in [0, total], in steps.
+        total: length of the whole schedule, in steps.
+        factor: of each drop, in (0, 1].
+        milestones: fractions of ``total``; each drop comes at the nearest step.
+        warmup: length of a linear rise as in :func:`cosine_factor`.
+
+    Returns:
+        Factor in [0, 1].
+    """
+    if step < warmup:
+        return cosine_factor(step, total, warmup)
+    return factor ** sum(step >= round(milestone * total) for milestone in milestones)
 
 
 def crop_scale_minimum(

@@ -255,6 +255,17 @@ def test_a_recipe_that_draws_the_same_views_is_not_refused(seeded, made, tmp_pat
     assert open_label_data(job, image_set(made), 0, 1).is_exact
 
 
+def test_labels_older_than_a_field_of_the_views_are_used(seeded, made, tmp_path):
+    info = json.loads((seeded.folder / "labels" / INFO).read_text())
+    old = {k: v for k, v in info["views"].items() if k not in ("color_jitter", "lighting")}
+    spoiled = spoil(seeded, tmp_path / "old", views=old)
+    job = train_job(tmp_path / "job", made[0], labels=str(spoiled.folder / "labels"))
+    assert open_label_data(job, image_set(made), 0, 1).is_exact
+    colourful = replace(job, recipe=replace(RECIPE, color_jitter=0.4))
+    with pytest.raises(Refused, match="color_jitter differ"):
+        open_label_data(colourful, image_set(made), 0, 1)
+
+
 def spoil(labels, target, **change):
     """A copy of a label folder whose json says something else."""
     shutil.copytree(labels.folder, target)

@@ -213,6 +213,51 @@ def test_selections_are_told_curriculum_by_curriculum() -> None:
     assert not Links(page).open
 
 
+def curricula_compared(count: int, **changes: Any) -> dict[str, Any]:
+    """Networks of curriculum i know 10 (i + 1) % of every other one."""
+    cross = [[None if i == j else 0.1 * (i + 1) for j in range(count)] for i in range(count)]
+    rows = [{"images": 6, "validity": 0.5, "discriminator": 0.3 if i else None, "cosine": 0.25}
+            for i in range(count)]  # fmt: skip
+    return {
+        "model": "convnet3", "cross": cross if count > 1 else [], "curricula": rows,
+        "cross_mean": 0.2 if count > 1 else None,
+        "union": {"images": 6 * count, "validity": 0.875, "cosine": None},
+        "classes": [{"class_index": 2, "class_name": "<two>", "images": 3, "validity": 0.333}],
+    } | changes  # fmt: skip
+
+
+def test_redundancy_and_validity_of_curricula_are_a_table() -> None:
+    page = render_report(example(diagnosis=curricula_compared(3)), [])
+    text = text_of(page)
+    for words in (
+        "Curricula: redundancy and validity", "1 6 50.0 \N{EN DASH} 10.0 25.0 0.25",
+        "2 6 50.0 30.0 20.0 20.0 0.25", "all 18 87.5 20.0 20.0 \N{EN DASH}",
+        "&lt;two&gt; (33.3 % of 3)", "3 30.0 30.0 \N{EN DASH}",
+    ):  # fmt: skip
+        assert words in text, words
+    assert not Links(page).open
+
+
+def test_one_curriculum_is_compared_with_nothing() -> None:
+    page = render_report(example(diagnosis=curricula_compared(1, classes=[])), [])
+    assert "1 6 50.0 0.25" in text_of(page)
+    assert "Cross accuracy" not in page
+    assert "Discriminator" not in page
+    assert "Least recognised" not in page
+    assert not Links(page).open
+
+
+def test_the_matrix_of_many_curricula_is_left_to_the_json() -> None:
+    page = render_report(example(diagnosis=curricula_compared(20)), [])
+    assert "Cross accuracy of every pair" not in page
+    assert len(page) < 60_000
+
+
+@pytest.mark.parametrize("diagnosis", [{}, {"diagnosis": None}])
+def test_undiagnosed_curricula_have_no_such_table(diagnosis: dict[str, Any]) -> None:
+    assert "redundancy" not in render_report(example(**diagnosis), [])
+
+
 @pytest.mark.parametrize("missing", [{}, {"origin": None, "images": None, "selection": None}])
 def test_methods_that_select_nothing_have_no_such_section(missing: dict[str, Any]) -> None:
     curricula = [item | missing for item in example()["curricula"]]

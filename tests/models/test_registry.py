@@ -15,6 +15,7 @@ from raydd.models.registry import ModelConfig, create_model
         ("convnet3", 32),
         ("resnet18_small", 32),
         ("resnet10_thin", 16),
+        ("resnet_ap10", 16),
         ("torchvision/shufflenet_v2_x0_5", 32),
         ("deit_tiny_patch16_224", 32),
     ],
@@ -34,8 +35,40 @@ def test_resnet18_small_is_torchvisions_with_another_stem():
     torch.testing.assert_close(network.eval()(images), reference.eval()(images))
 
 
+@pytest.mark.parametrize(("resolution", "side"), [(64, 8), (128, 8), (160, 5)])
+def test_resnet_ap_has_no_stride_and_sees_every_pixel(resolution, side):
+    network = create_model(ModelConfig("resnet_ap10", width=8, norm="instance"), 3, resolution)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert {m.stride for m in convolutions} == {(1, 1)}
+    assert len(convolutions) == 1 + 4 * 2 + 3  # stem, one block per stage, shortcuts
+    images = torch.randn(1, 3, resolution, resolution, requires_grad=True)
+    assert network.layers(network.stem(images)).shape == (1, 64, side, side)
+    network(images)[0, 0].backward()
+    assert (images.grad != 0).float().mean() > 0.99
+
+
+def test_pooling_first_is_what_a_shortcut_that_pools_last_gives():
+    network = create_model(ModelConfig("resnet_ap10", width=8, norm="none"), 3, 32)
+    pool, convolution, _ = network.layers[1].shortcut
+    features = torch.randn(2, 8, 16, 16)
+    torch.testing.assert_close(convolution(pool(features)), pool(convolution(features)))
+
+
+def test_torchvisions_residual_networks_take_other_norms():
+    reference, network = (
+        create_model(ModelConfig("torchvision/resnet18", norm=norm), 10, 64)
+        for norm in ("batch", "instance")
+    )
+    assert {type(m) for m in network.modules()} - {type(m) for m in reference.modules()} == {
+        nn.GroupNorm
+    }
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    assert network.conv1.kernel_size == (7, 7)
+    assert all(m.num_groups == m.num_channels for m in network.modules() if type(m) is nn.GroupNorm)
+
+
 @pytest.mark.parametrize("norm", ["batch", "instance", "group", "none"])
-@pytest.mark.parametrize("name", ["convnet2", "resnet10_thin"])
+@pytest.mark.parametrize("name", ["convnet2", "resnet10_thin", "resnet_ap10"])
 def test_norms_and_widths_can_be_chosen(name, norm):
     network = create_model(ModelConfig(name, width=8, norm=norm), 3, 16)
     assert network(torch.randn(2, 3, 16, 16)).shape == (2, 3)
@@ -53,6 +86,9 @@ def test_norms_and_widths_can_be_chosen(name, norm):
         (ModelConfig("convnet3", pretrained=True), "no public weights"),
         (ModelConfig("convnet3", width=0), "width must be at least 1"),
         (ModelConfig("resnet10_thin", width=4), "needs a width of at least 8, got 4"),
+        (ModelConfig("resnet_ap10", width=4), "needs a width of at least 8, got 4"),
+        (ModelConfig("torchvision/vgg11", norm="instance"), "width and norm can be set for"),
+        (ModelConfig("torchvision/resnet18", norm="instance", pretrained=True), "fit norm=batch"),
         (ModelConfig("convnet6"), "choose a smaller depth"),
     ],
 )
@@ -60,3 +96,8 @@ def test_bad_configs_are_refused_in_one_sentence(config, sentence):
     with pytest.raises(ValueError, match=sentence) as refusal:
         create_model(config, 10, 32)
     assert "\n" not in str(refusal.value)
+
+
+def test_resnet_ap_refuses_images_that_end_as_one_pixel():
+    with pytest.raises(ValueError, match="at least 16 pixels, got 8"):
+        create_model(ModelConfig("resnet_ap10"), 10, 8)

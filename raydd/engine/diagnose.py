@@ -1,0 +1,183 @@
+"""Stage ``diagnose``: do curricula repeat each other, and are their images of their classes?
+
+A fresh network is trained on each curriculum and tried on the others: where they repeat each other
+it knows them already. Every discriminator is tried on the curriculum that came after it, and a
+reference trained on real data on all of them. A unit is a training (``outcome.json``) or a network
+that is tried (``measured.json``). Images are read a part at a time, and what is kept of them is
+linear in the number of classes.
+
+Source: the cross-increment accuracy of LGD, which is lower where there is less redundancy.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from upath import UPath
+
+from raydd.engine.cluster import Resources
+from raydd.engine.diagnose_config import DiagnoseConfig
+from raydd.engine.diagnose_measure import MEASURED, MeasureJob, measure
+from raydd.engine.evaluate import run_many, train_many
+from raydd.engine.stages import Artifact, Stages
+from raydd.engine.train import OUTCOME
+from raydd.engine.train_job import TrainJob
+
+
+def diagnose_images(
+    stages: Stages,
+    job: TrainJob,
+    curricula: Sequence[Artifact],
+    discriminators: Sequence[Artifact],
+    reference: Artifact,
+    config: DiagnoseConfig,
+    resources: Resources,
+    seed: int,
+) -> Artifact:
+    """Compare curricula.
+
+    Args:
+        stages: where results are kept.
+        job: template of the trainings: model, recipe, class names, preprocessing, flip.
+        curricula: K image artifacts, in order.
+        discriminators: checkpoints; number j was trained on the curricula up to j.
+        reference: checkpoint trained on real data.
+        config: networks and sizes.
+        resources: how many networks are trained or tried at once, and where.
+        seed: run seed.
+    Returns:
+        Artifact with the summary::
+
+            {"model", "cross": [[accuracy of the network of curriculum i on curriculum j, None for
+                                 i = j]], "cross_mean": off the diagonal, None for one curriculum,
+             "curricula": [{"images", "validity": accuracy of the reference, "discriminator":
+                            accuracy of the one before, or None, "cosine": or None}],
+             "union": {"images", "validity", "cosine"},
+             "classes": [{"class_index", "class_name", "images", "validity"}]}  # least valid first
+
+        Accuracies in [0, 1]; ``cosine`` is the mean over classes of the mean cosine of two images'
+        features before the reference's last layer, None where no class has two images; ``classes``
+        has those only of which the reference recognised not all images.
+    Raises:
+        Refused: a network has other classes or another resolution than the images.
+        ValueError: more discriminators than curricula that came after one.
+    """
+    if len(discriminators) >= max(1, len(curricula)):
+        raise ValueError("every discriminator needs a curriculum after those it was trained on")
+    crossed = range(len(curricula)) if len(curricula) > 1 else range(0)
+
+    def work(folder: UPath) -> dict[str, Any]:
+        train_many([_training(job, folder, curricula, i) for i in crossed], resources)
+        crosses = [folder / f"curriculum{i}" for i in crossed]
+        jobs = list(
+            _measure_jobs(job, folder, crosses, curricula, discriminators, reference, config)
+        )
+        found = run_many(measure, jobs, resources)
+        cross, tried, known = found[: len(crosses)], found[len(crosses) : -1], found[-1]
+        return {
+            "model": config.model.name,
+            **_cross(cross),
+            **_curricula(tried, known),
+            "classes": _failures(known, job.class_names, config.listed_classes),
+        }
+
+    return stages.run(
+        "diagnose",
+        work,
+        inputs=[*curricula, *discriminators, reference],
+        config={
+            "diagnose": asdict(config),
+            "flip": job.flip,
+            "preprocessing": job.preprocessing.to_json(),
+            "discriminators": len(discriminators),
+        },
+        seed=seed,
+        title=f"{len(curricula)} curricula",
+        units=2 * len(crossed) + len(discriminators) + 1,
+        count_done=lambda folder: sum(
+            len(list(folder.glob(f"*/{name}"))) for name in (OUTCOME, MEASURED)
+        ),
+    )
+
+
+def _training(job: TrainJob, folder: UPath, curricula: Sequence[Artifact], number: int) -> TrainJob:
+    own = folder / f"curriculum{number}"
+    own.mkdir(parents=True, exist_ok=True)
+    return replace(
+        job,
+        folder=str(own),
+        images=(str(curricula[number].folder),),
+        seed_parts=(*job.seed_parts, number),
+        stage=f"diagnose curriculum {number + 1}",
+    )
+
+
+def _measure_jobs(
+    job: TrainJob,
+    folder: UPath,
+    crosses: Sequence[UPath],
+    curricula: Sequence[Artifact],
+    discriminators: Sequence[Artifact],
+    reference: Artifact,
+    config: DiagnoseConfig,
+) -> Iterator[MeasureJob]:
+    """The networks of single curricula, the discriminators, and the reference at the end."""
+
+    def of(name: str, checkpoint: UPath, images: Sequence[Artifact]) -> MeasureJob:
+        return MeasureJob(
+            folder=str(folder / name),
+            checkpoint=str(checkpoint),
+            images=tuple(str(item.folder) for item in images),
+            class_names=job.class_names,
+            resolution=job.resolution,
+            per_class=name == "reference",
+            batch=config.batch,
+            device=job.device,
+        )
+
+    for i, checkpoint in enumerate(crosses):
+        yield of(f"curriculum{i}", checkpoint, [*curricula[:i], *curricula[i + 1 :]])
+    for i, item in enumerate(discriminators):
+        yield of(f"discriminator{i}", item.folder, [curricula[i + 1]])
+    yield of("reference", reference.folder, curricula)
+
+
+def _cross(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    rows: list[list[float | None]] = [[*_accuracies(item)] for item in found]
+    known = [value for row in rows for value in row if value is not None]
+    for i, row in enumerate(rows):
+        row.insert(i, None)
+    return {"cross": rows, "cross_mean": sum(known) / len(known) if known else None}
+
+
+def _curricula(tried: Sequence[dict[str, Any]], known: dict[str, Any]) -> dict[str, Any]:
+    discriminators = [None, *(_accuracies(item)[0] for item in tried)]
+    discriminators += [None] * (len(known["images"]) - len(discriminators))
+    *cosines, together = known["cosine"]
+    columns = zip(known["images"], _accuracies(known), discriminators, cosines, strict=True)
+    names = ("images", "validity", "discriminator", "cosine")
+    images, right = sum(known["images"]), sum(known["right"])
+    return {
+        "curricula": [dict(zip(names, column, strict=True)) for column in columns],
+        "union": {"images": images, "validity": right / max(1, images), "cosine": together},
+    }
+
+
+def _failures(
+    known: dict[str, Any], class_names: Sequence[str], listed: int
+) -> list[dict[str, Any]]:
+    """The classes of which the reference recognises least, those without any failure left out."""
+    rows = [
+        {"class_index": c, "class_name": class_names[c], "images": count, "validity": right / count}
+        for c, (right, count) in enumerate(
+            zip(known["class_right"], known["class_images"], strict=True)
+        )
+        if right < count
+    ]
+    return heapq.nsmallest(listed, rows, key=lambda row: (row["validity"], row["class_index"]))
+
+
+def _accuracies(found: dict[str, Any]) -> list[float]:
+    pairs = zip(found["right"], found["images"], strict=True)
+    return [right / max(1, images) for right, images in pairs]

@@ -19,7 +19,7 @@ from raydd.engine.relabel import label_bytes
 from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.statistics_config import StatisticsConfig
-from raydd.engine.synthesize import plan_units
+from raydd.engine.units import plan_units
 from raydd.models.observer import ObserverTap
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe

@@ -20,6 +20,8 @@ from raydd.engine.rded import crop_images
 from raydd.engine.rded_config import CropConfig, CropJob
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.relabel import RelabelJob, relabel_images
+from raydd.engine.sample import SampleJob, sample_images
+from raydd.engine.sample_config import SampleConfig
 from raydd.engine.score import score_source
 from raydd.engine.select import ANY, Ranking, select_images, selected_ids
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
@@ -31,10 +33,10 @@ from raydd.engine.synthesize import (
     ObserverNetworks,
     SynthesizeJob,
     TeacherNetworks,
-    plan_units,
     synthesize_images,
 )
 from raydd.engine.train_stage import train_stage
+from raydd.engine.units import plan_units
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed
@@ -248,6 +250,50 @@ class Engine(Context):
         )
         inputs = [*([start] if start else []), *observers, statistics]
         return self._synthesize(networks, config, start, inputs, range(ipc), 0)
+
+    def sample(
+        self,
+        generator: Artifact,
+        discriminator: Artifact | None,
+        reference: Artifact | None,
+        config: SampleConfig,
+        slots: range,
+        curriculum: int,
+        earlier: Sequence[Artifact] = (),
+    ) -> Artifact:
+        """Sample one curriculum's images; the same bytes for any number of workers.
+
+        Args:
+            generator: the diffusion model.
+            discriminator: checkpoint that the images shall be hard for; None samples unguided.
+            reference: checkpoint trained on real images; the anchored energy needs it.
+            config: constants; what is switched off in them makes its input irrelevant.
+            slots: of the curriculum.
+            curriculum: its number.
+            earlier: curricula before, whose latents the deviation keeps away from.
+        """
+        adversary = config.adversary
+        judge = discriminator if adversary.scale > 0 else None
+        anchor = reference if judge and adversary.energy == "anchored" else None
+        avoided = earlier if adversary.deviation > 0 else ()
+        job = SampleJob(
+            folder="",
+            units=plan_units(len(self.class_names), slots, config.batch_size, None),
+            curriculum=curriculum,
+            generator=str(generator.folder),
+            discriminator=str(judge.folder) if judge else None,
+            reference=str(anchor.folder) if anchor else None,
+            earlier=tuple(str(item.folder) for item in avoided),
+            class_names=self.class_names,
+            resolution=self.preprocessing.resolution,
+            config=config,
+            seed=self.seed,
+            journal=self.journal,
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        inputs = [generator, *(item for item in (judge, anchor) if item), *avoided]
+        return sample_images(self.stages, job, slots, inputs, self.resources, self.seed)
 
     def train(
         self,

@@ -17,10 +17,11 @@ from raydd.engine.fetch import PART_ROWS
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig, SynthesisConfig
 from raydd.engine.relabel import label_bytes
+from raydd.engine.sample_config import SampleConfig
 from raydd.engine.select import Ranking
 from raydd.engine.stages import Artifact, digest
 from raydd.engine.statistics_config import StatisticsConfig
-from raydd.engine.synthesize import plan_units
+from raydd.engine.units import plan_units
 from raydd.models.observer import ObserverTap
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe
@@ -202,6 +203,28 @@ class Planner(Engine):
             memory,
         )
         return self._placeholder("synthesize", curriculum, counts=[len(slots)] * num_classes)
+
+    def sample(
+        self,
+        generator: Artifact,
+        discriminator: Artifact | None,
+        reference: Artifact | None,
+        config: SampleConfig,
+        slots: range,
+        curriculum: int,
+        earlier: Sequence[Artifact] = (),
+    ) -> Artifact:
+        """Note one curriculum's units; of the memory, weights and what the judges see at once."""
+        num_classes, side = len(self.class_names), self.preprocessing.resolution
+        units = plan_units(num_classes, slots, config.batch_size, None)
+        judges = sum(item is not None for item in (discriminator, reference))
+        seen = min(config.decode_batch, config.batch_size)
+        memory = generator.summary.get("weights", 0) + judges * (
+            self._weights(self.teacher.model) + 2 * seen * self._activations(self.teacher.model)
+        )
+        pixels = num_classes * len(slots) * side * side * 3
+        self._note(f"sample curriculum {curriculum + 1}", len(units), 0, pixels, memory)
+        return self._placeholder("sample", curriculum, counts=[len(slots)] * num_classes)
 
     def train(
         self,

@@ -30,24 +30,7 @@ from raydd.engine.stages import Artifact, Stages
 from raydd.engine.statistics import read_targets
 from raydd.engine.stream import count_parts, write_table
 from raydd.engine.teacher_objective import TeacherObjective
-from raydd.engine.units import unfinished, unit_path
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One optimisation batch.
-
-    Attributes:
-        name: names the file; fixes every random draw.
-        slots: slot of each image.
-        labels: class of each image.
-        start_ids: id of the real image that each image starts from; empty for a noise start.
-    """
-
-    name: str
-    slots: tuple[int, ...]
-    labels: tuple[int, ...]
-    start_ids: tuple[str, ...] = ()
+from raydd.engine.units import Unit, unfinished, unit_path
 
 
 class Networks(Protocol):
@@ -147,53 +130,6 @@ class SynthesizeJob:
     journal: str | None
     device: str
     threads: int
-
-
-def plan_units(
-    num_classes: int,
-    slots: range,
-    batch_size: int,
-    start_ids: Sequence[Sequence[str]] | None,
-    by_class: bool = False,
-) -> tuple[Unit, ...]:
-    """Cut a curriculum into optimisation batches.
-
-    Args:
-        num_classes: C.
-        slots: the curriculum's slots.
-        batch_size: B; a batch holds as many classes as fit, and as many slots as then still fit.
-        start_ids: per class, one id per slot of the curriculum; None where there are none.
-        by_class: the other way round: as many slots as fit, then as many classes.
-    """
-    if by_class:
-        depth = min(batch_size, len(slots))
-        block = max(1, min(batch_size // depth, num_classes))
-    else:
-        block = min(batch_size, num_classes)
-        depth = max(1, batch_size // block)
-    return tuple(
-        _unit(
-            range(first_slot, min(first_slot + depth, slots.stop)),
-            range(first_class, min(first_class + block, num_classes)),
-            slots.start,
-            start_ids,
-        )
-        for first_slot in range(slots.start, slots.stop, depth)
-        for first_class in range(0, num_classes, block)
-    )
-
-
-def _unit(
-    slots: range, classes: range, first_slot: int, start_ids: Sequence[Sequence[str]] | None
-) -> Unit:
-    pairs = [(slot, label) for slot in slots for label in classes]
-    ids = [start_ids[label][slot - first_slot] for slot, label in pairs] if start_ids else []
-    return Unit(
-        f"slot{slots.start:05d}-class{classes.start:05d}",
-        tuple(slot for slot, _ in pairs),
-        tuple(label for _, label in pairs),
-        tuple(ids),
-    )
 
 
 def synthesize_images(

@@ -1,6 +1,7 @@
 """Units of a stage: pieces of work that are a file when they are finished and never redone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from upath import UPath
@@ -12,6 +13,23 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """Name without ending."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One batch of images that are made together.
+
+    Attributes:
+        name: names the file, and the draws that a batch makes together.
+        slots: slot of each image.
+        labels: class of each image.
+        start_ids: id of the real image that each image starts from; empty where there is none.
+    """
+
+    name: str
+    slots: tuple[int, ...]
+    labels: tuple[int, ...]
+    start_ids: tuple[str, ...] = ()
 
 
 NamedUnit = TypeVar("NamedUnit", bound=Named)
@@ -32,3 +50,55 @@ def unfinished(folder: str, units: Sequence[NamedUnit], rank: int, world: int) -
         world: number of workers.
     """
     return [unit for unit in units[rank::world] if not unit_path(folder, unit).exists()]
+
+
+def plan_units(
+    num_classes: int,
+    slots: range,
+    batch_size: int,
+    start_ids: Sequence[Sequence[str]] | None,
+    by_class: bool = False,
+) -> tuple[Unit, ...]:
+    """Cut a curriculum into batches.
+
+    Args:
+        num_classes: C.
+        slots: the curriculum's slots.
+        batch_size: B; a batch holds as many classes as fit, and as many slots as then still fit.
+        start_ids: per class, one id per slot of the curriculum; None where there are none.
+        by_class: the other way round: as many slots as fit, then as many classes.
+    """
+    if by_class:
+        depth = min(batch_size, len(slots))
+        block = max(1, min(batch_size // depth, num_classes))
+    else:
+        block = min(batch_size, num_classes)
+        depth = max(1, batch_size // block)
+    return tuple(
+        _unit(
+            range(first_slot, min(first_slot + depth, slots.stop)),
+            range(first_class, min(first_class + block, num_classes)),
+            slots.start,
+            start_ids,
+        )
+        for first_slot in range(slots.start, slots.stop, depth)
+        for first_class in range(0, num_classes, block)
+    )
+
+
+def _unit(
+    slots: range, classes: range, first_slot: int, start_ids: Sequence[Sequence[str]] | None
+) -> Unit:
+    pairs = [(slot, label) for slot in slots for label in classes]
+    ids = [start_ids[label][slot - first_slot] for slot, label in pairs] if start_ids else []
+    return Unit(
+        f"slot{slots.start:05d}-class{classes.start:05d}",
+        tuple(slot for slot, _ in pairs),
+        tuple(label for _, label in pairs),
+        tuple(ids),
+    )
+
+
+def first_class(name: str) -> int:
+    """The first class of the unit of :func:`plan_units` that has this name."""
+    return int(name.rpartition("class")[2])

@@ -6,7 +6,7 @@ import pytest
 
 from raydd.engine.select import Ranking
 from raydd.engine.stream import part_files, read_table
-from raydd.engine.synthesize import plan_units
+from raydd.engine.units import plan_units
 from raydd.methods.curricular import FIRST_LADDER, rung
 from small_engine import SYNTHESIS, make_engine
 

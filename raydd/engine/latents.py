@@ -1,0 +1,67 @@
+"""Latents of sampled images, kept beside them in ``latents/``: later curricula stay away from them.
+
+They are kept of every curriculum, needed or not: 8 KB beside 192 KB of pixels, and the artifact of
+an unguided curriculum is the same for every guidance that follows it.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from upath import UPath
+
+from raydd.data.rows import pixel_column
+from raydd.engine.stream import read_table, write_table
+from raydd.engine.units import Unit, first_class
+
+FOLDER = "latents"
+
+
+def write_latents(folder: UPath, unit: Unit, latents: Tensor) -> None:
+    """Write a unit's latents, float16 [B, C, h, w], on the CPU."""
+    content = latents.flatten(1).contiguous().numpy().view(np.uint8)
+    columns = {
+        "class_index": pa.array(unit.labels, pa.int32()),
+        "slot": pa.array(unit.slots, pa.int32()),
+        "latent": pixel_column(content),
+    }
+    write_table(folder / FOLDER / f"{unit.name}.parquet", pa.table(columns))
+
+
+def read_memory(
+    folders: Sequence[str], labels: Sequence[int], shape: tuple[int, int, int]
+) -> Tensor:
+    """All latents of each label's class in some stages.
+
+    Args:
+        folders: of ``sample`` stages, each with equally many images of every class.
+        labels: B classes.
+        shape: (C, h, w).
+    Returns:
+        float32 [B, M, C, h, w], M the images per class of all the stages.
+    """
+    kept: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
+    for folder in folders:
+        for path in _covering(UPath(folder) / FOLDER, labels):
+            table = read_table(path)
+            rows = zip(*(table[name] for name in ("class_index", "slot", "latent")), strict=True)
+            for label, slot, latent in rows:
+                values = np.frombuffer(latent.as_buffer(), np.float16).reshape(shape)
+                kept[label.as_py()].append((slot.as_py(), values))
+    ordered = {
+        label: np.stack([latent for _, latent in sorted(kept[label], key=lambda pair: pair[0])])
+        for label in set(labels)
+    }
+    return torch.from_numpy(np.stack([ordered[label] for label in labels])).float()
+
+
+def _covering(folder: UPath, labels: Sequence[int]) -> list[UPath]:
+    """The files that hold the classes: of all others, not even the footer is read."""
+    files = sorted(folder.glob("*.parquet"), key=lambda path: path.name)
+    starts = sorted({first_class(path.stem) for path in files})
+    wanted = {starts[bisect_right(starts, label) - 1] for label in labels}
+    return [path for path in files if first_class(path.stem) in wanted]

@@ -6,7 +6,7 @@ Source: Peebles and Xie, arXiv 2212.09748.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
@@ -57,7 +57,8 @@ class Generator(nn.Module):
         self, transformer: DiTTransformer2DModel, vae: AutoencoderKL | None, card: GeneratorCard
     ) -> None:
         super().__init__()
-        self.transformer: Any = transformer  # diffusers does not declare attributes and decorators
+        # diffusers does not declare attributes and decorators
+        self.transformer = cast(Any, transformer)
         self.vae: Any = vae
         self.card = card
         config = self.transformer.config

@@ -41,12 +41,8 @@ def match_described_classes(
     """
     synsets = _synsets()
     known = {name: number for name, number in synsets.items() if number in labels}
-    counts = Counter(word for text in labels.values() for word in set(_words(text)))
-    described = {
-        _plain(name): number
-        for number, text in labels.items()
-        for name in (text, *(word for word in _words(text) if counts[word] == 1))
-    }
+    described = _unique({number: _words(text) for number, text in labels.items()})
+    described |= _unique({number: [_plain(text)] for number, text in labels.items()})
     for name in class_names:
         if _plain(name) in described and name not in synsets:
             known[name] = described[_plain(name)]
@@ -58,6 +54,12 @@ def match_described_classes(
                 f"{_description(name)!r}: its classes are not in ImageNet's order."
             )
     return found
+
+
+def _unique(names: Mapping[int, Sequence[str]]) -> dict[str, int]:
+    """The class of every name that one class only has."""
+    counts = Counter(name for group in names.values() for name in set(group))
+    return {name: number for number, group in names.items() for name in group if counts[name] == 1}
 
 
 def _all_known(class_names: Sequence[str], known: Mapping[str, int]) -> tuple[int, ...]:

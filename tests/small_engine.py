@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import torch
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.cluster import Resources
 from raydd.engine.engine import Engine
@@ -13,6 +15,7 @@ from raydd.engine.progress import Progress
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Stages
+from raydd.engine.stream import write_table
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 
@@ -52,3 +55,17 @@ def make_engine(
         seed=0,
         journal=str(folder / "metrics.jsonl"),
     )
+
+
+def write_images(folder: Path, count: int = 200) -> str:
+    """An artifact of images of 16 pixels whose class is their brightness."""
+    labels = torch.arange(count) % 10
+    draws = torch.Generator().manual_seed(0)
+    noise = torch.randint(20, (count, 16, 16, 3), generator=draws)
+    pixels = (labels[:, None, None, None] * 25 + noise).to(torch.uint8)
+    (folder / "parts").mkdir(parents=True)
+    table = image_table(
+        pixels.numpy(), labels.tolist(), list(range(count)), 0, [None] * count, "synthetic"
+    )
+    write_table(UPath(folder / "parts" / "00000.parquet"), table)
+    return str(folder)

@@ -8,7 +8,6 @@ import numpy as np
 from upath import UPath
 
 from raydd.engine.checkpoint import join_checkpoints, load_card
-from raydd.engine.context import Context
 from raydd.engine.core import adopt_core, open_core
 from raydd.engine.diagnose import diagnose_images
 from raydd.engine.diagnose_config import DiagnoseConfig
@@ -16,6 +15,7 @@ from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_t
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
+from raydd.engine.generator_stages import GeneratorStages
 from raydd.engine.rded import crop_images
 from raydd.engine.rded_config import CropConfig, CropJob
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
@@ -43,7 +43,7 @@ from raydd.ops.seeds import derive_seed
 
 
 @dataclass
-class Engine(Context):
+class Engine(GeneratorStages):
     """The stages of one run, bound to its source, cluster and storage."""
 
     def squeeze(self) -> Artifact:

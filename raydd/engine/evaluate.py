@@ -18,8 +18,9 @@ from upath import UPath
 from raydd.engine.cluster import Resources
 from raydd.engine.labels import LABELS
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train import OUTCOME, train_network
+from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
+from raydd.engine.training_state import OUTCOME
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raydd.engine.objective import freeze
 from raydd.engine.recover_config import MatchConfig
 from raydd.models.observer import ObserverTap
-from raydd.models.precision import autocast_dtype
+from raydd.models.precision import autocast, autocast_dtype
 from raydd.ops import augment, losses
 
 
@@ -44,7 +44,7 @@ class ObserverObjective:
         self.config = config
         self.device = torch.device(device)
         self.dtype = autocast_dtype(config.precision, self.device)
-        with self._autocast():  # a tap looks at its layers in a first pass
+        with autocast(self.device, self.dtype):  # a tap looks at its layers in a first pass
             self.taps = [
                 ObserverTap(freeze(network, self.device, self.dtype), resolution, patch)
                 for network in observers
@@ -94,12 +94,9 @@ class ObserverObjective:
             self._average_images.lerp_(images, 1 - self.config.flatness_decay)
 
     def _forward(self, tap: ObserverTap, images: Tensor, read: bool) -> tuple[Tensor, Any]:
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             logits, statistics = tap(images.contiguous(memory_format=torch.channels_last), read)
         return logits.float(), statistics
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _statistics_term(self, number: int, statistics: Tensor) -> Tensor:
         """The statistics loss of one observer; ``statistics`` [2, W] are the batch's."""

@@ -5,7 +5,7 @@ split is read back a part at a time.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -164,6 +164,40 @@ def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConf
 
     rows = encoded_rows(source, dict(enumerate(source.shards()))).randomize_block_order(seed=0)
     return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Where a training finds the real images.
+
+    Attributes:
+        folders: of the decoded images; empty where they are streamed.
+        datasets: streamed images, by the name that a loop asks for; None where they are decoded.
+        origin: what a stage that reads them names as its input.
+    """
+
+    folders: tuple[str, ...]
+    datasets: Mapping[str, rd.Dataset] | None
+    origin: Artifact | str
+
+
+def place_images(
+    stages: Stages, source: Source, preprocessing: Preprocessing, count: int, data: DataConfig
+) -> RealImages:
+    """Decode the real training images once if they fit in memory, else stream them.
+
+    Args:
+        stages: where decoded images are kept.
+        source: the real training images.
+        preprocessing: of the stored images.
+        count: images in the source.
+        data: memory limit, and how images are read.
+    """
+    if count * preprocessing.resolution**2 * 3 <= data.memory_limit_mb << 20:
+        real = decode_source(stages, source, "train", preprocessing, data)
+        return RealImages((str(real.folder),), None, real)
+    streamed = {"train": stream_pixels(source, preprocessing, data)}
+    return RealImages((), streamed, source.fingerprint)
 
 
 def _places(path: UPath, table: pa.Table) -> np.ndarray:

@@ -15,7 +15,7 @@ from raydd.data.sources import Source
 from raydd.engine.checkpoint import CARD, WEIGHTS, CheckpointCard, load_checkpoint, save_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
-from raydd.engine.pixels import DataConfig, decode_source, stream_pixels
+from raydd.engine.pixels import DataConfig, place_images
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.train_job import TrainJob
 from raydd.engine.train_stage import train_stage
@@ -73,16 +73,11 @@ def train_teacher(
         seed: run seed.
         title: what the progress line says.
     """
-    inputs: list[Artifact | str]
+    real = place_images(stages, source, preprocessing, count, data)
     # a mixed view has no class of its own to be right about
-    job = replace(job, count_forgetting=job.recipe.mix == "none")
-    if count * preprocessing.resolution**2 * 3 <= data.memory_limit_mb << 20:
-        real = decode_source(stages, source, "train", preprocessing, data)
-        job, inputs, datasets = replace(job, images=(str(real.folder),)), [real], None
-    else:
-        job, inputs = replace(job, num_images=count), [source.fingerprint]
-        datasets = {"train": stream_pixels(source, preprocessing, data)}
-    return train_stage(stages, "squeeze", job, inputs, resources, seed, title, datasets)
+    counted = job.recipe.mix == "none"
+    job = replace(job, images=real.folders, num_images=count, count_forgetting=counted)
+    return train_stage(stages, "squeeze", job, [real.origin], resources, seed, title, real.datasets)
 
 
 def adopt_stage(

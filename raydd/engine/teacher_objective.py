@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raydd.engine.objective import freeze
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.models.fold import fold_batch_norm
-from raydd.models.precision import autocast_dtype
+from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.statistics import StatisticsTap
 from raydd.ops import augment, losses
 
@@ -77,7 +77,7 @@ class TeacherObjective:
     ) -> dict[str, Tensor]:
         """Every loss term whose weight is not 0, unweighted, and their weighted "total"."""
         seen = augment.apply_view(images, rows, columns)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(self.device, self.dtype):
             batch = seen.contiguous(memory_format=torch.channels_last)
             logits, statistics = self.teacher(batch)
             adversary_logits = None if self.student is None else self.student(batch)

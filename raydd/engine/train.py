@@ -5,7 +5,6 @@ The same loop serves Ray Train's workers (:func:`train_worker`) and a single Ray
 batch at a time; sets above the memory limit arrive through Ray Data.
 """
 
-import io
 import json
 import time
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from typing import Any
 import ray.train.torch
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upath import UPath
 
 from raydd.engine.checkpoint import (
@@ -31,7 +29,8 @@ from raydd.engine.pixels import iterate_pixels
 from raydd.engine.stages import write_atomic
 from raydd.engine.train_data import Batch, open_data
 from raydd.engine.train_job import TrainJob
-from raydd.models.precision import autocast_dtype
+from raydd.engine.training_state import OUTCOME, StateFile, running_average
+from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
 from raydd.ops.recipe import (
@@ -45,7 +44,6 @@ from raydd.ops.recipe import (
 from raydd.ops.seeds import derive_seed, generator
 
 _TEST_BATCH = 500
-_STATE, OUTCOME = "state.pt", "outcome.json"
 
 
 @dataclass
@@ -85,14 +83,14 @@ class _Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
-        self.average = self._running_average()
+        self.average = running_average(self.network, job.recipe.average_decay)
+        self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
         self.forgetting = ForgettingCounter() if job.count_forgetting else None
 
     def run(self) -> dict[str, Any]:
         job, journal = self.job, Journal(self.job.journal)
         state = self._restore()
-        saved = time.monotonic()
         while state.epoch < job.recipe.epochs:
             started = time.perf_counter()
             loss = self._epoch(state.epoch)
@@ -104,9 +102,8 @@ class _Training:
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
                 journal.log(job.stage, **point)
-                if time.monotonic() - saved >= job.checkpoint_seconds:
+                if self.file.is_due:
                     self._save(state)
-                    saved = time.monotonic()
         return self._finish(state) if self.rank == 0 else {}
 
     def _network(self) -> nn.Module:
@@ -116,14 +113,6 @@ class _Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(*job.seed_parts, "init"))
             return create_model(job.model, len(job.class_names), job.preprocessing.resolution)
-
-    def _running_average(self) -> AveragedModel | None:
-        """Weights and BatchNorm statistics alike: old statistics do not fit averaged weights."""
-        if not (decay := self.job.recipe.average_decay):
-            return None
-        return AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
 
     @property
     def _judged(self) -> nn.Module:
@@ -147,7 +136,7 @@ class _Training:
 
     def _step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
         images, teacher_logits, mix = self._views(batch, draws)
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             logits = self.model(images)
         if self.forgetting and isinstance(batch, Batch) and len(batch.places):
             self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
@@ -170,7 +159,7 @@ class _Training:
         images = normalise(views, preprocessing.mean, preprocessing.std)
         images, mix = mix_batch(images, job.recipe, draws)
         images = images.contiguous(memory_format=torch.channels_last)
-        with self._autocast(), torch.no_grad():
+        with autocast(self.device, self.dtype), torch.no_grad():
             return images, None if self.teacher is None else self.teacher(images), mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
@@ -194,31 +183,23 @@ class _Training:
 
     def _logits(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             return self._judged(images.contiguous(memory_format=torch.channels_last))
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
     def _save(self, state: _State) -> None:
-        sink = io.BytesIO()
-        torch.save(
+        self.file.write(
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average else {},
                 "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
-            },
-            sink,
+            }
         )
-        write_atomic(self.folder / _STATE, sink.getvalue())
 
     def _restore(self) -> _State:
-        if not (self.folder / _STATE).exists():
+        if (values := self.file.read(self.device)) is None:
             return _State()
-        content = io.BytesIO((self.folder / _STATE).read_bytes())
-        values = torch.load(content, map_location=self.device, weights_only=True)
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
         average, forgetting = values.pop("average"), values.pop("forgetting")

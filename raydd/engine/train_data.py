@@ -34,6 +34,26 @@ class Batch:
     places: np.ndarray
 
 
+@dataclass(frozen=True)
+class Feed:
+    """Which images a training sees, in which batches; picklable.
+
+    Attributes:
+        images: folders of ``decode``, ``synthesize`` or ``fetch`` artifacts; empty: the images
+            arrive through ``ray.train.get_dataset_shard("train")``.
+        resolution: S, side of the stored images, pixels.
+        num_images: size of a streamed set; it fixes the steps of an epoch on every rank.
+        batch_size: images per step over all workers.
+        seed_parts: name of the training; fixes the order.
+    """
+
+    images: tuple[str, ...]
+    resolution: int
+    num_images: int
+    batch_size: int
+    seed_parts: tuple[str | int, ...]
+
+
 class TrainData(Protocol):
     """Batches of one rank; every rank has as many ``steps`` per epoch, or training would hang."""
 
@@ -44,27 +64,30 @@ class TrainData(Protocol):
 
 
 def open_data(job: TrainJob, rank: int, world: int, device: torch.device) -> TrainData:
-    """The images of a job: in memory if it names folders, with their labels if it names them, else
-    streamed.
-    """
-    if not job.images:
-        return _Streamed(job, world, device)
-    images = load_sets(job.images, job.resolution, device)
+    """The images of a job, with their labels if it names them."""
     if job.labels:
-        return open_label_data(job, images, rank, world)
-    return _InMemory(job, images, rank, world)
+        return open_label_data(job, load_sets(job.images, job.resolution, device), rank, world)
+    parts = (job.images, job.resolution, job.num_images, job.recipe.batch_size, job.seed_parts)
+    return open_images(Feed(*parts), rank, world, device)
+
+
+def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "_InMemory | _Streamed":
+    """Images without labels made ahead: in memory if the feed names folders, else streamed."""
+    if not feed.images:
+        return _Streamed(feed, world, device)
+    return _InMemory(feed, load_sets(feed.images, feed.resolution, device), rank, world)
 
 
 class _InMemory:
-    def __init__(self, job: TrainJob, images: ImageSet, rank: int, world: int) -> None:
-        self.job, self.images, self.rank, self.world = job, images, rank, world
-        self.steps = -(-len(images) // job.recipe.batch_size)
+    def __init__(self, feed: Feed, images: ImageSet, rank: int, world: int) -> None:
+        self.feed, self.images, self.rank, self.world = feed, images, rank, world
+        self.steps = -(-len(images) // feed.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        draws = generator(*self.job.seed_parts, epoch, "order")
+        draws = generator(*self.feed.seed_parts, epoch, "order")
         order = torch.randperm(len(self.images), generator=draws)
         order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
-        size = self.job.recipe.batch_size
+        size = self.feed.batch_size
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size][self.rank :: self.world]
             places = self.images.places[chosen.numpy()] if len(self.images.places) else _NO_PLACES
@@ -75,20 +98,20 @@ class _InMemory:
 class _Streamed:
     """An epoch drops the remainder of every shard and goes round again where one is short."""
 
-    def __init__(self, job: TrainJob, world: int, device: torch.device) -> None:
-        self.job, self.world, self.device = job, world, device
-        self.steps = max(1, job.num_images // job.recipe.batch_size)
+    def __init__(self, feed: Feed, world: int, device: torch.device) -> None:
+        self.feed, self.world, self.device = feed, world, device
+        self.steps = max(1, feed.num_images // feed.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         shard = ray.train.get_dataset_shard("train")
-        size = self.job.recipe.batch_size // self.world
+        size = self.feed.batch_size // self.world
         step, laps = 0, 0
         while step < self.steps:
             batches = shard.iter_torch_batches(
                 batch_size=size,
                 drop_last=True,
                 local_shuffle_buffer_size=16 * size,
-                local_shuffle_seed=derive_seed(*self.job.seed_parts, epoch) % 2**31,
+                local_shuffle_seed=derive_seed(*self.feed.seed_parts, epoch) % 2**31,
                 device=self.device,
             )
             for batch in batches:

@@ -20,6 +20,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Context in which matrix products run in ``dtype``; nothing changes for float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def round_weights(network: nn.Module) -> None:
     """Turn matrices and kernels into float16, in place.
 

@@ -8,6 +8,14 @@ from collections.abc import Sequence
 CROP_SCHEDULES = ("constant", "cosine", "linear", "step")
 
 
+def warmup_factor(step: float, warmup: float, warmup_start: float = 0.01) -> float:
+    """Learning-rate factor of a linear rise from `warmup_start` at step 0 to 1 at `warmup`.
+
+    Source: torch's LinearLR.
+    """
+    return warmup_start + (1.0 - warmup_start) * step / warmup if step < warmup else 1.0
+
+
 def cosine_factor(
     step: float, total: float, warmup: float = 0.0, warmup_start: float = 0.01
 ) -> float:
@@ -30,7 +38,7 @@ def cosine_factor(
     if not 0 <= warmup < total:
         raise ValueError(f"warm-up ({warmup}) must be shorter than the schedule ({total})")
     if step < warmup:
-        return warmup_start + (1.0 - warmup_start) * step / warmup
+        return warmup_factor(step, warmup, warmup_start)
     progress = min((step - warmup) / (total - warmup), 1.0)
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 

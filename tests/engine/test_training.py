@@ -13,19 +13,17 @@ import safetensors.torch
 import torch
 from upath import UPath
 
-from raydd.data.rows import image_table
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.errors import Refused
 from raydd.engine.progress import Progress
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, adopt_teacher
 from raydd.engine.stages import Stages
-from raydd.engine.stream import write_table
 from raydd.engine.train import _State, _Training, train_network
 from raydd.engine.train_job import TrainJob
 from raydd.models.registry import create_model
 from raydd.ops.recipe import training_loss
 from raydd.ops.seeds import generator
-from small_engine import PREPROCESSING, RECIPE, TINY
+from small_engine import PREPROCESSING, RECIPE, TINY, write_images
 
 NAMES = tuple("0123456789")
 
@@ -33,18 +31,7 @@ NAMES = tuple("0123456789")
 @pytest.fixture
 def images(tmp_path):
     """Two hundred images whose class is their brightness."""
-    labels = torch.arange(200) % 10
-    draws = torch.Generator().manual_seed(0)
-    pixels = (
-        labels[:, None, None, None] * 25 + torch.randint(20, (200, 16, 16, 3), generator=draws)
-    ).to(torch.uint8)
-    folder = tmp_path / "images"
-    (folder / "parts").mkdir(parents=True)
-    table = image_table(
-        pixels.numpy(), labels.tolist(), list(range(200)), 0, [None] * 200, "synthetic"
-    )
-    write_table(UPath(folder / "parts" / "00000.parquet"), table)
-    return str(folder)
+    return write_images(tmp_path / "images")
 
 
 def job(folder, images, **change):

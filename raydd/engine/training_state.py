@@ -1,0 +1,58 @@
+"""What training loops share: the state that survives a kill, and the running average."""
+
+import io
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from upath import UPath
+
+from raydd.engine.stages import write_atomic
+
+OUTCOME = "outcome.json"  # of a finished training
+_STATE = "state.pt"
+
+
+class StateFile:
+    """The newest state of a training; rank 0 writes it, every rank reads it.
+
+    Args:
+        folder: of the stage.
+        seconds: least time between two writes.
+    """
+
+    def __init__(self, folder: UPath, seconds: float) -> None:
+        self.path, self.seconds = folder / _STATE, seconds
+        self._written = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the newest write is old enough for another."""
+        return time.monotonic() - self._written >= self.seconds
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Replace the state: state dicts and json values."""
+        sink = io.BytesIO()
+        torch.save(dict(values), sink)
+        write_atomic(self.path, sink.getvalue())
+        self._written = time.monotonic()
+
+    def read(self, device: torch.device) -> dict[str, Any] | None:
+        """The state on a device; None where nothing was written yet."""
+        if not self.path.exists():
+            return None
+        content = io.BytesIO(self.path.read_bytes())
+        return torch.load(content, map_location=device, weights_only=True)
+
+
+def running_average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """Average of the weights and buffers with this decay per step; None for a decay of 0.
+
+    Buffers too: old BatchNorm statistics do not fit averaged weights.
+    """
+    if not decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -24,6 +24,7 @@ from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
+from raydd.methods.acs import AcsConfig
 from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
@@ -192,6 +193,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
+    store.store(group="method", name="acs_schema", node=AcsConfig)
     store.store(group="method", name="ccfs_schema", node=CcfsConfig)
     store.store(group="method", name="curricular_schema", node=CurricularConfig)
     store.store(group="method", name="edc_schema", node=EdcConfig)

@@ -22,7 +22,7 @@ from raydd.engine.cluster import Resources
 from raydd.engine.energy import AdversarialEnergy, Classifier, Energy
 from raydd.engine.errors import Refused
 from raydd.engine.fit import fit, rank_and_world
-from raydd.engine.generator_checkpoint import load_generator
+from raydd.engine.generator_checkpoint import load_generator, load_generator_card
 from raydd.engine.journal import Journal
 from raydd.engine.latents import FOLDER as LATENTS
 from raydd.engine.latents import read_memory, write_latents
@@ -31,7 +31,6 @@ from raydd.engine.sampler import Sampled, Sampler
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_parts, write_table
 from raydd.engine.units import Unit, unfinished, unit_path
-from raydd.models.diffusion import GeneratorCard
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,6 @@ def sample_worker(arguments: dict[str, Any]) -> None:
     if not todo:
         return
     generator = load_generator(UPath(job.generator))
-    _check_generator(job, generator.card)
     sampler = Sampler(generator, job.config, job.device, _load_energy(job))
     journal = Journal(job.journal)
     for unit in todo:
@@ -168,25 +166,23 @@ def _used(job: SampleJob) -> dict[str, Any]:
 
 
 def _check_networks(job: SampleJob) -> None:
-    """The classifiers know these classes, in this order."""
+    """All networks know these classes, in this order, and the images have the data set's size."""
     if job.discriminator and job.config.adversary.energy == "anchored" and not job.reference:
         raise Refused("energy=anchored needs a reference network trained on real images.")
+    made = load_generator_card(UPath(job.generator))
+    names = {"the generator": made.class_names}
+    for name in ("discriminator", "reference"):
+        if folder := getattr(job, name):
+            names[f"the {name}"] = load_card(UPath(folder)).class_names
     try:
-        for name in ("discriminator", "reference"):
-            if folder := getattr(job, name):
-                card = load_card(UPath(folder))
-                check_class_order(job.class_names, card.class_names, f"the {name}")
+        for name, known in names.items():
+            check_class_order(job.class_names, known, name)
     except ValueError as error:
         raise Refused(str(error)) from error
-
-
-def _check_generator(job: SampleJob, card: GeneratorCard) -> None:
-    """The generator makes these classes, in this order, at this size."""
-    check_class_order(job.class_names, card.class_names, "the generator")
-    if card.resolution != job.resolution:
-        raise ValueError(
-            f"the generator makes images of {card.resolution} px, the data set has "
-            f"{job.resolution} px"
+    if made.resolution != job.resolution:
+        raise Refused(
+            f"the generator makes images of {made.resolution} px, the data set has "
+            f"{job.resolution} px."
         )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Product
-from raydd.methods import ccfs, curricular, edc
+from raydd.methods import acs, ccfs, curricular, edc
 
 DRIVERS: dict[type, Callable[[Engine, Any], Product]] = {
+    acs.AcsConfig: acs.distil,
     ccfs.CcfsConfig: ccfs.distil,
     curricular.CurricularConfig: curricular.distil,
     edc.EdcConfig: edc.distil,

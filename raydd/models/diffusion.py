@@ -5,12 +5,16 @@ layout (``transformer/``, ``vae/``): public weights and our own are one kind of 
 Source: Peebles and Xie, arXiv 2212.09748.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # five seconds to import: only who makes a generator pays
+    from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 
 TRAIN_STEPS = 1000  # T of every DiT; t runs from 0, nearly clean, to T - 1, nearly noise
 _BETAS = (1e-4, 0.02)  # linear
@@ -107,6 +111,8 @@ class Generator(nn.Module):
 
 def new_scheduler() -> DDPMScheduler:
     """DiT's noise schedule and ancestral step, learned variance, nothing clipped."""
+    from diffusers import DDPMScheduler
+
     return DDPMScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=_BETAS[0],
@@ -132,6 +138,8 @@ def create_transformer(
         width: of a token.
         patch: side of a token's patch.
     """
+    from diffusers import DiTTransformer2DModel
+
     if width % heads or size % patch:
         raise ValueError(
             f"heads={heads} must divide width={width}, and patch={patch} the side {size}"

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel
 from huggingface_hub import hf_hub_download
 from upath import UPath
 
@@ -100,6 +99,8 @@ def is_saved(path: str) -> bool:
 
 def load_vae(config: GeneratorConfig) -> Any:
     """The VAE that the configuration names, a repository or folder of its own."""
+    from diffusers import AutoencoderKL
+
     return _load_part(AutoencoderKL, config.vae, "generator.vae", {})
 
 
@@ -117,6 +118,8 @@ def _adopt_saved(config: GeneratorConfig, class_names: tuple[str, ...]) -> Gener
 
 
 def _adopt_public(config: GeneratorConfig, class_names: tuple[str, ...]) -> Generator:
+    from diffusers import AutoencoderKL, DiTTransformer2DModel
+
     path = str(config.path)
     licence = config.licence or (_DIT_LICENCE if path.startswith(_DIT) else None)
     if licence is None:

@@ -12,9 +12,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-import diffusers
 import safetensors.torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel
 from upath import UPath
 
 from raydd.engine.stages import write_atomic
@@ -26,6 +24,8 @@ _CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 def save_generator(folder: UPath, generator: Generator) -> None:
     """Write a generator; the card last, so that it implies whole weights."""
+    import diffusers
+
     parts: dict[str, Any] = {"transformer": generator.transformer}
     if generator.vae is not None:
         parts["vae"] = generator.vae
@@ -64,6 +64,8 @@ def load_generator_card(folder: UPath) -> GeneratorCard:
 
 def load_generator(folder: UPath) -> Generator:
     """Rebuild a saved generator on the CPU, in float32, in eval mode."""
+    from diffusers import AutoencoderKL, DiTTransformer2DModel
+
     transformer = _load_part(DiTTransformer2DModel, folder / "transformer")
     has_vae = "vae" in json.loads((folder / INDEX).read_text())
     vae = _load_part(AutoencoderKL, folder / "vae") if has_vae else None

@@ -14,6 +14,8 @@ from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.fetch import PART_ROWS
+from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator_plan import GeneratorSizes, generator_sizes
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig, SynthesisConfig
 from raydd.engine.relabel import label_bytes
@@ -24,11 +26,11 @@ from raydd.engine.statistics_config import StatisticsConfig
 from raydd.engine.units import plan_units
 from raydd.models.observer import ObserverTap
 from raydd.models.registry import ModelConfig, create_meta_model
+from raydd.models.sizes import output_bytes, weight_bytes
 from raydd.ops.recipe import Recipe
 
 _SHORTLIST_ROW_BYTES = 100  # columns and an id
 _SCORE_ROW_BYTES = 24  # measured: zstd parquet, short ids
-_FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,27 @@ class Planner(Engine):
         pixels = num_classes * ipc * side * side * 3
         self._note("synthesize curriculum 1", len(units), pixels if start else 0, pixels, memory)
         return self._placeholder("synthesize", 0, counts=[ipc] * num_classes)
+
+    def generator(self, config: GeneratorConfig) -> Artifact:
+        """Note the adoption of a generator, or its training."""
+        num_classes, side = len(self.class_names), self.preprocessing.resolution
+        sizes = generator_sizes(config, num_classes, side)
+        if config.is_trained:
+            self._plan_fit("generator training", sizes, config.recipe)
+        else:
+            self._note("generator adopted", 1, *[sizes.weights] * 3)
+        return self._placeholder("generator", sizes=asdict(sizes))
+
+    def tune(self, generator: Artifact, config: MinimaxConfig) -> Artifact:
+        """Note the fine-tuning, without the memories of its classes."""
+        sizes = GeneratorSizes(**generator.summary["sizes"])
+        self._plan_fit("tune training", sizes, config)
+        return self._placeholder("tune", sizes=asdict(sizes))
+
+    def _plan_fit(self, title: str, sizes: GeneratorSizes, recipe: GeneratorRecipe) -> None:
+        reads = recipe.steps * recipe.batch_size * self.preprocessing.resolution**2 * 3
+        memory = 5 * sizes.weights + 2 * recipe.batch_size * sizes.activations  # with the average
+        self._note(title, recipe.steps, reads, sizes.weights, memory)
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Note one pass over the real set."""
@@ -330,27 +353,12 @@ class Planner(Engine):
         return 4 * self._weights(model) + 2 * recipe.batch_size * self._activations(model)
 
     def _weights(self, model: ModelConfig) -> int:
-        return _FLOAT * sum(
-            p.numel()
-            for p in create_meta_model(
-                model, len(self.class_names), self.preprocessing.resolution
-            ).parameters()
-        )
+        return weight_bytes(self._meta(model))
 
     def _activations(self, model: ModelConfig) -> int:
         """Bytes of every layer's output for one image, counted on the meta device."""
-        network, total = self._meta(model), 0
-
-        def count(module: nn.Module, inputs: Any, output: Any) -> None:
-            nonlocal total
-            total += output.numel() if isinstance(output, torch.Tensor) else 0
-
-        for module in network.modules():
-            if not list(module.children()):
-                module.register_forward_hook(count)
         side = self.preprocessing.resolution
-        network.eval()(torch.empty(1, 3, side, side, device="meta"))
-        return total * _FLOAT
+        return output_bytes(self._meta(model), torch.empty(1, 3, side, side, device="meta"))
 
     def _meta(self, model: ModelConfig) -> nn.Module:
         return create_meta_model(model, len(self.class_names), self.preprocessing.resolution)

@@ -5,12 +5,15 @@ layout (``transformer/``, ``vae/``): public weights and our own are one kind of 
 Source: Peebles and Xie, arXiv 2212.09748.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-import torch
-from diffusers import DDPMScheduler, DiTTransformer2DModel
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # five seconds to import: only who makes a generator pays
+    from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 
 TRAIN_STEPS = 1000  # T of every DiT; t runs from 0, nearly clean, to T - 1, nearly noise
 _BETAS = (1e-4, 0.02)  # linear
@@ -41,9 +44,8 @@ class Generator(nn.Module):
     """A transformer that predicts noise, its VAE where it has one, and its card.
 
     Args:
-        transformer: a ``DiTTransformer2DModel`` with 2 C output channels for C: noise and where its
-            variance lies between the least and the greatest.
-        vae: an ``AutoencoderKL``; None works on pixels.
+        transformer: predicts noise and the interpolation of its variance, 2 C channels of C.
+        vae: between latents and images; None works on pixels.
         card: see :class:`GeneratorCard`.
 
     Attributes:
@@ -54,10 +56,14 @@ class Generator(nn.Module):
         ValueError: the transformer has another number of output channels than twice its input's.
     """
 
-    # Any: diffusers does not declare what its networks have
-    def __init__(self, transformer: Any, vae: Any, card: GeneratorCard) -> None:
+    def __init__(
+        self, transformer: DiTTransformer2DModel, vae: AutoencoderKL | None, card: GeneratorCard
+    ) -> None:
         super().__init__()
-        self.transformer, self.vae, self.card = transformer, vae, card
+        # diffusers does not declare attributes and decorators
+        self.transformer = cast(Any, transformer)
+        self.vae: Any = vae
+        self.card = card
         config = self.transformer.config
         if config.out_channels != 2 * config.in_channels:
             raise ValueError(
@@ -104,6 +110,8 @@ class Generator(nn.Module):
 
 def new_scheduler() -> DDPMScheduler:
     """DiT's noise schedule and ancestral step, learned variance, nothing clipped."""
+    from diffusers import DDPMScheduler
+
     return DDPMScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=_BETAS[0],
@@ -129,6 +137,8 @@ def create_transformer(
         width: of a token.
         patch: side of a token's patch.
     """
+    from diffusers import DiTTransformer2DModel
+
     if width % heads or size % patch:
         raise ValueError(
             f"heads={heads} must divide width={width}, and patch={patch} the side {size}"
@@ -144,13 +154,20 @@ def create_transformer(
         patch_size=patch,
         num_embeds_ada_norm=num_classes,
     )
-    _start_at_identity(transformer)
+    _initialise(transformer)
     return transformer
 
 
-def _start_at_identity(transformer: Any) -> None:
-    """DiT's adaLN-Zero: every block starts as the identity, the output as zero."""
+def _initialise(transformer: Any) -> None:
+    """DiT's start: classes hardly told apart, every block the identity, the output zero."""
+    for module in transformer.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight.flatten(1))  # a patch is one vector
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)  # torch's 1 would drown the timestep
     modulations = [block.norm1.linear for block in transformer.transformer_blocks]
     for module in (*modulations, transformer.proj_out_1, transformer.proj_out_2):
-        torch.nn.init.zeros_(module.weight)
-        torch.nn.init.zeros_(module.bias)
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)

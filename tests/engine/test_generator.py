@@ -16,6 +16,7 @@ from raydd.engine.generator_adopt import adopt_generator, fresh_generator
 from raydd.engine.generator_checkpoint import load_generator, save_generator
 from raydd.engine.generator_classes import match_described_classes
 from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator_plan import generator_sizes
 from raydd.models.diffusion import create_transformer
 from small_engine import make_engine
 from small_generator import NAMES, small_generator, small_vae
@@ -203,3 +204,16 @@ def test_how_often_is_saved_decides_no_weight():
     one, two = GeneratorRecipe(checkpoint_seconds=1.0), GeneratorRecipe()
     assert one.key() == two.key()
     assert asdict(one) != asdict(two)
+
+
+def test_a_plan_counts_weights_without_making_them(tmp_path, public):
+    small = GeneratorConfig(layers=2, heads=2, width=16)
+    sizes = generator_sizes(small, 10, 16)
+    made = fresh_generator(small, NAMES, 16, seed=0)
+    assert sizes.weights == 4 * sum(weight.numel() for weight in made.parameters())
+    assert sizes.activations > 4 * 2 * 64 * 16
+    save_generator(UPath(tmp_path), made)
+    assert generator_sizes(config(tmp_path), 10, 16) == sizes
+    assert generator_sizes(config(public), 10, 16).weights > 4 * 2 * 1001 * 16
+    with pytest.raises(Refused, match="holds no transformer"):
+        generator_sizes(config(tmp_path / "none"), 10, 16)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # five seconds to import: only who makes a generator pays
@@ -154,20 +155,13 @@ def create_transformer(
         patch_size=patch,
         num_embeds_ada_norm=num_classes,
     )
-    _initialise(transformer)
+    _start_at_identity(transformer)
     return transformer
 
 
-def _initialise(transformer: Any) -> None:
-    """DiT's start: classes hardly told apart, every block the identity, the output zero."""
-    for module in transformer.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight.flatten(1))  # a patch is one vector
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)  # torch's 1 would drown the timestep
+def _start_at_identity(transformer: Any) -> None:
+    """DiT's adaLN-Zero: every block starts as the identity, the output as zero."""
     modulations = [block.norm1.linear for block in transformer.transformer_blocks]
     for module in (*modulations, transformer.proj_out_1, transformer.proj_out_2):
-        nn.init.zeros_(module.weight)
-        nn.init.zeros_(module.bias)
+        torch.nn.init.zeros_(module.weight)
+        torch.nn.init.zeros_(module.bias)

@@ -5,29 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from upath import UPath
 
-from raydd.engine.checkpoint import join_checkpoints, load_card
+from raydd.engine.checkpoint import load_card
 from raydd.engine.core import adopt_core, open_core
-from raydd.engine.diagnose import diagnose_images
-from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
 from raydd.engine.generator_stages import GeneratorStages
-from raydd.engine.rded import crop_images
-from raydd.engine.rded_config import CropConfig, CropJob
+from raydd.engine.observer_stages import ObserverStages
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.relabel import RelabelJob, relabel_images
-from raydd.engine.sample import SampleJob, sample_images
-from raydd.engine.sample_config import SampleConfig
 from raydd.engine.score import score_source
 from raydd.engine.select import ANY, Ranking, select_images, selected_ids
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
 from raydd.engine.stages import Artifact
-from raydd.engine.statistics import measure_statistics
-from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
 from raydd.engine.synthesize import (
     Networks,
     ObserverNetworks,
@@ -43,7 +35,7 @@ from raydd.ops.seeds import derive_seed
 
 
 @dataclass
-class Engine(GeneratorStages):
+class Engine(GeneratorStages, ObserverStages):
     """The stages of one run, bound to its source, cluster and storage."""
 
     def squeeze(self) -> Artifact:
@@ -67,17 +59,6 @@ class Engine(GeneratorStages):
             )
         (self.preprocessing,) = seen
         return observers
-
-    def ensemble(self, members: Sequence[Artifact]) -> Artifact:
-        """One checkpoint whose logits are the mean of the members'."""
-        if len(members) == 1:
-            return members[0]
-
-        def work(folder: UPath) -> dict[str, Any]:
-            return {"model": join_checkpoints(folder, [item.folder for item in members]).name}
-
-        title = f"{len(members)} observers"
-        return self.stages.run("ensemble", work, inputs=members, config=None, seed=0, title=title)
 
     def score(self, checkpoint: Artifact, title: str) -> Artifact:
         """Score table of a network over the training set; refuses a teacher below its floor."""
@@ -157,33 +138,6 @@ class Engine(GeneratorStages):
             title,
         )
 
-    def crop(
-        self, selection: Artifact, observer: Artifact, config: CropConfig, ipc: int
-    ) -> Artifact:
-        """Images tiled from crops of real ones; see :func:`raydd.engine.rded.crop_images`.
-
-        Args:
-            selection: of the pool of every class.
-            observer: checkpoint that the crops are shown to.
-            config: how crops are drawn, scored and tiled.
-            ipc: images per class.
-        """
-        job = CropJob(
-            folder="",
-            selection=str(selection.folder),
-            observer=str(observer.folder),
-            config=config,
-            ipc=ipc,
-            source=self.train_source,
-            preprocessing=self.preprocessing,
-            max_pixels=self.data.max_pixels,
-            seed=self.seed,
-            journal=self.journal,
-            device=self.resources.device,
-            threads=self.resources.threads_per_worker,
-        )
-        return crop_images(self.stages, job, selection, observer, self.resources)
-
     def adopt_core(self, path: str, count: int) -> Artifact:
         """The first ``count`` images per class of a distilled set that exists."""
         distilled = open_core(path, count, self.class_names, self.preprocessing.resolution)
@@ -203,23 +157,6 @@ class Engine(GeneratorStages):
         networks = TeacherNetworks(str(teacher.folder), folder, config)
         inputs = [item for item in (start, teacher, student) if item]
         return self._synthesize(networks, config, start, inputs, slots, curriculum)
-
-    def measure(self, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
-        """Statistics of the real images in the layers of all observers."""
-        job = StatisticsJob(
-            folder="",
-            units=(),
-            observers=(),
-            config=config,
-            source=self.train_source,
-            preprocessing=self.preprocessing,
-            flip=self.flip,
-            max_pixels=self.data.max_pixels,
-            seed=self.seed,
-            device=self.resources.device,
-            threads=self.resources.threads_per_worker,
-        )
-        return measure_statistics(self.stages, job, observers, self.resources)
 
     def match(
         self,
@@ -250,50 +187,6 @@ class Engine(GeneratorStages):
         )
         inputs = [*([start] if start else []), *observers, statistics]
         return self._synthesize(networks, config, start, inputs, range(ipc), 0)
-
-    def sample(
-        self,
-        generator: Artifact,
-        discriminator: Artifact | None,
-        reference: Artifact | None,
-        config: SampleConfig,
-        slots: range,
-        curriculum: int,
-        earlier: Sequence[Artifact] = (),
-    ) -> Artifact:
-        """Sample one curriculum's images; the same bytes for any number of workers.
-
-        Args:
-            generator: the diffusion model.
-            discriminator: checkpoint that the images shall be hard for; None samples unguided.
-            reference: checkpoint trained on real images; the anchored energy needs it.
-            config: constants; what is switched off in them makes its input irrelevant.
-            slots: of the curriculum.
-            curriculum: its number.
-            earlier: curricula before, whose latents the deviation keeps away from.
-        """
-        adversary = config.adversary
-        judge = discriminator if adversary.scale > 0 else None
-        anchor = reference if judge and adversary.energy == "anchored" else None
-        avoided = earlier if adversary.deviation > 0 else ()
-        job = SampleJob(
-            folder="",
-            units=plan_units(len(self.class_names), slots, config.batch_size, None),
-            curriculum=curriculum,
-            generator=str(generator.folder),
-            discriminator=str(judge.folder) if judge else None,
-            reference=str(anchor.folder) if anchor else None,
-            earlier=tuple(str(item.folder) for item in avoided),
-            class_names=self.class_names,
-            resolution=self.preprocessing.resolution,
-            config=config,
-            seed=self.seed,
-            journal=self.journal,
-            device=self.resources.device,
-            threads=self.resources.threads_per_worker,
-        )
-        inputs = [generator, *(item for item in (judge, anchor) if item), *avoided]
-        return sample_images(self.stages, job, slots, inputs, self.resources, self.seed)
 
     def train(
         self,
@@ -354,26 +247,6 @@ class Engine(GeneratorStages):
             self.resources,
             self.seed,
             title,
-        )
-
-    def diagnose(
-        self,
-        curricula: Sequence[Artifact],
-        discriminators: Sequence[Artifact],
-        reference: Artifact,
-        config: DiagnoseConfig,
-    ) -> Artifact:
-        """Redundancy and validity; see :func:`raydd.engine.diagnose.diagnose_images`."""
-        job = self.new_job(config.model, config.recipe, "diagnose", ("diagnose",))
-        return diagnose_images(
-            self.stages,
-            job,
-            curricula,
-            discriminators,
-            reference,
-            config,
-            self.resources,
-            self.seed,
         )
 
     def random_images(self, teacher_scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:

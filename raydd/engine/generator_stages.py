@@ -1,5 +1,6 @@
-"""Stages ``generator`` and ``tune``: a generator is adopted or trained, and fine-tuned."""
+"""The stages of a run that make a generator, sample from it and diagnose what came out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,6 +8,8 @@ from upath import UPath
 
 from raydd.data.distilled import hash_file
 from raydd.engine.context import Context
+from raydd.engine.diagnose import diagnose_images
+from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.errors import Refused
 from raydd.engine.fit import fit
 from raydd.engine.generator_adopt import adopt_generator, fresh_generator
@@ -14,14 +17,17 @@ from raydd.engine.generator_checkpoint import load_generator_card, save_generato
 from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator_train import GeneratorJob, generator_worker
 from raydd.engine.pixels import place_images
+from raydd.engine.sample import SampleJob, sample_images
+from raydd.engine.sample_config import SampleConfig
 from raydd.engine.stages import Artifact
 from raydd.engine.train_data import Feed
+from raydd.engine.units import plan_units
 from raydd.models.diffusion import Generator
 
 
 @dataclass
 class GeneratorStages(Context):
-    """A run's stages that make a generator."""
+    """A run's stages around a diffusion model."""
 
     def generator(self, config: GeneratorConfig) -> Artifact:
         """The generator: public weights, one that was saved, or one trained on the source.
@@ -43,6 +49,70 @@ class GeneratorStages(Context):
         Differs from the paper, which tunes one copy for each 20 classes: one serves all.
         """
         return self._fit("tune", generator, config)
+
+    def sample(
+        self,
+        generator: Artifact,
+        discriminator: Artifact | None,
+        reference: Artifact | None,
+        config: SampleConfig,
+        slots: range,
+        curriculum: int,
+        earlier: Sequence[Artifact] = (),
+    ) -> Artifact:
+        """Sample one curriculum's images; the same bytes for any number of workers.
+
+        Args:
+            generator: the diffusion model.
+            discriminator: checkpoint that the images shall be hard for; None samples unguided.
+            reference: checkpoint trained on real images; the anchored energy needs it.
+            config: constants; what is switched off in them makes its input irrelevant.
+            slots: of the curriculum.
+            curriculum: its number.
+            earlier: curricula before, whose latents the deviation keeps away from.
+        """
+        adversary = config.adversary
+        judge = discriminator if adversary.scale > 0 else None
+        anchor = reference if judge and adversary.energy == "anchored" else None
+        avoided = earlier if adversary.deviation > 0 else ()
+        job = SampleJob(
+            folder="",
+            units=plan_units(len(self.class_names), slots, config.batch_size, None),
+            curriculum=curriculum,
+            generator=str(generator.folder),
+            discriminator=str(judge.folder) if judge else None,
+            reference=str(anchor.folder) if anchor else None,
+            earlier=tuple(str(item.folder) for item in avoided),
+            class_names=self.class_names,
+            resolution=self.preprocessing.resolution,
+            config=config,
+            seed=self.seed,
+            journal=self.journal,
+            device=self.resources.device,
+            threads=self.resources.threads_per_worker,
+        )
+        inputs = [generator, *(item for item in (judge, anchor) if item), *avoided]
+        return sample_images(self.stages, job, slots, inputs, self.resources, self.seed)
+
+    def diagnose(
+        self,
+        curricula: Sequence[Artifact],
+        discriminators: Sequence[Artifact],
+        reference: Artifact,
+        config: DiagnoseConfig,
+    ) -> Artifact:
+        """Redundancy and validity; see :func:`raydd.engine.diagnose.diagnose_images`."""
+        job = self.new_job(config.model, config.recipe, "diagnose", ("diagnose",))
+        return diagnose_images(
+            self.stages,
+            job,
+            curricula,
+            discriminators,
+            reference,
+            config,
+            self.resources,
+            self.seed,
+        )
 
     def _start(self, config: GeneratorConfig, title: str, seed: int) -> Artifact:
         """A generator as it is found, or fresh."""

@@ -4,7 +4,6 @@ They are kept of every curriculum, needed or not: 8 KB beside 192 KB of pixels, 
 an unguided curriculum is the same for every guidance that follows it.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from upath import UPath
 
 from raydd.data.rows import pixel_column
 from raydd.engine.stream import read_table, write_table
-from raydd.engine.units import Unit, first_class
+from raydd.engine.units import Unit, covering
 
 FOLDER = "latents"
 
@@ -46,7 +45,7 @@ def read_memory(
     """
     kept: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for folder in folders:
-        for path in _covering(UPath(folder) / FOLDER, labels):
+        for path in covering((UPath(folder) / FOLDER).glob("*.parquet"), labels):
             table = read_table(path)
             rows = zip(*(table[name] for name in ("class_index", "slot", "latent")), strict=True)
             for label, slot, latent in rows:
@@ -57,11 +56,3 @@ def read_memory(
         for label in set(labels)
     }
     return torch.from_numpy(np.stack([ordered[label] for label in labels])).float()
-
-
-def _covering(folder: UPath, labels: Sequence[int]) -> list[UPath]:
-    """The files that hold the classes: of all others, not even the footer is read."""
-    files = sorted(folder.glob("*.parquet"), key=lambda path: path.name)
-    starts = sorted({first_class(path.stem) for path in files})
-    wanted = {starts[bisect_right(starts, label) - 1] for label in labels}
-    return [path for path in files if first_class(path.stem) in wanted]

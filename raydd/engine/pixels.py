@@ -4,7 +4,6 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from raydd.data.sources import Source
 from raydd.engine.forgetting import encode_places
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import encoded_rows, part_files, read_table, run_pass
+from raydd.engine.units import covering
 
 
 @dataclass
@@ -117,7 +117,7 @@ def pick_pixels(
     """Chosen images of a stage, uint8 [N, 3, R, R], in the order asked for.
 
     Args:
-        folder: of a ``crop`` stage, whose part files are named by their first class.
+        folder: of a stage of synthetic images.
         labels: N classes.
         slots: N slots.
         resolution: R, side of the images, pixels.
@@ -127,16 +127,14 @@ def pick_pixels(
     """
     wanted = {pair: i for i, pair in enumerate(zip(labels, slots, strict=True))}
     pixels = np.zeros((len(wanted), resolution, resolution, 3), np.uint8)
-    files = part_files(folder)
-    first_classes = [int(path.stem.removeprefix("class")) for path in files]
-    for number in sorted({bisect_right(first_classes, label) - 1 for label in labels}):
-        path = files[number]
+    for path in covering(part_files(folder), labels):
         names = read_table(path, ["class_index", "slot"]).to_pydict()
         pairs = list(zip(names["class_index"], names["slot"], strict=True))
         rows = [row for row, pair in enumerate(pairs) if pair in wanted]
-        chosen = read_table(path, ["pixels"]).take(rows)["pixels"]
-        for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
-            pixels[wanted.pop(pairs[row])] = image
+        if rows:  # units of other slots hold none
+            chosen = read_table(path, ["pixels"]).take(rows)["pixels"]
+            for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
+                pixels[wanted.pop(pairs[row])] = image
     if wanted:
         raise ValueError(f"{folder} holds no image of (class, slot) {next(iter(wanted))}")
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()

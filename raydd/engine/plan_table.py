@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from raydd.engine.plan import PlanRow
+from raydd.engine.plan_base import PlanRow
 
 
 def plan_lines(rows: Sequence[PlanRow]) -> Iterator[str]:

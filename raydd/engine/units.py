@@ -1,6 +1,7 @@
 """Units of a stage: pieces of work that are a file when they are finished and never redone."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -99,6 +100,15 @@ def _unit(
     )
 
 
-def first_class(name: str) -> int:
-    """The first class of the unit of :func:`plan_units` that has this name."""
-    return int(name.rpartition("class")[2])
+def covering(files: Iterable[UPath], labels: Iterable[int]) -> list[UPath]:
+    """The files of units that hold some classes: of all others, not even the footer is read.
+
+    Args:
+        files: of all units of a stage; the name of each ends with its first class.
+        labels: classes asked for.
+    """
+    paths = sorted(files, key=lambda path: path.name)
+    first = {path: int(path.stem.rpartition("class")[2]) for path in paths}
+    starts = sorted(set(first.values()))
+    wanted = {starts[bisect_right(starts, label) - 1] for label in labels}
+    return [path for path in paths if first[path] in wanted]

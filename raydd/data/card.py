@@ -34,6 +34,8 @@ class Card:
         recipe: constants of the run, nested as in the config; printed as YAML.
         results: what was measured, name -> text or number; empty until it was evaluated.
         labels: form of the soft labels: online, seeded or stored.
+        generator: diffusion model that the images were sampled from, if any.
+        generator_licence: of its weights; its conditions pass on, too.
     """
 
     name: str
@@ -43,6 +45,13 @@ class Card:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Any] = field(default_factory=dict)
     labels: str = "online"
+    generator: str | None = None
+    generator_licence: str | None = None
+
+    @property
+    def licences(self) -> str:
+        """Licence of the source and, where it has one of its own, of the generator."""
+        return " and ".join(filter(None, (self.source_licence, self.generator_licence)))
 
 
 def write_card(
@@ -89,11 +98,12 @@ def render_card(
         recipe=recipe,
         results=_results(card.results),
         labels=_LABELS[card.labels],
+        sampled=_sampled(card),
     )
 
 
 def _header(card: Card, class_names: Sequence[str], num_images: int) -> dict[str, Any]:
-    licence = card.source_licence.strip().lower()
+    licence = card.licences.strip().lower()
     known = licence in HUB_LICENCES
     names = {str(index): name for index, name in enumerate(class_names)}
     return {
@@ -120,6 +130,13 @@ def _header(card: Card, class_names: Sequence[str], num_images: int) -> dict[str
             }
         ],
     }
+
+
+def _sampled(card: Card) -> str:
+    if card.generator is None:
+        return ""
+    terms = f" Its licence: {card.generator_licence}; they inherit its terms, too."
+    return f"Sampled from: {card.generator}.{terms if card.generator_licence else ''}\n"
 
 
 def _plain(value: Any) -> Any:
@@ -189,6 +206,6 @@ every file.
 ## Licence and privacy
 
 Source: {source_name}. Its licence: {source_licence}. A set distilled from it inherits those terms.
-
+{sampled}
 Distillation gives no privacy guarantee: images that start from real ones can resemble them.
 """

@@ -16,7 +16,7 @@ from raydd.models.diffusion import Generator, GeneratorCard, create_transformer
 from raydd.ops.seeds import derive_seed
 
 _DIT, _DIT_LICENCE = "facebook/DiT-", "cc-by-nc-4.0"
-_OWN_LICENCE = "as the training images"
+OWN_LICENCE = "as the training images"
 
 
 def adopt_generator(
@@ -87,7 +87,7 @@ def fresh_generator(
         tuple(range(len(class_names))),
         resolution,
         _scaling_factor(vae),
-        config.licence or _OWN_LICENCE,
+        config.licence or OWN_LICENCE,
     )
     return Generator(transformer, vae, card)
 

@@ -43,6 +43,7 @@ class Product:
         scores: its score table over the real images.
         curricula: the rounds, in order.
         labels: soft labels that the set carries; None leaves them to its teacher.
+        generator: diffusion model that the images were sampled from, if any.
         diagnosis: of the curricula, see :func:`raydd.engine.diagnose.diagnose_images`.
     """
 
@@ -50,6 +51,7 @@ class Product:
     scores: Artifact
     curricula: list[Curriculum] = field(default_factory=list)
     labels: Artifact | None = None
+    generator: Artifact | None = None
     diagnosis: Artifact | None = None
 
     @property

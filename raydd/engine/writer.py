@@ -17,6 +17,8 @@ from raydd.data.rebuild import IDS, read_ids
 from raydd.data.rows import pixel_row
 from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
+from raydd.engine.generator_adopt import OWN_LICENCE
+from raydd.engine.generator_checkpoint import load_generator_card
 from raydd.engine.judge import headline, package_versions
 from raydd.engine.labels import LABELS, TEACHER
 from raydd.engine.product import Curriculum, Product
@@ -96,6 +98,7 @@ def _write_set(
         about["config"],
         _card_results(results),
         form,
+        *_generator(product),
     )
     write_card(folder, card, class_names=engine.class_names, counts=counts, resolution=resolution)
     extra = {
@@ -114,6 +117,14 @@ def _write_set(
         {},
     )
     seal(folder, info)
+
+
+def _generator(product: Product) -> tuple[str | None, str | None]:
+    """Name and licence of the generator; no licence where it is that of the training images."""
+    if product.generator is None:
+        return None, None
+    card = load_generator_card(product.generator.folder)
+    return card.name, None if card.licence == OWN_LICENCE else card.licence
 
 
 def _write_teacher_and_labels(folder: UPath, product: Product) -> str:

@@ -72,7 +72,7 @@ def distil(engine: Engine, config: AcsConfig) -> Product:
     generator = engine.generator(config.generator)
     if config.tuning:
         generator = engine.tune(generator, config.tuning)
-    product = Product(teacher, engine.score(teacher, "teacher"))
+    product = Product(teacher, engine.score(teacher, "teacher"), generator=generator)
     discriminators: list[Artifact] = []
     boundaries = range(config.per_curriculum, config.ipc, config.per_curriculum)
     curricula = slot_ranges(config.ipc, boundaries)

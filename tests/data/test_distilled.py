@@ -287,6 +287,14 @@ def test_the_card_is_valid_yaml_with_the_source_licence(licence: str, expected: 
     assert licence in body
 
 
+def test_the_card_names_the_generator_and_its_licence() -> None:
+    card = Card("x", "acs", "demo", "mit", generator="DiT-XL", generator_licence="cc-by-nc-4.0")
+    text = render_card(card, class_names=CLASSES, counts=[1] * 3, resolution=8)
+    _, header, body = text.split("---\n", 2)
+    assert yaml.safe_load(header)["license_name"] == "mit-and-cc-by-nc-4-0"
+    assert "Sampled from: DiT-XL. Its licence: cc-by-nc-4.0; they inherit its terms, too." in body
+
+
 def test_torch_dataset_gives_images_and_labels(tmp_path: Path) -> None:
     write(tmp_path)
     for _ in range(2):  # twice: a submodule of the same name would hide the function

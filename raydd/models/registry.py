@@ -20,6 +20,7 @@ _RESNETS = {**{name: width for name, (_, width) in _SMALL_RESNETS.items()}, _RES
 _CONVNET_WIDTH = 128
 _LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
 _TORCHVISION_RESNETS = tuple(f"torchvision/{kind}" for kind in ("resnet", "resnext", "wide_resnet"))
+_LEAST_INSTANCE_RESOLUTION = 16  # the last of four stages sees 2 pixels a side
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
 
 
@@ -79,6 +80,11 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
         raise ValueError(
             f"{config.name} needs a width of at least {_LEAST_RESNET_WIDTH}, got {width}: narrower "
             "ones corrupt memory on some CPUs"
+        )
+    if config.norm == "instance" and resolution < _LEAST_INSTANCE_RESOLUTION:
+        raise ValueError(
+            f"{config.name} ends as one pixel at a resolution of {resolution}, where an instance "
+            f"norm is always 0: use norm=batch or images of {_LEAST_INSTANCE_RESOLUTION} pixels"
         )
     if config.name == _RESNET_AP:
         return ResNetAP(num_classes, resolution, width=width, norm_layer=NORMS[config.norm])

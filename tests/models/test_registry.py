@@ -101,3 +101,10 @@ def test_bad_configs_are_refused_in_one_sentence(config, sentence):
 def test_resnet_ap_refuses_images_that_end_as_one_pixel():
     with pytest.raises(ValueError, match="at least 16 pixels, got 8"):
         create_model(ModelConfig("resnet_ap10"), 10, 8)
+
+
+def test_an_instance_norm_of_one_pixel_is_refused():
+    config = ModelConfig("resnet10_thin", width=8, norm="instance")
+    with pytest.raises(ValueError, match="ends as one pixel at a resolution of 8"):
+        create_model(config, 10, 8)
+    assert create_model(config, 10, 16)(torch.randn(2, 3, 16, 16)).std() > 0

@@ -190,6 +190,7 @@ def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_pa
     assert engine.class_counts().tolist() == [1, 3, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path):
     _, teacher = squeezed
     calm = table_of(make_engine(tmp_path / "a", data=DataConfig(score_batch=1)).score(teacher, "x"))

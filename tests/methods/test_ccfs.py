@@ -162,6 +162,7 @@ def test_the_product_says_what_each_image_is_and_is_rebuilt_from_ids(made):
     assert made_once == rebuilt
 
 
+@pytest.mark.slow
 def test_a_finished_set_is_the_core_of_another_run(made, tmp_path):
     engine, product, folder = made
     alone = replace(CONFIG, ipc=1, alpha=1.0)

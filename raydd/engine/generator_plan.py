@@ -1,6 +1,7 @@
 """What a generator will need, from its architecture alone."""
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,26 @@ from raydd.engine.generator_config import GeneratorConfig
 from raydd.models.diffusion import create_transformer
 from raydd.models.sizes import output_bytes, weight_bytes
 
+_TRIED, _MOST_TRIED = 0.2, 64  # seconds, images
+
 
 @dataclass(frozen=True)
 class GeneratorSizes:
-    """Bytes.
+    """What the transformer of a generator takes.
 
     Attributes:
-        weights: of the transformer; a VAE adds 0.3 GB at most.
-        activations: of the transformer for one image.
+        weights: bytes; a VAE adds 0.3 GB at most.
+        activations: bytes for one image.
+        seconds: of a forward pass per image, float32 on this machine's CPU, measured once.
     """
 
     weights: int
     activations: int
+    seconds: float
 
 
 def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) -> GeneratorSizes:
-    """Sizes of a generator that is not made yet; reads no weights.
+    """Sizes and speed of a generator that is not made yet; reads no weights.
 
     Args:
         config: an architecture, or where weights lie.
@@ -44,7 +49,22 @@ def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) 
     timestep = torch.zeros(1, dtype=torch.int64, device="meta")
     latent = torch.empty(1, shape.in_channels, *[shape.sample_size] * 2, device="meta")
     weights = weight_bytes(transformer)
-    return GeneratorSizes(weights, output_bytes(transformer, latent, timestep, timestep))
+    activations = output_bytes(transformer, latent, timestep, timestep)
+    seconds = _forward_seconds(transformer.to_empty(device="cpu"), tuple(latent.shape))
+    return GeneratorSizes(weights, activations, seconds)
+
+
+@torch.inference_mode()
+def _forward_seconds(transformer: Any, shape: tuple[int, ...]) -> float:
+    for weight in (*transformer.parameters(), *transformer.buffers()):
+        weight.zero_()  # what memory happens to hold may be slow to compute with
+    count, seconds = 1, 0.0
+    while seconds < _TRIED and count <= _MOST_TRIED:  # one image alone is mostly overhead
+        latents, timesteps = torch.zeros(count, *shape[1:]), torch.zeros(count, dtype=torch.int64)
+        started = time.perf_counter()
+        transformer(latents, timesteps, timesteps)
+        seconds, tried, count = time.perf_counter() - started, count, 4 * count
+    return seconds / tried
 
 
 def _meta_transformer(config: GeneratorConfig, num_classes: int, resolution: int) -> Any:

@@ -23,6 +23,8 @@ class PlanRow:
         reads: bytes read.
         writes: bytes written.
         memory: peak bytes of one worker: weights, optimiser and activations of a batch.
+        rate: optimiser or sampler steps of a batch per second on this machine's CPU, where a stage
+            is made of them and was tried.
     """
 
     stage: str
@@ -30,6 +32,7 @@ class PlanRow:
     reads: int
     writes: int
     memory: int
+    rate: float | None = None
 
 
 @dataclass
@@ -70,9 +73,17 @@ class PlanBase(Engine):
         counts = self.train_source.class_counts()
         return 0 if counts is None else int(counts.sum())
 
-    def note(self, stage: str, units: int, reads: int, writes: int, memory: int) -> None:
+    def note(
+        self,
+        stage: str,
+        units: int,
+        reads: int,
+        writes: int,
+        memory: int,
+        rate: float | None = None,
+    ) -> None:
         """Add a row."""
-        self.rows.append(PlanRow(stage, units, reads, writes, memory))
+        self.rows.append(PlanRow(stage, units, reads, writes, memory, rate))
 
     def placeholder(self, *parts: Any, **summary: Any) -> Artifact:
         """An artifact that will be there; ``parts`` name it."""

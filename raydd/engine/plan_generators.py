@@ -11,6 +11,8 @@ from raydd.engine.sample_config import SampleConfig
 from raydd.engine.stages import Artifact
 from raydd.engine.units import plan_units
 
+_BACKWARD = 2  # forward passes that a backward pass costs
+
 
 @dataclass
 class GeneratorPlans(PlanBase):
@@ -44,8 +46,8 @@ class GeneratorPlans(PlanBase):
     ) -> Artifact:
         """Note one curriculum's units.
 
-        Memory: a batch's activations in the transformer, twice for guidance by class, and once
-        more for their gradients where the energy's gradient passes through it.
+        A batch is asked twice for guidance by class; where the energy's gradient passes through
+        the transformer, its activations get gradients. The rate leaves out decoder and judges.
         """
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         units = plan_units(num_classes, slots, config.batch_size, None)
@@ -53,12 +55,16 @@ class GeneratorPlans(PlanBase):
         guided = discriminator is not None and config.adversary.scale > 0
         judges = sum(item is not None for item in (discriminator, reference)) if guided else 0
         teacher = self.teacher.model
-        copies = 4 if guided and config.adversary.gradient == "full" else 2
-        memory = sizes.weights + copies * config.batch_size * sizes.activations
+        full = guided and config.adversary.gradient == "full"
+        asked = config.batch_size * (1 if config.guidance_scale == 1 else 2)
+        memory = sizes.weights + asked * sizes.activations * (2 if full else 1)
         memory += judges * self.weights(teacher)
         memory += 2 * judges * config.decode_batch * self.activations(teacher)
         pixels = num_classes * len(slots) * side * side * 3
-        self.note(f"sample curriculum {curriculum + 1}", len(units), 0, pixels, memory)
+        low, high = config.adversary.window
+        passes = 1 + _BACKWARD * (high - low) if full else 1  # mean over the steps
+        rate = 1 / (asked * passes * sizes.seconds)
+        self.note(f"sample curriculum {curriculum + 1}", len(units), 0, pixels, memory, rate)
         return self.placeholder("sample", curriculum, counts=[len(slots)] * num_classes)
 
     def diagnose(
@@ -81,4 +87,5 @@ class GeneratorPlans(PlanBase):
     def _plan_fit(self, title: str, sizes: GeneratorSizes, recipe: GeneratorRecipe) -> None:
         reads = recipe.steps * recipe.batch_size * self.preprocessing.resolution**2 * 3
         memory = 5 * sizes.weights + 2 * recipe.batch_size * sizes.activations  # with the average
-        self.note(title, recipe.steps, reads, sizes.weights, memory)
+        rate = 1 / ((1 + _BACKWARD) * recipe.batch_size * sizes.seconds)
+        self.note(title, recipe.steps, reads, sizes.weights, memory, rate)

@@ -10,13 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from torch import Tensor
 from upath import UPath
 
 from raydd.data.classes import check_class_order
-from raydd.data.rows import image_table
 from raydd.engine.checkpoint import load_card
 from raydd.engine.cluster import Resources
 from raydd.engine.energy import AdversarialEnergy, Classifier, Energy
@@ -30,7 +27,7 @@ from raydd.engine.sample_config import SampleConfig
 from raydd.engine.sampler import Sampled, Sampler
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import count_parts, write_table
-from raydd.engine.units import Unit, unfinished, unit_path
+from raydd.engine.units import Unit, unfinished, unit_path, unit_table
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def sample_worker(arguments: dict[str, Any]) -> None:
         sampled = _sample_unit(job, sampler, unit)
         # latents first: a part file says that the unit is finished
         write_latents(UPath(job.folder), unit, sampled.latents)
-        write_table(unit_path(job.folder, unit), _unit_table(unit, sampled.images, job.curriculum))
+        write_table(unit_path(job.folder, unit), unit_table(unit, sampled.images, job.curriculum))
         means = sampled.energies.mean(dim=1).tolist()
         gain = {"first": means[0], "last": means[-1], "gain": means[-1] - means[0]} if means else {}
         journal.log("sample", curriculum=job.curriculum, unit=unit.name, **gain)
@@ -184,9 +181,3 @@ def _check_networks(job: SampleJob) -> None:
             f"the generator makes images of {made.resolution} px, the data set has "
             f"{job.resolution} px."
         )
-
-
-def _unit_table(unit: Unit, images: Tensor, curriculum: int) -> pa.Table:
-    pixels = images.permute(0, 2, 3, 1).numpy()
-    nothing = [None] * len(unit.labels)
-    return image_table(pixels, unit.labels, unit.slots, curriculum, nothing, "synthetic")

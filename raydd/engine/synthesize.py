@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import fetch_pixels, image_table
+from raydd.data.rows import fetch_pixels
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
@@ -30,7 +29,7 @@ from raydd.engine.stages import Artifact, Stages
 from raydd.engine.statistics import read_targets
 from raydd.engine.stream import count_parts, write_table
 from raydd.engine.teacher_objective import TeacherObjective
-from raydd.engine.units import Unit, unfinished, unit_path
+from raydd.engine.units import Unit, unfinished, unit_path, unit_table
 
 
 class Networks(Protocol):
@@ -194,9 +193,7 @@ def synthesize_worker(arguments: dict[str, Any]) -> None:
         recovered = recovery.run(
             start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name)
         )
-        write_table(
-            unit_path(job.folder, unit), _unit_table(unit, recovered.images, job.curriculum)
-        )
+        write_table(unit_path(job.folder, unit), unit_table(unit, recovered.images, job.curriculum))
         journal.log(
             "synthesize",
             curriculum=job.curriculum,
@@ -215,14 +212,3 @@ def _start_images(job: SynthesizeJob, unit: Unit) -> torch.Tensor | None:
         return None
     pixels = fetch_pixels(job.source, unit.start_ids, job.preprocessing, job.max_pixels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def _unit_table(unit: Unit, images: torch.Tensor, curriculum: int) -> pa.Table:
-    return image_table(
-        images.permute(0, 2, 3, 1).numpy(),
-        unit.labels,
-        unit.slots,
-        curriculum,
-        unit.start_ids or [None] * len(unit.labels),
-        "synthetic",
-    )

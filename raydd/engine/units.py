@@ -1,11 +1,19 @@
 """Units of a stage: pieces of work that are a file when they are finished and never redone."""
 
+from __future__ import annotations
+
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import pyarrow as pa
 from upath import UPath
+
+from raydd.data.rows import image_table
+
+if TYPE_CHECKING:  # processes that only decode do not import torch
+    from torch import Tensor
 
 
 class Named(Protocol):
@@ -112,3 +120,15 @@ def covering(files: Iterable[UPath], labels: Iterable[int]) -> list[UPath]:
     starts = sorted(set(first.values()))
     wanted = {starts[bisect_right(starts, label) - 1] for label in labels}
     return [path for path in paths if first[path] in wanted]
+
+
+def unit_table(unit: Unit, images: Tensor, curriculum: int) -> pa.Table:
+    """Rows of a unit's synthetic images, uint8 [B, 3, R, R]."""
+    return image_table(
+        images.permute(0, 2, 3, 1).numpy(),
+        unit.labels,
+        unit.slots,
+        curriculum,
+        unit.start_ids or [None] * len(unit.labels),
+        "synthetic",
+    )

@@ -5,6 +5,7 @@ values. Hydra composes, and answers unknown keys and wrong types before anything
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import re
@@ -190,6 +191,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return keys
 
 
+@functools.cache
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)

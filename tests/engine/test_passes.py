@@ -83,6 +83,7 @@ def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_
     assert tables[0]["prediction"].equals(tables[1]["prediction"])
 
 
+@pytest.mark.slow
 def test_a_pass_continues_with_the_shards_that_are_missing(squeezed, tmp_path):
     _, teacher = squeezed
     engine = make_engine(tmp_path)

@@ -134,6 +134,7 @@ def test_no_image_left_on_the_rung_is_easier_than_a_chosen_one(made):
         used += [at[name] for name in table["id"]]
 
 
+@pytest.mark.slow
 def test_the_selection_does_not_depend_on_workers_or_batches(made, tmp_path):
     engine, product, _ = made
     other = make_engine(tmp_path, parallel=1, data=replace(engine.data, score_batch=96))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+import pytest
 
 from raydd.engine.product import slot_ranges
 from raydd.engine.select import selected_ids
@@ -53,6 +54,7 @@ def test_two_curricula_end_to_end(ray4, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_noise_start_without_student_needs_no_selection(ray4, tmp_path):
     noise = replace(SYNTHESIS, start="noise", start_weight=0.0, adversarial_weight=0.0)
     product = distil(

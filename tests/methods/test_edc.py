@@ -65,6 +65,7 @@ def test_the_teacher_is_the_mean_of_the_labelers_logits(engine, product):
     torch.testing.assert_close(network.eval()(views), expected)
 
 
+@pytest.mark.slow
 def test_labelers_may_be_fewer_than_the_observers(engine):
     product = distil(engine, replace(CONFIG, labelers=[1]))
     assert load_card(product.teacher.folder).name == "convnet2"

@@ -19,6 +19,7 @@ os.environ.update(
     RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="20",
     TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",  # as workers compute; two threads on busy cores wait for each other
 )
 
 

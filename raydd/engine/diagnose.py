@@ -21,8 +21,8 @@ from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.diagnose_measure import MEASURED, MeasureJob, measure
 from raydd.engine.evaluate import run_many, train_many
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train import OUTCOME
 from raydd.engine.train_job import TrainJob
+from raydd.engine.training_state import OUTCOME
 
 
 def diagnose_images(
@@ -65,7 +65,7 @@ def diagnose_images(
     """
     if len(discriminators) >= max(1, len(curricula)):
         raise ValueError("every discriminator needs a curriculum after those it was trained on")
-    crossed = range(len(curricula)) if len(curricula) > 1 else range(0)
+    crossed = range(count_trainings(len(curricula)))
 
     def work(folder: UPath) -> dict[str, Any]:
         train_many([_training(job, folder, curricula, i) for i in crossed], resources)
@@ -94,11 +94,21 @@ def diagnose_images(
         },
         seed=seed,
         title=f"{len(curricula)} curricula",
-        units=2 * len(crossed) + len(discriminators) + 1,
+        units=count_units(len(curricula), len(discriminators)),
         count_done=lambda folder: sum(
             len(list(folder.glob(f"*/{name}"))) for name in (OUTCOME, MEASURED)
         ),
     )
+
+
+def count_trainings(curricula: int) -> int:
+    """Networks that are trained: one per curriculum where there is another to try it on."""
+    return curricula if curricula > 1 else 0
+
+
+def count_units(curricula: int, discriminators: int) -> int:
+    """Trainings, and networks that are tried: those trained, the discriminators, the reference."""
+    return 2 * count_trainings(curricula) + discriminators + 1
 
 
 def _training(job: TrainJob, folder: UPath, curricula: Sequence[Artifact], number: int) -> TrainJob:

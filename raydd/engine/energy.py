@@ -14,7 +14,7 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.objective import freeze
 from raydd.engine.sample_config import AdversaryConfig
-from raydd.models.precision import autocast_dtype
+from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
 
@@ -56,7 +56,7 @@ class Classifier:
             whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=images.device)
             images = crop_and_resize(images, whole.expand(len(images), -1), side)
         seen = normalise((images + 1) * 127.5, self.preprocessing.mean, self.preprocessing.std)
-        with torch.autocast(seen.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with autocast(seen.device, self.dtype):
             logits = self.network(seen.contiguous(memory_format=torch.channels_last))
         return F.cross_entropy(logits.float(), labels, reduction="none")
 

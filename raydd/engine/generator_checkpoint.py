@@ -72,7 +72,12 @@ def load_generator(folder: UPath) -> Generator:
     return Generator(transformer, vae, load_generator_card(folder)).eval()
 
 
+def load_part_config(folder: UPath) -> dict[str, Any]:
+    """Architecture of a part, from its folder ``transformer`` or ``vae``."""
+    return json.loads((folder / _CONFIG).read_text())
+
+
 def _load_part(kind: Any, folder: UPath) -> Any:
-    part = kind.from_config(json.loads((folder / _CONFIG).read_text()))
+    part = kind.from_config(load_part_config(folder))
     part.load_state_dict(safetensors.torch.load((folder / _WEIGHTS).read_bytes()))
     return part.float()

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from raydd.models.precision import PRECISIONS
 from raydd.ops.checks import check_at_least_one, check_choices
 
-_PRECISIONS = ("auto", "bf16", "fp32")
 _HOW = ("checkpoint_seconds",)  # decides nothing about the weights
 
 
@@ -44,7 +44,7 @@ class GeneratorRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        check_choices(self, {"precision": _PRECISIONS})
+        check_choices(self, {"precision": PRECISIONS})
         check_at_least_one(self, "steps", "batch_size")
         if not (0 <= self.average_decay < 1 and 0 <= self.class_dropout < 1):
             raise ValueError("average_decay and class_dropout must lie in [0, 1)")

@@ -1,6 +1,5 @@
 """What a generator will need, from its architecture alone."""
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from upath import UPath
 
 from raydd.engine.errors import Refused
 from raydd.engine.generator_adopt import is_saved
+from raydd.engine.generator_checkpoint import load_part_config
 from raydd.engine.generator_config import GeneratorConfig
 from raydd.models.diffusion import create_transformer
 from raydd.models.sizes import output_bytes, weight_bytes
@@ -80,8 +80,8 @@ def _meta_transformer(config: GeneratorConfig, num_classes: int, resolution: int
             raise Refused(f"generator: {error}.") from error
     where = {"revision": config.revision} if config.revision else {}
     if is_saved(str(config.path)):  # perhaps on an object store
-        text = (UPath(str(config.path)) / "transformer" / "config.json").read_text()
-        return DiTTransformer2DModel.from_config(json.loads(text))
+        values = load_part_config(UPath(str(config.path)) / "transformer")
+        return DiTTransformer2DModel.from_config(values)
     try:
         values = DiTTransformer2DModel.load_config(
             str(config.path), subfolder="transformer", **where

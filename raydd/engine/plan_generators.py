@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from raydd.engine.diagnose import count_trainings, count_units
 from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator_plan import GeneratorSizes, generator_sizes
@@ -75,8 +76,8 @@ class GeneratorPlans(PlanBase):
         config: DiagnoseConfig,
     ) -> Artifact:
         """Note the trainings and the networks that are tried."""
-        trained = len(curricula) if len(curricula) > 1 else 0
-        units = 2 * trained + len(discriminators) + 1
+        trained = count_trainings(len(curricula))
+        units = count_units(len(curricula), len(discriminators))
         images = sum(sum(item.summary["counts"]) for item in curricula)
         reads = (trained + 2) * images * self.preprocessing.resolution**2 * 3
         writes = trained * self.weights(config.model)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from raydd.models.precision import PRECISIONS
 from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.schedules import CROP_SCHEDULES
 
-PRECISIONS = ("auto", "bf16", "fp32")
 MOMENTUM_STARTS = ("first", "zero")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raydd.engine.recover_config import PRECISIONS
 from raydd.models.diffusion import TRAIN_STEPS
+from raydd.models.precision import PRECISIONS
 from raydd.ops.checks import check_at_least_one, check_choices
 
 ENERGIES = ("plain", "bounded", "anchored")

@@ -26,7 +26,7 @@ from raydd.engine.energy import Energy
 from raydd.engine.objective import freeze
 from raydd.engine.sample_config import SampleConfig
 from raydd.models.diffusion import Generator
-from raydd.models.precision import autocast_dtype
+from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.sampling_steps import Step, sampling_steps
 from raydd.ops.diffusion import (
     ancestral_step,
@@ -138,7 +138,7 @@ class Sampler:
         ids = torch.cat([class_ids, torch.full_like(class_ids, self.null_class)])
         times = torch.full((len(ids),), timestep, device=noisy.device)
         count = len(noisy) * (2 if doubled else 1)
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             both = torch.cat([noisy, noisy]) if doubled else noisy
             output = self.generator(both, times[:count], ids[:count]).float()
         noise, mix = output[: len(noisy)].chunk(2, dim=1)
@@ -201,7 +201,7 @@ class Sampler:
         return gradient, energies.detach()
 
     def _decode(self, latents: Tensor) -> Tensor:
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             return self.generator.decode(latents).float()
 
     def _draw(self, labels: Sequence[int], slots: Sequence[int], seed: int) -> Tensor:
@@ -215,10 +215,6 @@ class Sampler:
 
     def _split(self, values: Tensor) -> tuple[Tensor, ...]:
         return values.split(self.config.decode_batch)
-
-    def _autocast(self) -> torch.autocast:
-        reduced = self.dtype != torch.float32
-        return torch.autocast(self.device.type, self.dtype, enabled=reduced)
 
 
 def _to_uint8(images: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+PRECISIONS = ("auto", "bf16", "fp32")
+
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 where asked for, or where ``auto`` finds hardware for it; else float32.

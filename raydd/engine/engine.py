@@ -14,28 +14,20 @@ from raydd.engine.evaluate import ProtocolConfig, evaluate_images
 from raydd.engine.fetch import fetch_images
 from raydd.engine.generator_stages import GeneratorStages
 from raydd.engine.observer_stages import ObserverStages
-from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.relabel import RelabelJob, relabel_images
 from raydd.engine.score import score_source
-from raydd.engine.select import ANY, Ranking, select_images, selected_ids
+from raydd.engine.select import ANY, Ranking, select_images
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
 from raydd.engine.stages import Artifact
-from raydd.engine.synthesize import (
-    Networks,
-    ObserverNetworks,
-    SynthesizeJob,
-    TeacherNetworks,
-    synthesize_images,
-)
+from raydd.engine.synthesis_stages import SynthesisStages
 from raydd.engine.train_stage import train_stage
-from raydd.engine.units import plan_units
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed
 
 
 @dataclass
-class Engine(GeneratorStages, ObserverStages):
+class Engine(GeneratorStages, ObserverStages, SynthesisStages):
     """The stages of one run, bound to its source, cluster and storage."""
 
     def squeeze(self) -> Artifact:
@@ -143,51 +135,6 @@ class Engine(GeneratorStages, ObserverStages):
         distilled = open_core(path, count, self.class_names, self.preprocessing.resolution)
         return adopt_core(self.stages, distilled, count)
 
-    def synthesize(
-        self,
-        start: Artifact | None,
-        teacher: Artifact,
-        student: Artifact | None,
-        config: SynthesisConfig,
-        slots: range,
-        curriculum: int,
-    ) -> Artifact:
-        """Optimise one curriculum's images; the same bytes for any number of workers."""
-        folder = str(student.folder) if student else None
-        networks = TeacherNetworks(str(teacher.folder), folder, config)
-        inputs = [item for item in (start, teacher, student) if item]
-        return self._synthesize(networks, config, start, inputs, slots, curriculum)
-
-    def match(
-        self,
-        start: Artifact | None,
-        observers: Sequence[Artifact],
-        statistics: Artifact,
-        patch: int,
-        config: MatchConfig,
-        ipc: int,
-    ) -> Artifact:
-        """Optimise images until the observers see what they see on the real ones.
-
-        Args:
-            start: a selection of real images, an artifact of images, or None for noise.
-            observers: checkpoints, in the order of the statistics.
-            statistics: of :meth:`measure`.
-            patch: side of a tile in the statistics, pixels.
-            config: constants of the loop.
-            ipc: images per class.
-        """
-        networks = ObserverNetworks(
-            tuple(str(item.folder) for item in observers),
-            str(statistics.folder),
-            tuple(len(layers) for layers in statistics.summary["layers"]),
-            len(self.class_names),
-            patch,
-            config,
-        )
-        inputs = [*([start] if start else []), *observers, statistics]
-        return self._synthesize(networks, config, start, inputs, range(ipc), 0)
-
     def train(
         self,
         images: Sequence[Artifact],
@@ -253,37 +200,6 @@ class Engine(GeneratorStages, ObserverStages):
         """Random real images, ``counts`` of each class, another draw for every number."""
         chosen = self.select([teacher_scores], ANY, counts, curriculum=draw, draw="random")
         return self.fetch(chosen, [], 0, f"random {draw}")
-
-    def _synthesize(
-        self,
-        networks: Networks,
-        config: LoopConfig,
-        start: Artifact | None,
-        inputs: Sequence[Artifact],
-        slots: range,
-        curriculum: int,
-    ) -> Artifact:
-        config = replace(config, flip=config.flip and self.flip > 0)  # no mirrored digits
-        num_classes = len(self.class_names)
-        chosen = start is not None and "chosen" in start.summary  # a selection, no images yet
-        ids = selected_ids(start, num_classes) if start and chosen else None
-        by_class = isinstance(config, MatchConfig)
-        job = SynthesizeJob(
-            folder="",
-            units=plan_units(num_classes, slots, config.batch_size, ids, by_class),
-            curriculum=curriculum,
-            networks=networks,
-            preprocessing=self.preprocessing,
-            config=config,
-            start_images=str(start.folder) if start and not chosen else None,
-            source=self.train_source,
-            max_pixels=self.data.max_pixels,
-            seed=self.seed,
-            journal=self.journal,
-            device=self.resources.device,
-            threads=self.resources.threads_per_worker,
-        )
-        return synthesize_images(self.stages, job, slots, inputs, self.resources, self.seed)
 
     def _squeeze(self, config: TeacherConfig, title: str, run: int = 0) -> Artifact:
         if not config.is_trained:

@@ -17,7 +17,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from raydd.engine.cluster import ClusterConfig
@@ -25,10 +25,14 @@ from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
+from raydd.engine.sweep_config import SweepConfig
+from raydd.engine.trackers import TRACKERS
 from raydd.methods.acs import AcsConfig
 from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
+from raydd.ops.checks import check_choices
+from raydd.space import parse_space, split_space
 
 
 class ConfigError(ValueError):
@@ -92,6 +96,11 @@ class RunConfig:
         storage: local folder or object-store URI for runs and shared stages.
         seed: of every random draw.
         evaluate: judge the product and random real images of the same size.
+        validation: real images per class that no selection takes; 0 judges on the test split, more
+            judges on them. The teacher and statistics still see them.
+        sweep: run the driver once per trial; null runs it once.
+        tracker: where a sweep's metrics go, too: "none", "tensorboard" (Tune always writes its
+            files), "wandb" or "mlflow".
         export: "none", or "imagefolder" to write the product as PNG files too.
         plan: print stages, units, bytes and memory, and stop.
         verbose: say more.
@@ -108,6 +117,9 @@ class RunConfig:
     storage: str = "runs"
     seed: int = 0
     evaluate: bool = True
+    validation: int = 0
+    sweep: SweepConfig | None = None
+    tracker: str = "none"
     export: str = "none"
     plan: bool = False
     verbose: bool = False
@@ -116,6 +128,13 @@ class RunConfig:
         """Refuse what cannot run, before any work."""
         if self.name == "stages":
             raise ValueError("name=stages is taken: the storage keeps its stages there")
+        check_choices(self, {"tracker": TRACKERS})
+        if self.validation < 0:
+            raise ValueError(f"validation must be at least 0, got {self.validation}")
+        if self.tracker != "none" and self.sweep is None:
+            raise ValueError(f"tracker={self.tracker} follows the trials of a sweep: add sweep=")
+        if self.sweep and self.plan:
+            raise ValueError("plan=true plans one run: leave the sweep out")
         if self.export not in ("none", "imagefolder"):
             raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
         if self.labels.form != "online" and self.protocol.labels == "hard":
@@ -123,7 +142,7 @@ class RunConfig:
 
 
 # Keys that say how a run is carried out, not what it makes: they may differ when it is continued.
-HOW = ("cluster", "storage", "plan", "verbose", "export", "name")
+HOW = ("cluster", "storage", "plan", "verbose", "export", "name", "sweep", "tracker")
 
 
 def config_dir() -> Path:
@@ -150,27 +169,43 @@ def compose_config(overrides: Sequence[str]) -> RunConfig:
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
     assert isinstance(config, RunConfig)
+    try:
+        parse_space(config.sweep.space if config.sweep else {})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return config
 
 
 def compose_tree(overrides: Sequence[str]) -> DictConfig:
     """Compose the tree that ``--cfg job`` prints."""
     _register()
+    words, space = split_space(overrides)
+    if space and not any(word.startswith("sweep=") for word in words):
+        words = [*words, "sweep=grid"]
     try:
         with initialize_config_dir(str(config_dir().resolve()), version_base=None):
-            return compose("config", overrides=list(overrides))
+            tree = compose("config", overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_sentence(error)) from error
+    with open_dict(tree):
+        for key, text in space.items():
+            tree.sweep.space[key] = text
+    return tree
 
 
 def run_name(config: RunConfig) -> str:
     """The run's name: as given, or spelled from its fields and a hash of everything it makes."""
     if config.name:
         return config.name
-    digest = hashlib.sha256(json.dumps(what(config), sort_keys=True).encode()).hexdigest()[:6]
+    digest = config_digest(what(config))
     return (
         f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-{digest}"
     )
+
+
+def config_digest(values: dict[str, Any]) -> str:
+    """Six characters that name a configuration."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def what(config: RunConfig) -> dict[str, Any]:
@@ -202,6 +237,7 @@ def _register() -> None:
     store.store(group="dataset", name="dataset_schema", node=DatasetConfig)
     store.store(group="teacher", name="teacher_schema", node=TeacherConfig)
     store.store(group="protocol", name="protocol_schema", node=ProtocolConfig)
+    store.store(group="sweep", name="sweep_schema", node=SweepConfig)
     store.store(group="cluster", name="cluster_schema", node=ClusterConfig)
 
 

@@ -5,7 +5,7 @@ nowhere else, so that a plan which would deadlock is refused with its numbers in
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Ray reads these when it is imported or when a fit starts; a user's own setting wins.
@@ -15,6 +15,8 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune would draw tables over the progress line
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the folder of the command
 }
 for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
@@ -52,6 +54,10 @@ class Resources:
     parallel: int
     max_failures: int
 
+    def shared(self, runs: int) -> "Resources":
+        """What each of several runs may use at once."""
+        return replace(self, parallel=max(1, self.parallel // runs))
+
     @property
     def device(self) -> str:
         """Device string of a worker, ``cuda`` or ``cpu``."""
@@ -63,9 +69,12 @@ class Resources:
         return {"CPU": 1, "GPU": 1} if self.use_gpu else {"CPU": 1}
 
 
-def connect(config: ClusterConfig) -> Resources:
+def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
     """Attach to the running cluster of ``RAY_ADDRESS``, else start a private local one.
 
+    Args:
+        config: what is asked for.
+        lanes: how many trials of a sweep run at once; a private cluster gets CPUs for all of them.
     Returns:
         The worker count, device and parallelism to use.
     Raises:
@@ -78,12 +87,54 @@ def connect(config: ClusterConfig) -> Resources:
         else:
             ray.init(
                 address="local",
-                num_cpus=max(_MIN_LOGICAL_CPUS, os.cpu_count() or 1, (config.num_workers or 0) + 2),
+                num_cpus=max(
+                    os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config)
+                ),
                 include_dashboard=False,
                 object_store_memory=config.object_store_mb << 20,
                 **quiet,
             )
     return resolve(config, ray.cluster_resources())
+
+
+def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
+    """How many trials of a sweep run at once without ever waiting for each other's CPUs.
+
+    Args:
+        config: of each trial.
+        asked: by the user; None takes as many as fit.
+        trials: how many there are.
+    Raises:
+        Refused: not one trial fits into the cluster that was joined.
+    """
+    if not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
+        fitting = max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
+    else:
+        connect(config)
+        fitting = _fitting_lanes(config, ray.cluster_resources())
+    return min(trials, fitting if asked is None else min(asked, fitting))
+
+
+def _fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
+    cpus, each = int(totals.get("CPU", 0)), _cpus_per_trial(config)
+    if cpus < each:
+        raise Refused(
+            f"this cluster has {cpus} CPUs, but a trial needs {each} so that its stages never wait "
+            "for each other; add nodes, or run without RAY_ADDRESS."
+        )
+    resources = resolve(config, totals)
+    gpus = int(totals.get("GPU", 0)) // max(1, resources.num_workers)
+    return max(1, min(cpus // each, gpus) if resources.use_gpu else cpus // each)
+
+
+def _cpus_per_run(config: ClusterConfig) -> int:
+    """Logical CPUs with which the stages of one run never wait for each other."""
+    return max(_MIN_LOGICAL_CPUS, (config.num_workers or 0) + 2)
+
+
+def _cpus_per_trial(config: ClusterConfig) -> int:
+    """The same, and one for the process that drives the run."""
+    return _cpus_per_run(config) + 1
 
 
 def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:

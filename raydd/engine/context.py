@@ -37,6 +37,8 @@ class Context:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         labels: form of the soft labels that the product carries and the judge trains from.
+        validation: images per class that no selection takes and that judge instead of the test
+            split; 0 judges on the test split.
     """
 
     stages: Stages
@@ -50,6 +52,7 @@ class Context:
     seed: int
     journal: str | None = None
     labels: LabelConfig = field(default_factory=LabelConfig)
+    validation: int = 0
 
     def decode_test(self) -> Artifact:
         """The test split's pixels."""

@@ -25,6 +25,8 @@ from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed
 
+_HELD_OUT = "validation"
+
 
 @dataclass
 class Engine(GeneratorStages, ObserverStages, SynthesisStages):
@@ -98,6 +100,8 @@ class Engine(GeneratorStages, ObserverStages, SynthesisStages):
             curriculum: number of the curriculum.
             draw: what the images are chosen for; names the random order.
         """
+        if self.validation and draw != _HELD_OUT:
+            used = [*used, self.hold_out(tables[0])]
         seed = derive_seed(self.seed, "select", draw, curriculum)
         counts = np.asarray(count).tolist()
         config = {**ranking.key(), "count": counts, "draw": draw, "curriculum": curriculum}
@@ -176,6 +180,7 @@ class Engine(GeneratorStages, ObserverStages, SynthesisStages):
         images: Sequence[Sequence[Artifact]],
         protocol: ProtocolConfig,
         teacher: Artifact,
+        test: Artifact,
         title: str,
     ) -> list[dict[str, Any]]:
         """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
@@ -189,12 +194,22 @@ class Engine(GeneratorStages, ObserverStages, SynthesisStages):
             labels,
             job,
             protocol,
-            self.decode_test(),
+            test,
             teacher,
             self.resources,
             self.seed,
             title,
         )
+
+    def hold_out(self, teacher_scores: Artifact) -> Artifact:
+        """Selection of the real images that no other selection takes."""
+        return self.select([teacher_scores], ANY, self.validation, draw=_HELD_OUT)
+
+    def judging_images(self, teacher_scores: Artifact) -> Artifact:
+        """Images that fresh networks are judged on: the test split, or those held out."""
+        if not self.validation:
+            return self.decode_test()
+        return self.fetch(self.hold_out(teacher_scores), [], 0, _HELD_OUT)
 
     def random_images(self, teacher_scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:
         """Random real images, ``counts`` of each class, another draw for every number."""

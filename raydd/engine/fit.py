@@ -49,7 +49,7 @@ def fit(
     )
     run = ray.train.RunConfig(
         name="train",
-        **_train_storage(folder),
+        **storage_arguments(folder),
         failure_config=ray.train.FailureConfig(
             max_failures=resources.max_failures,
             # the types are Ray Train's first version, what runs is the second
@@ -82,8 +82,8 @@ def rank_and_world() -> tuple[int, int]:
     return context.get_world_rank(), context.get_world_size()
 
 
-def _train_storage(folder: UPath) -> dict[str, Any]:
-    """Where Ray Train keeps its state, as arguments of its RunConfig.
+def storage_arguments(folder: UPath) -> dict[str, Any]:
+    """Where Ray Train or Tune keeps its state, as arguments of its RunConfig.
 
     Of a URI it would make a client of pyarrow's, which knows fewer stores than fsspec and takes
     endpoint and credentials from other places than the client that writes everything else.

@@ -46,3 +46,17 @@ class Journal:
             self._object = folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._lines.append(line)
         self._object.write_text("".join(self._lines))
+
+
+def read_events(path: UPath) -> list[dict[str, Any]]:
+    """All events of a run so far, in order of time.
+
+    Args:
+        path: as for :class:`Journal`; a line that is being written is left out.
+    """
+    if is_local(path):
+        files = [path] if path.exists() else []
+    else:
+        files = sorted(path.with_suffix("").glob("*.jsonl"), key=lambda file: file.name)
+    lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -20,17 +20,20 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[di
     """Train fresh networks on the product and on as many random real images of every class.
 
     Every seed gets another random subset, so that the interval of the baseline covers the draw.
-    Epochs that follow the images per class are those of the product's counts, for both.
+    Epochs that follow the images per class are those of the product's counts, for both. What is
+    measured on is the test split, or the images that were held out of every selection.
 
     Returns:
         One dict per training, see :func:`raydd.engine.evaluate.evaluate_images`.
     """
     seeds, protocol = range(protocol.seeds), protocol.resolve(product.counts)
     random = [[engine.random_images(product.scores, product.counts, draw)] for draw in seeds]
-    distilled = engine.evaluate(
-        [product.images for _ in seeds], protocol, product.teacher, "distilled"
-    )
-    return distilled + engine.evaluate(random, protocol, product.teacher, "random")
+    test, teacher = engine.judging_images(product.scores), product.teacher
+    distilled = [product.images for _ in seeds]
+    return [
+        *engine.evaluate(distilled, protocol, teacher, test, "distilled"),
+        *engine.evaluate(random, protocol, teacher, test, "random"),
+    ]
 
 
 def build_report(

@@ -154,11 +154,16 @@ class Planner(GeneratorPlans, ObserverPlans):
             self.note(f"relabel {title}", max(1, info.num_blocks), pixels, writes, memory)
         return artifact
 
+    def decode_test(self) -> Artifact:
+        """The test split is decoded once, with nothing to note."""
+        return self.placeholder("decode", "test")
+
     def evaluate(
         self,
         images: Sequence[Sequence[Artifact]],
         protocol: ProtocolConfig,
         teacher: Artifact,
+        test: Artifact,
         title: str,
     ) -> list[dict[str, Any]]:
         """Note the trainings of a protocol."""

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
@@ -20,6 +21,15 @@ from raydd.engine.progress import Progress
 
 FORMAT = 2  # raise when a stage's files change meaning: older folders are then left alone
 MANIFEST = "manifest.json"
+
+
+Guard = Callable[[str], AbstractContextManager[None]]
+
+
+@contextmanager
+def free(key: str) -> Iterator[None]:
+    """The guard of a run that is alone: nobody else makes a stage meanwhile."""
+    yield
 
 
 @dataclass(frozen=True)
@@ -39,19 +49,34 @@ class Artifact:
 
 @dataclass
 class StageRecord:
-    """One line of the report's stage table: wall seconds of making it, and whether it was found."""
+    """One line of the report's stage table.
+
+    Attributes:
+        name: of the stage.
+        seconds: wall time of making it.
+        cached: whether it was found finished.
+        key: of its artifact: runs that share a stage name the same.
+    """
 
     name: str
     seconds: float
     cached: bool
+    key: str
 
 
 class Stages:
-    """Runs stages in ``<storage>/stages`` and remembers what this run asked for."""
+    """Runs stages in ``<storage>/stages`` and remembers what this run asked for.
 
-    def __init__(self, storage: UPath, progress: Progress) -> None:
+    Args:
+        storage: of all runs.
+        progress: says what is done.
+        guard: context manager by key, entered before a stage is made: it waits while another run
+            makes the same one.
+    """
+
+    def __init__(self, storage: UPath, progress: Progress, guard: Guard = free) -> None:
         self.root = uncached(storage) / "stages"
-        self.progress = progress
+        self.progress, self.guard = progress, guard
         self.records: list[StageRecord] = []
         self._finished: dict[str, Artifact] = {}
 
@@ -85,29 +110,36 @@ class Stages:
         label = f"{name} {title}".strip()
         if key in self._finished:
             return self._finished[key]
-        if (folder / MANIFEST).exists():
-            manifest = json.loads((folder / MANIFEST).read_text())
-            self.progress.cached(label)
-            return self._finish(
-                label, Artifact(folder, key, manifest["summary"]), manifest["seconds"], True
-            )
-        started = time.perf_counter()
-        folder.mkdir(parents=True, exist_ok=True)
-        with self.progress.stage(
-            label, units, (lambda: count_done(folder)) if count_done else None
-        ):
-            summary = dict(work(folder))
-        release_memory()
-        seconds = time.perf_counter() - started
-        origin = {"seed": seed, "config": plain(config), "inputs": [_key(i) for i in inputs]}
-        manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}
-        content = json.dumps({**manifest, "summary": summary}, indent=1)
-        write_atomic(folder / MANIFEST, content.encode())
+        if found := self._found(folder, key, label):
+            return found
+        with self.guard(key):
+            if found := self._found(folder, key, label):  # made by the run that was waited for
+                return found
+            started = time.perf_counter()
+            folder.mkdir(parents=True, exist_ok=True)
+            with self.progress.stage(
+                label, units, (lambda: count_done(folder)) if count_done else None
+            ):
+                summary = dict(work(folder))
+            release_memory()
+            seconds = time.perf_counter() - started
+            origin = {"seed": seed, "config": plain(config), "inputs": [_key(i) for i in inputs]}
+            manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}
+            content = json.dumps({**manifest, "summary": summary}, indent=1)
+            write_atomic(folder / MANIFEST, content.encode())
         return self._finish(label, Artifact(folder, key, summary), seconds, False)
+
+    def _found(self, folder: UPath, key: str, label: str) -> Artifact | None:
+        if not (folder / MANIFEST).exists():
+            return None
+        manifest = json.loads((folder / MANIFEST).read_text())
+        self.progress.cached(label)
+        artifact = Artifact(folder, key, manifest["summary"])
+        return self._finish(label, artifact, manifest["seconds"], True)
 
     def _finish(self, label: str, artifact: Artifact, seconds: float, cached: bool) -> Artifact:
         self._finished[artifact.key] = artifact
-        self.records.append(StageRecord(label, seconds, cached))
+        self.records.append(StageRecord(label, seconds, cached, artifact.key))
         return artifact
 
 

@@ -101,7 +101,7 @@ class _Training:
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
-                journal.log(job.stage, **point)
+                journal.log(job.stage, epochs=job.recipe.epochs, **point)
                 if self.file.is_due:
                     self._save(state)
         return self._finish(state) if self.rank == 0 else {}

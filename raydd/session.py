@@ -37,12 +37,12 @@ class Place:
     """Where a run finds itself: alone, or among the trials of a sweep.
 
     Attributes:
-        root: folder that holds the run's folder; None is the storage itself.
+        folder: of the run; None names it by its configuration, below the storage.
         guard: held while a stage is made, see :class:`raydd.engine.stages.Stages`.
         share: how many runs share the cluster.
     """
 
-    root: UPath | None = None
+    folder: UPath | None = None
     guard: Guard = free
     share: int = 1
 
@@ -73,7 +73,7 @@ def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str
     """
     train, test = check(config)
     resources = connect(config.cluster).shared(place.share)
-    folder = claim_folder(run_folder(config, place.root), what(config))
+    folder = claim_folder(place.folder or run_folder(config), what(config))
     engine = _engine(Engine, config, train, test, resources, progress, folder, place.guard)
     progress.say(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
@@ -89,9 +89,9 @@ def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str
     return report
 
 
-def run_folder(config: RunConfig, root: UPath | None = None) -> UPath:
-    """The folder of a run, below its storage or another root."""
-    return (root or open_storage(config.storage)) / run_name(config)
+def run_folder(config: RunConfig) -> UPath:
+    """The folder of a run that is alone."""
+    return open_storage(config.storage) / run_name(config)
 
 
 def claim_folder(folder: UPath, record: dict[str, Any]) -> UPath:

@@ -5,23 +5,26 @@ Called by ``python -m raydd.run ... sweep=NAME``; see :mod:`raydd.engine.sweep` 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
+import ray
 from ray import tune
 from upath import UPath
 
 from raydd.config import HOW, RunConfig, compose_config, config_digest, what
 from raydd.engine.cluster import connect, count_lanes
 from raydd.engine.errors import Refused
-from raydd.engine.journal import read_events
 from raydd.engine.progress import Progress
+from raydd.engine.stage_locks import make_keeper
 from raydd.engine.stages import Guard, write_atomic
 from raydd.engine.storage import open_storage
-from raydd.engine.sweep import ERROR, METRIC, REPORT, TUNE, Lanes, run_trials
+from raydd.engine.sweep import TUNE, run_trials
 from raydd.engine.sweep_config import Domain, Interval, SweepConfig, draw_trials
+from raydd.engine.sweep_relay import ERROR, REPORT, Relay, trial_name
 from raydd.engine.trackers import check_tracker
-from raydd.session import Place, check, claim_folder, run, run_folder
+from raydd.session import Place, check, claim_folder, run
 from raydd.space import PREFIX, parse_space, spell
 
 TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
@@ -44,9 +47,9 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     space = parse_space(config.sweep.space)
     _check(config, config.sweep, space)
     folder = open_storage(config.storage) / _name(config)
-    trials = SweepTrials(tuple(_base(words)), folder / TRIALS)
+    base = _base(words)
     points = [] if config.sweep.search == "bayes" else draw_trials(config.sweep, space, config.seed)
-    _check_trials(trials, points or _corners(space))
+    _check_trials(base, points or _corners(space))
     count = len(points) or config.sweep.samples
     lanes = count_lanes(config.cluster, config.sweep.concurrent, count)
     connect(config.cluster, lanes)
@@ -54,69 +57,36 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     _write_record(folder, words, config.sweep, count)
     progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {lanes} at once")
     watch = _Watch(folder / TRIALS, progress)
+    work = ray.put(partial(carry_out, base))
+    relay = Relay(folder / TRIALS, work, make_keeper(), lanes, config.cluster.max_failures)
     with progress.stage("sweep", count, watch.count):
-        grid = run_trials(
-            trials, points, space, config.sweep,
-            Lanes(lanes, config.cluster.max_failures), folder, config.tracker, config.seed,
-        )  # fmt: skip
+        grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
     watch.count()
-    _mark_stopped(trials, grid)
+    _mark_stopped(folder / TRIALS, grid)
     grid.get_dataframe().to_csv(str(folder / "results.csv"), index=False)
     return _conclude(folder, grid, progress)
 
 
-@dataclass(frozen=True)
-class SweepTrials:
-    """The trials of a sweep; see :class:`raydd.engine.sweep.Trials`.
+def carry_out(
+    base: Sequence[str], folder: UPath, overrides: Mapping[str, Any], guard: Guard, share: int
+) -> None:
+    """Carry out a trial; see :data:`raydd.engine.sweep_relay.Work`.
 
-    Attributes:
+    Args:
         base: overrides that all trials share.
-        root: folder of their runs.
+        folder: of the trial's run.
+        overrides: of this trial.
+        guard: of its stages.
+        share: how many trials share the cluster.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_trial(folder, overrides)
+    run(trial_config(base, overrides), Progress(), Place(folder, guard, share))
 
-    base: tuple[str, ...]
-    root: UPath
 
-    def config(self, overrides: Mapping[str, Any]) -> RunConfig:
-        """The configuration of a trial."""
-        return compose_config([*self.base, *(spell(*item) for item in overrides.items())])
-
-    def folder(self, overrides: Mapping[str, Any]) -> UPath:
-        """Folder of the trial's run."""
-        return run_folder(self.config(overrides), self.root)
-
-    def run(self, overrides: Mapping[str, Any], guard: Guard, share: int) -> None:
-        """Carry out a trial."""
-        config = self.config(overrides)
-        folder = run_folder(config, self.root)
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_trial(folder, self.root.parent.name, overrides)
-        run(config, Progress(), Place(self.root, guard, share))
-
-    def points(self, folder: UPath) -> list[tuple[float, float]]:
-        """Tests of the first network that was judged on the trial's images."""
-        tests = [
-            event
-            for event in read_events(folder / "metrics.jsonl")
-            if event["stage"].startswith("evaluate distilled ")
-            and event["stage"].endswith("-seed0")
-            and "top1" in event
-        ]
-        first = [event for event in tests if event["stage"] == tests[0]["stage"]]
-        return [(100 * event["epoch"] / event["epochs"], event["top1"]) for event in first]
-
-    def summary(self, folder: UPath) -> dict[str, float]:
-        """What Tune is told of a finished trial; accuracies in [0, 1]."""
-        report = json.loads((folder / REPORT).read_text())
-        ours, random = (report["headline"][images] for images in ("distilled", "random"))
-        return {
-            METRIC: ours["mean"],
-            "half_width": ours["half_width"] or 0.0,
-            "random": random["mean"],
-            "gain": ours["mean"] - random["mean"],
-            "images": report["num_images"],
-            "bytes": sum(report["bytes"].values()),
-        }
+def trial_config(base: Sequence[str], overrides: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a trial."""
+    return compose_config([*base, *(spell(*item) for item in overrides.items())])
 
 
 class _Watch:
@@ -159,11 +129,11 @@ def _check(config: RunConfig, sweep: SweepConfig, space: Mapping[str, Domain]) -
     check_tracker(config.tracker)
 
 
-def _check_trials(trials: SweepTrials, points: Sequence[Mapping[str, Any]]) -> None:
+def _check_trials(base: Sequence[str], points: Sequence[Mapping[str, Any]]) -> None:
     """Refuse the sweep if one of its trials would be refused."""
     for point in points:
         try:
-            check(trials.config(point))
+            check(trial_config(base, point))
         except ValueError as error:
             raise Refused(f"{', '.join(f'{k}={v}' for k, v in point.items())}: {error}") from error
 
@@ -201,17 +171,17 @@ def _write_record(folder: UPath, words: Sequence[str], sweep: SweepConfig, count
     write_atomic(folder / SWEEP, json.dumps(record, indent=1).encode())
 
 
-def _write_trial(folder: UPath, name: str, overrides: Mapping[str, Any], **more: Any) -> None:
-    record = {"sweep": name, "overrides": dict(overrides), **more}
+def _write_trial(folder: UPath, overrides: Mapping[str, Any], **more: Any) -> None:
+    record = {"sweep": folder.parent.parent.name, "overrides": dict(overrides), **more}
     write_atomic(folder / TRIAL, json.dumps(record, indent=1).encode())
 
 
-def _mark_stopped(trials: SweepTrials, grid: tune.ResultGrid) -> None:
+def _mark_stopped(root: UPath, grid: tune.ResultGrid) -> None:
     for result in (grid[number] for number in range(len(grid))):
         overrides = (result.config or {})["overrides"]
-        folder = trials.folder(overrides)
+        folder = root / trial_name(overrides)
         if result.error is None and not (folder / REPORT).exists():
-            _write_trial(folder, trials.root.parent.name, overrides, stopped=True)
+            _write_trial(folder, overrides, stopped=True)
 
 
 def _line(folder: UPath) -> str:

@@ -111,11 +111,12 @@ def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
         fitting = max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
     else:
         connect(config)
-        fitting = _fitting_lanes(config, ray.cluster_resources())
+        fitting = fitting_lanes(config, ray.cluster_resources())
     return min(trials, fitting if asked is None else min(asked, fitting))
 
 
-def _fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
+def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
+    """How many trials fit into a cluster's totals; refuses one that is too small for any."""
     cpus, each = int(totals.get("CPU", 0)), _cpus_per_trial(config)
     if cpus < each:
         raise Refused(

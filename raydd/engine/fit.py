@@ -14,12 +14,11 @@ import ray.data as rd
 import ray.exceptions
 import ray.train
 import torch
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train.torch import TorchTrainer
 from upath import UPath
 
 from raydd.engine.cluster import Resources
-from raydd.engine.stages import is_local
+from raydd.engine.storage import storage_arguments
 
 _CONTROLLER_FAILURES = 3  # without a limit, a fit that can never start waits for ever
 
@@ -80,20 +79,6 @@ def rank_and_world() -> tuple[int, int]:
     """This worker's rank and the number of workers; (0, 1) in this process."""
     context = ray.train.get_context()
     return context.get_world_rank(), context.get_world_size()
-
-
-def storage_arguments(folder: UPath) -> dict[str, Any]:
-    """Where Ray Train or Tune keeps its state, as arguments of its RunConfig.
-
-    Of a URI it would make a client of pyarrow's, which knows fewer stores than fsspec and takes
-    endpoint and credentials from other places than the client that writes everything else.
-    """
-    if is_local(folder):
-        return {"storage_path": str(folder.absolute())}
-    return {
-        "storage_path": folder.path,
-        "storage_filesystem": PyFileSystem(FSSpecHandler(folder.fs)),
-    }
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """Where runs and stages are kept: a local folder or an object-store URI."""
 
+from typing import Any
+
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from upath import UPath
 
 from raydd.engine.errors import Refused
@@ -24,3 +27,17 @@ def open_storage(uri: str) -> UPath:
     if not exists:
         raise Refused(f"storage={uri} names the bucket {bucket!r}, which does not exist.")
     return path
+
+
+def storage_arguments(folder: UPath) -> dict[str, Any]:
+    """Where Ray Train or Tune keeps its state, as arguments of its RunConfig.
+
+    Of a URI it would make a client of pyarrow's, which knows fewer stores than fsspec and takes
+    endpoint and credentials from other places than the client that writes everything else.
+    """
+    if is_local(folder):
+        return {"storage_path": str(folder.absolute())}
+    return {
+        "storage_path": folder.path,
+        "storage_filesystem": PyFileSystem(FSSpecHandler(folder.fs)),
+    }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raydd.engine.cluster import ClusterConfig, resolve
+from raydd.engine.cluster import ClusterConfig, fitting_lanes, resolve
 from raydd.engine.errors import Refused
 
 
@@ -20,3 +20,21 @@ def test_a_head_without_cpus_says_that_no_worker_has_joined(workers):
 
 def test_gpus_alone_are_enough_for_gpu_workers():
     assert resolve(ClusterConfig(), {"GPU": 2}).num_workers == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "totals", "lanes"),
+    [
+        (ClusterConfig(), {"CPU": 5}, 1),
+        (ClusterConfig(), {"CPU": 16}, 3),
+        (ClusterConfig(num_workers=6), {"CPU": 18}, 2),
+        (ClusterConfig(num_workers=2), {"CPU": 64, "GPU": 8}, 4),
+    ],
+)
+def test_as_many_trials_run_at_once_as_never_wait_for_each_other(config, totals, lanes):
+    assert fitting_lanes(config, totals) == lanes
+
+
+def test_a_cluster_too_small_for_one_trial_is_refused_with_the_numbers():
+    with pytest.raises(Refused, match="has 4 CPUs, but a trial needs 5"):
+        fitting_lanes(ClusterConfig(), {"CPU": 4})

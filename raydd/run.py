@@ -5,28 +5,16 @@ python -m raydd.run dataset=cifar10 method.ipc=50    # any key of the configurat
 python -m raydd.run plan=true                        # what would be done, and how large it is
 """
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import OmegaConf
 from upath import UPath
 
-from raydd.config import (
-    ConfigError,
-    RunConfig,
-    compose_config,
-    compose_tree,
-    differing_keys,
-    run_name,
-    what,
-)
-from raydd.data.classes import read_class_names
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source, open_source
+from raydd.composing import ConfigError, compose_tree
+from raydd.config import RunConfig, compose_config, run_name, what
+from raydd.data.sources import Source
 from raydd.engine.cluster import Resources, connect
 from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused
@@ -35,13 +23,11 @@ from raydd.engine.plan import Planner
 from raydd.engine.plan_table import plan_lines
 from raydd.engine.product import Product
 from raydd.engine.progress import Progress
-from raydd.engine.stages import Stages, is_local, write_atomic
+from raydd.engine.stages import is_local
 from raydd.engine.storage import open_storage
 from raydd.engine.writer import write_product, write_report
 from raydd.methods import DRIVERS
-from raydd.models.registry import ModelConfig, create_meta_model
-
-EngineKind = TypeVar("EngineKind", bound=Engine)
+from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
 
 USAGE = """usage: python -m raydd.run [--cfg job] [key=value ...]
 
@@ -75,14 +61,14 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         Refused: the request cannot be carried out; nothing was written.
     """
     progress = Progress(config.verbose)
-    train, test = _open_sources(config)
-    _check_request(config, train)
+    sources = open_sources(config.dataset)
+    _check_request(config, sources[0])
     if config.plan:
-        _print_plan(config, train, test, progress)
+        _print_plan(config, sources, progress)
         return None
     resources = connect(config.cluster)
-    folder = _claim_folder(config)
-    engine = _engine(Engine, config, train, test, resources, progress, folder)
+    folder = claim_folder(config.storage, run_name(config), what(config))
+    engine = make_engine(Engine, config, sources, resources, progress, folder, config.labels)
     progress.say(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
@@ -106,30 +92,9 @@ def _distil(engine: Engine, config: RunConfig) -> Product:
     return product
 
 
-def _open_sources(config: RunConfig) -> tuple[Source, Source]:
-    data = config.dataset
-    read = partial(
-        open_source,
-        data.kind,
-        data.root,
-        image_column=data.image_column,
-        label_column=data.label_column,
-    )
-    try:
-        names = read_class_names(data.classes_file) if data.classes_file else None
-        train = read(data.split_train, class_names=names, num_classes=data.num_classes)
-        test = read(data.split_test, class_names=train.class_names)
-    except ValueError as error:
-        gated = " (this data set is gated: accept its licence on the Hub and log in)"
-        raise Refused(f"{error}{gated if data.gated else ''}") from error
-    return train, test
-
-
 def _check_request(config: RunConfig, train: Source) -> None:
     try:
-        preprocessing = _preprocessing(config)
-        for model in _models(config):
-            create_meta_model(model, len(train.class_names), preprocessing.resolution)
+        check_networks(config, preprocessing_of(config.dataset), len(train.class_names))
     except ValueError as error:
         raise Refused(str(error)) from error
     counts = train.class_counts()
@@ -143,66 +108,9 @@ def _check_request(config: RunConfig, train: Source) -> None:
         )
 
 
-def _models(config: Any) -> Iterator[ModelConfig]:
-    """Every network that a configuration names."""
-    if isinstance(config, ModelConfig):
-        yield config
-    elif isinstance(config, list):
-        for item in config:
-            yield from _models(item)
-    elif is_dataclass(config):
-        for entry in fields(config):
-            yield from _models(getattr(config, entry.name))
-
-
-def _preprocessing(config: RunConfig) -> Preprocessing:
-    data = config.dataset
-    return Preprocessing(data.resolution, data.resize, data.mean, data.std)
-
-
-def _claim_folder(config: RunConfig) -> UPath:
-    """Make the run's folder, or continue in it if it belongs to the same configuration."""
-    folder = open_storage(config.storage) / run_name(config)
-    record = folder / "config.json"
-    if record.exists():
-        keys = differing_keys(json.loads(record.read_text()), what(config))
-        if keys:
-            raise Refused(
-                f"the run {folder.name!r} exists with another configuration; these keys differ: "
-                f"{', '.join(keys)}. Choose another name=."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, json.dumps(what(config), indent=1).encode())
-    return folder
-
-
-def _engine(
-    kind: type[EngineKind],
-    config: RunConfig,
-    train: Source,
-    test: Source,
-    resources: Resources,
-    progress: Progress,
-    folder: UPath,
-) -> EngineKind:
-    return kind(
-        stages=Stages(open_storage(config.storage), progress),
-        train_source=train,
-        test_source=test,
-        preprocessing=_preprocessing(config),
-        flip=config.dataset.flip,
-        teacher=config.teacher,
-        data=config.data,
-        resources=resources,
-        seed=config.seed,
-        journal=str(folder / "metrics.jsonl"),
-        labels=config.labels,
-    )
-
-
-def _print_plan(config: RunConfig, train: Source, test: Source, progress: Progress) -> None:
-    nothing = Resources(0, False, 1, 1, 0)
-    planner = _engine(Planner, config, train, test, nothing, progress, open_storage(config.storage))
+def _print_plan(config: RunConfig, sources: tuple[Source, Source], progress: Progress) -> None:
+    nothing, storage = Resources(0, False, 1, 1, 0), open_storage(config.storage)
+    planner = make_engine(Planner, config, sources, nothing, progress, storage, config.labels)
     product = _distil(planner, config)
     if config.evaluate:
         judge(planner, product, config.protocol)

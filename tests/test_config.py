@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from raydd.config import ConfigError, compose_config, config_dir, differing_keys, run_name
+from raydd.composing import ConfigError, config_dir
+from raydd.config import compose_config, differing_keys, run_name
 
 ADDED = {"experiment": "+experiment", "synthesis": "+synthesis@method.synthesis"}
 GROUPS = [

@@ -61,6 +61,11 @@ def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return _pixels(_open(encoded, max_pixels))
 
 
+def image_size(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an encoded image, pixels, from its header; raises ``BrokenImage``."""
+    return _open(encoded, max_pixels).size
+
+
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode uint8 [H, W, 3] RGB losslessly; equal pixels give equal bytes.
 

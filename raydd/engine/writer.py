@@ -58,12 +58,7 @@ def write_product(
     target = folder.parent / "imagefolder"
     if export == "imagefolder" and not (target / EXPORTED).exists():
         export_imagefolder(folder, target)
-    files = read_distilled(folder).info.files
-    places = {"images": "data/", "labels": f"{LABELS}/", "teacher": f"{TEACHER}/"}
-    return {
-        part: sum(file["bytes"] for name, file in files.items() if name.startswith(place))
-        for part, place in places.items()
-    }
+    return read_distilled(folder).info.sizes
 
 
 def write_report(folder: UPath, report: dict[str, Any], product: Product, engine: Engine) -> None:

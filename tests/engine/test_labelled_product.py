@@ -8,7 +8,8 @@ import torch
 from upath import UPath
 
 import raydd
-from raydd.config import ConfigError, compose_config
+from raydd.composing import ConfigError
+from raydd.config import compose_config
 from raydd.data.distilled import read_distilled
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.judge import build_report, judge

@@ -111,7 +111,8 @@ def select_images(
     for hopeful, found in map_ahead(walk, parts, _THREADS, 2 * _THREADS):
         shortlist.merge(hopeful)
         candidates += found
-    return _conclude(folder, shortlist.table(), ranking, asked, candidates)
+    kept = shortlist.table().drop_columns(["tie"])
+    return conclude_selection(folder, kept, ranking, asked, candidates)
 
 
 def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
@@ -160,12 +161,24 @@ def _key(ranking: Ranking, columns: list[Columns]) -> np.ndarray:
     return _SIGN[ranking.order] * ranking.difficulty(columns).astype(np.float64)
 
 
-def _conclude(
+def conclude_selection(
     folder: UPath, kept: pa.Table, ranking: Ranking, asked: np.ndarray, candidates: np.ndarray
 ) -> dict[str, Any]:
+    """Write what was chosen.
+
+    Args:
+        folder: stage folder.
+        kept: the chosen rows, by class and within a class in the order of choice: class_index,
+            rung, key, part, row, id.
+        ranking: names the rungs, and what happens to a class with too few images.
+        asked: int64 [C], images of each class.
+        candidates: int64 [C], how many there were to choose from.
+    Returns:
+        The summary of :func:`select_images`; refuses as it does.
+    """
     labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
     difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
-    table = kept.drop_columns(["key", "tie"]).append_column("difficulty", pa.array(difficulty))
+    table = kept.drop_columns(["key"]).append_column("difficulty", pa.array(difficulty))
     write_table(folder / "selection.parquet", table)
     chosen = np.bincount(labels, minlength=len(asked))
     _check_supply(ranking, asked, chosen)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from raydd.engine.herding import HerdingConfig
 from raydd.engine.robustness import RobustnessConfig
 from raydd.models.registry import ModelConfig
 
@@ -22,6 +23,7 @@ class JudgeConfig:
         robustness: try the headline's networks on noisy and attacked test images.
         scores: LRS and ARS; trains one network on the whole real set, and the headline's networks
             with hard labels and without augmentation.
+        herd: candidates of herding.
         attack: how test images are disturbed.
         lrs_weight: of the lead over random images in LRS, [0, 1].
         ars_gamma: of the lead with augmentation in ARS, [0, 1].
@@ -36,6 +38,7 @@ class JudgeConfig:
     leak: bool = True
     robustness: bool = False
     scores: bool = False
+    herd: HerdingConfig = field(default_factory=HerdingConfig)
     attack: RobustnessConfig = field(default_factory=RobustnessConfig)
     lrs_weight: float = 0.5
     ars_gamma: float = 0.5

@@ -14,7 +14,6 @@ from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig, unit_name
 from raydd.engine.judge_bench import Bench, has_teacher, set_up
 from raydd.engine.judge_config import JudgeConfig
-from raydd.engine.leak import measure_leak
 from raydd.engine.robustness import measure_robustness
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact
@@ -89,8 +88,6 @@ def judge_set(
         found.robustness = _robustness(engine, trained, found, config)
     if config.scores:
         found.scores = _scores(bench, results, configured, config)
-    if config.leak:
-        found.leak = measure_leak(engine, images, config.nearest)
     return found
 
 
@@ -104,8 +101,9 @@ def _whole_protocol(
     protocol: ProtocolConfig, images: Artifact, config: JudgeConfig, kind: str
 ) -> ProtocolConfig:
     resolved = protocol.resolve(images.summary["counts"])
-    extra = [model for model in config.architectures if model not in protocol.architectures]
-    return replace(resolved, architectures=[*protocol.architectures, *extra], labels=kind)
+    networks = list(protocol.architectures)
+    networks += [model for model in config.architectures if model not in networks]
+    return replace(resolved, architectures=networks, labels=kind)
 
 
 def _label_source(bench: Bench) -> str:

@@ -21,8 +21,9 @@ from raydd.engine.generator_adopt import OWN_LICENCE
 from raydd.engine.generator_checkpoint import load_generator_card
 from raydd.engine.judge import headline, package_versions
 from raydd.engine.labels import LABELS, TEACHER
+from raydd.engine.page import Grid
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.report import Grid, render_report
+from raydd.engine.report import render_report
 from raydd.engine.stages import write_atomic
 from raydd.engine.stream import count_rows, part_files, read_table, write_table
 

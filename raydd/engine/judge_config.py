@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from raydd.engine.herding import HerdingConfig
+from raydd.engine.leak import LeakConfig
 from raydd.engine.robustness import RobustnessConfig
 from raydd.models.registry import ModelConfig
 
@@ -24,6 +25,7 @@ class JudgeConfig:
         scores: LRS and ARS; trains one network on the whole real set, and the headline's networks
             with hard labels and without augmentation.
         herd: candidates of herding.
+        nearest: how copies of real images are looked for.
         attack: how test images are disturbed.
         lrs_weight: of the lead over random images in LRS, [0, 1].
         ars_gamma: of the lead with augmentation in ARS, [0, 1].
@@ -39,6 +41,7 @@ class JudgeConfig:
     robustness: bool = False
     scores: bool = False
     herd: HerdingConfig = field(default_factory=HerdingConfig)
+    nearest: LeakConfig = field(default_factory=LeakConfig)
     attack: RobustnessConfig = field(default_factory=RobustnessConfig)
     lrs_weight: float = 0.5
     ars_gamma: float = 0.5

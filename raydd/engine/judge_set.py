@@ -14,6 +14,7 @@ from raydd.engine.engine import Engine
 from raydd.engine.evaluate import ProtocolConfig, unit_name
 from raydd.engine.judge_bench import Bench, has_teacher, set_up
 from raydd.engine.judge_config import JudgeConfig
+from raydd.engine.leak import check_leaks
 from raydd.engine.robustness import measure_robustness
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact
@@ -41,8 +42,8 @@ class Judgement:
             ``labels``; the first is one of the headline.
         label_source: of the set's soft labels: "own", "own teacher" or "configured teacher"; None
             where none were used.
-        robustness: one dict per network of the headline: images, seed, clean, noise, pgd; None
-            where it was not asked for, as below.
+        robustness: how many test ``images`` were disturbed, and of each of the headline's
+            ``networks``: images, seed, clean, noise, pgd; None where it was not asked for, as below.
         scores: LRS, ARS and what they are made of.
         leak: the nearest real images of the distilled ones.
     """
@@ -54,7 +55,7 @@ class Judgement:
     protocol: ProtocolConfig
     results: Results
     label_source: str | None
-    robustness: Results | None = None
+    robustness: dict[str, Any] | None = None
     scores: dict[str, Any] | None = None
     leak: Artifact | None = None
 
@@ -88,6 +89,18 @@ def judge_set(
         found.robustness = _robustness(engine, trained, found, config)
     if config.scores:
         found.scores = _scores(bench, results, configured, config)
+    if config.leak:
+        found.leak = check_leaks(
+            engine.stages,
+            engine.train_source,
+            [images],
+            engine.decode_test(),
+            engine.preprocessing,
+            engine.data,
+            config.nearest,
+            engine.seed,
+            "nearest real images",
+        )
     return found
 
 
@@ -117,7 +130,7 @@ def _robustness(
     trained: Mapping[tuple[str, str], Artifact],
     found: Judgement,
     config: JudgeConfig,
-) -> Results:
+) -> dict[str, Any]:
     """The headline's networks on disturbed test images."""
     chosen = of_headline(found.results)
     artifacts = [trained[r["labels"], r["images"]] for r in chosen]
@@ -136,10 +149,11 @@ def _robustness(
         artifacts,
         "of trained networks",
     )
-    return [
+    networks = [
         {"images": result["images"], "seed": result["seed"], **values}
         for result, values in zip(chosen, measured.summary["results"], strict=True)
     ]
+    return {"images": measured.summary["images"], "networks": networks}
 
 
 def _scores(

@@ -23,7 +23,8 @@ from raydd.engine.cluster import ClusterConfig, connect
 from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig
-from raydd.engine.evaluation_report import build_evaluation, write_evaluation
+from raydd.engine.evaluation_report import build_evaluation
+from raydd.engine.evaluation_writer import write_evaluation
 from raydd.engine.judge_config import JudgeConfig
 from raydd.engine.judge_set import judge_set
 from raydd.engine.labels import LabelConfig
@@ -140,6 +141,8 @@ def _compose(words: Sequence[str]) -> DictConfig:
     """The tree of a command line: a folder, then keys, and perhaps ``--cfg job``."""
     plain = [w for i, w in enumerate(words) if w != "--cfg" and words[max(i - 1, 0)] != "--cfg"]
     folders = [word for word in plain if "=" not in word or UPath(word).exists()]
+    if "--cfg" in words and not folders:
+        return compose_tree(plain, PRIMARY)
     if len(folders) != 1:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")

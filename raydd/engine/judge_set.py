@@ -33,6 +33,7 @@ class Judgement:
     """Everything that was measured.
 
     Attributes:
+        config: what was asked for.
         given: the set.
         images: the same, adopted.
         teacher: who gave soft labels or features; None where nobody was asked.
@@ -48,6 +49,7 @@ class Judgement:
         leak: the nearest real images of the distilled ones.
     """
 
+    config: JudgeConfig
     given: AnySet
     images: Artifact
     teacher: Artifact | None
@@ -84,7 +86,7 @@ def judge_set(
         for result in artifact.summary["results"]
     ]
     source = _label_source(bench) if "soft" in kinds else None
-    found = Judgement(given, images, bench.teacher, bench.real, protocol, results, source)
+    found = Judgement(config, given, images, bench.teacher, bench.real, protocol, results, source)
     if config.robustness:
         found.robustness = _robustness(engine, trained, found, config)
     if config.scores:

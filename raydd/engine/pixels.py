@@ -145,9 +145,16 @@ def pick_pixels(
     Raises:
         ValueError: an image that the stage does not hold.
     """
+    return pick_stored(covering(part_files(folder), labels), labels, slots, resolution)
+
+
+def pick_stored(
+    files: Sequence[UPath], labels: Sequence[int], slots: Sequence[int], resolution: int
+) -> Tensor:
+    """Chosen images out of some part files; see :func:`pick_pixels`."""
     wanted = {pair: i for i, pair in enumerate(zip(labels, slots, strict=True))}
     pixels = np.zeros((len(wanted), resolution, resolution, 3), np.uint8)
-    for path in covering(part_files(folder), labels):
+    for path in files:
         names = read_table(path, ["class_index", "slot"]).to_pydict()
         pairs = list(zip(names["class_index"], names["slot"], strict=True))
         rows = [row for row, pair in enumerate(pairs) if pair in wanted]
@@ -156,7 +163,7 @@ def pick_pixels(
             for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
                 pixels[wanted.pop(pairs[row])] = image
     if wanted:
-        raise ValueError(f"{folder} holds no image of (class, slot) {next(iter(wanted))}")
+        raise ValueError(f"no part holds an image of (class, slot) {next(iter(wanted))}")
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 

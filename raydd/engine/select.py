@@ -21,10 +21,10 @@ from raydd.engine.forgetting import encode_places
 from raydd.engine.shortlist import Shortlist
 from raydd.engine.stages import Artifact
 from raydd.engine.stream import part_files, read_table, write_table
+from raydd.ops.describe import describe
 
 Columns = dict[str, np.ndarray]
 _THREADS = min(8, os.cpu_count() or 1)
-_BINS = 20
 _SIGN = {"simple": 1.0, "hard": -1.0}
 _KEYS = ("class_index", "row")  # columns that every score table has
 
@@ -190,7 +190,7 @@ def conclude_selection(
         "asked": int(asked.sum()),
         "chosen": chosen.tolist(),
         "candidates": candidates.tolist(),
-        "difficulty": _describe(difficulty) if ranking.is_ordered else None,
+        "difficulty": describe(difficulty) if ranking.is_ordered else None,
     }
 
 
@@ -206,22 +206,6 @@ def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> No
         f"{who} only {have} images left to choose from, but {want} are asked for; lower "
         "method.ipc or, where the method has it, choose another method.shortfall."
     )
-
-
-def _describe(values: np.ndarray) -> dict[str, Any] | None:
-    """Quartiles, mean and histogram; images that no training met have no finite difficulty."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    names = ("min", "q10", "q25", "median", "q75", "q90", "max")
-    quantiles = np.quantile(values, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)).tolist()
-    counts, edges = np.histogram(values, _BINS)
-    histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
-    return {
-        **dict(zip(names, quantiles, strict=True)),
-        "mean": float(values.mean()),
-        "histogram": histogram,
-    }
 
 
 def _places(selection: Artifact) -> np.ndarray:

@@ -8,8 +8,8 @@ from upath import UPath
 from raydd.config import compose_config
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.judge import build_report, judge
-from raydd.engine.product import Curriculum, Product
 from raydd.engine.page import flatten
+from raydd.engine.product import Curriculum, Product
 from raydd.engine.writer import write_report
 from raydd.models.registry import ModelConfig
 from small_engine import RECIPE, make_engine

@@ -191,3 +191,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
     if scores := report["scores"]:
         progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
     progress.say(f"report: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

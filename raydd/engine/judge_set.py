@@ -44,7 +44,7 @@ class Judgement:
         label_source: of the set's soft labels: "own", "own teacher" or "configured teacher"; None
             where none were used.
         robustness: how many test ``images`` were disturbed, and of each of the headline's
-            ``networks``: images, seed, clean, noise, pgd; None where it was not asked for, as below.
+            ``networks``: images, seed, clean, noise, pgd. None where nobody asked, as below.
         scores: LRS, ARS and what they are made of.
         leak: the nearest real images of the distilled ones.
     """

@@ -114,7 +114,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     sources = open_sources(config.dataset)
     given = _open(config, sources[0])
     resources = connect(config.cluster)
-    decisive = {**what(config), "set": given.fingerprint}
+    decisive = {**what(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(config.storage, name, decisive)
     engine = make_engine(Engine, config, sources, resources, progress, folder, LabelConfig())

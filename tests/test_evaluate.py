@@ -17,11 +17,12 @@ from raydd.data.any_set import open_any_set
 from raydd.data.distilled import read_distilled
 from raydd.data.export import export_imagefolder
 from raydd.engine.labels import LabelConfig
+from raydd.engine.pixels import list_images
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.writer import write_product
 from raydd.evaluate import EvaluateConfig, main
 from raydd.evaluate import _compose as compose
-from raydd.opening import preprocessing_of
+from raydd.opening import check_networks, preprocessing_of
 from small_engine import make_engine
 
 SMALL = [
@@ -55,7 +56,8 @@ def ours(storage) -> Path:
         labels=LabelConfig("seeded"),
     )
     teacher = engine.squeeze()
-    product = Product(teacher, engine.score(teacher, "teacher"))
+    real = list_images(engine.stages, engine.train_source, engine.preprocessing, engine.data)
+    product = Product(teacher, real)
     product.curricula.append(Curriculum(engine.random_images(product.scores, [2] * 10, 9)))
     recipe = config.protocol.recipe
     product.labels = engine.relabel(product.images, teacher, recipe, "distilled")
@@ -191,8 +193,8 @@ def test_a_parquet_folder_asks_the_configured_teacher(storage, ours):
     folder = storage / "hub"
     (folder / "data").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "data" / "train-00000-of-00001.parquet")
-    words = [str(folder), f"storage={storage}", "name=hubs", "judge.leak=false", *SMALL]
-    assert main(words) == 0
+    words = ["judge.leak=false", "judge.herding=false", *SMALL]
+    assert main([str(folder), f"storage={storage}", "name=hubs", *words]) == 0
     report = load(storage / "hubs")
     assert (report["layout"], report["num_images"]) == ("parquet", 19)
     assert (report["counts"]["least"], report["counts"]["most"]) == (1, 2)
@@ -203,7 +205,7 @@ def test_a_parquet_folder_asks_the_configured_teacher(storage, ours):
 def test_a_name_that_belongs_to_another_set(capsys, judged, storage, ours, tmp_path):
     export_imagefolder(ours, tmp_path / "x")
     text = refuse(capsys, str(tmp_path / "x"), f"storage={storage}", "name=whole", *SMALL, *WHOLE)
-    assert "these keys differ: folder, set" in text
+    assert "these keys differ: folder." in text
 
 
 def test_wrong_words_get_one_sentence(capsys, tmp_path):
@@ -225,6 +227,16 @@ def test_wrong_words_get_one_sentence(capsys, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_more_images_than_there_are_real_ones(capsys, storage, ours, tmp_path):
+    image = next((storage / "ours" / "distilled").glob("data/*.parquet"))
+    one = pq.read_table(image)["image"][0].as_py()["bytes"]
+    (tmp_path / "3").mkdir()
+    for number in range(180):
+        (tmp_path / "3" / f"{number}.png").write_bytes(one)
+    text = refuse(capsys, str(tmp_path), f"storage={storage}", *SMALL, *HARD)
+    assert re.search(r"has 180 images of class '3', but there are only \d+ real ones", text)
+
+
 def test_a_set_of_another_resolution_is_refused(capsys, ours, tmp_path):
     words = ["dataset.resolution=8", "dataset.resize=8", f"storage={tmp_path}/runs"]
     assert "has images of 16 px, the data set 8 px" in refuse(capsys, str(ours), *words)
@@ -234,6 +246,7 @@ def test_a_set_of_another_resolution_is_refused(capsys, ours, tmp_path):
 def test_every_preset_composes(choice):
     config = to_typed(compose(["x", f"judge={choice}"]), EvaluateConfig)
     assert (config.folder, config.judge.name) == ("x", choice)
+    check_networks(config, preprocessing_of(config.dataset), 10)
 
 
 def test_cfg_job_prints_a_tree_that_composes(capsys):

@@ -8,6 +8,7 @@ from raydd.data.labels import INFO
 from raydd.engine.checkpoint import CARD
 from raydd.engine.embed import embed_source
 from raydd.engine.engine import Engine
+from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.herding import HerdingConfig, herd_images
 from raydd.engine.labels import LABELS, TEACHER, LabelConfig, differing_views, read_info
@@ -88,8 +89,11 @@ def set_up(
         protocol: resolved.
         herding: how a rival is chosen by herding; None leaves it out.
         is_taught: whether soft labels are asked for.
+    Raises:
+        Refused: a class of the set has more images than there are real ones to compare with.
     """
     stages, source, counts = engine.stages, engine.train_source, images.summary["counts"]
+    _check_supply(engine, counts)
     teacher = _teacher(engine, given) if is_taught or herding else None
     if teacher and herding:
         where = (engine.data, engine.resources, "real images")
@@ -107,6 +111,18 @@ def set_up(
         herded = engine.fetch(chosen, [], 0, "herding")
         bench.sets["herding"] = [[herded] for _ in seeds]
     return bench
+
+
+def _check_supply(engine: Engine, counts: Sequence[int]) -> None:
+    real = engine.train_source.class_counts()
+    if real is None:  # the choice of real images will tell
+        return
+    for name, asked, have in zip(engine.class_names, counts, real.tolist(), strict=True):
+        if asked > have:
+            raise Refused(
+                f"the set has {asked} images of class {name!r}, but there are only {have} real "
+                "ones to compare them with."
+            )
 
 
 def has_teacher(given: AnySet) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 from raydd.data.any_set import AnySet, folder_classes, open_any_set
 from raydd.data.distilled import DistilledInfo, DistilledRow
@@ -130,6 +131,15 @@ def test_nothing_is_refused(tmp_path):
         look(tmp_path / "none")
     with pytest.raises(ValueError, match=r"no raydd\.json, no parquet files and no folders"):
         look(tmp_path)
+
+
+def test_a_set_in_an_object_store():
+    root = UPath("memory://any/set")
+    for name in ("00000", "00001"):
+        (root / name).mkdir(parents=True)
+        (root / name / "0.png").write_bytes(png(int(name)))
+    given = open_any_set(str(root), CLASSES, "image", "label")
+    assert [(i.class_index, i.image) for i in given.images()] == [(0, png(0)), (1, png(1))]
 
 
 def test_another_content_is_another_set(tmp_path):

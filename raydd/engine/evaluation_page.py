@@ -68,20 +68,18 @@ def render_evaluation(report: Mapping[str, Any], grid: Grid, pairs: Sequence[Pai
     )
 
 
-def robustness_charts(robustness: Mapping[str, Any] | None) -> list[tuple[str, Chart]]:
+def robustness_charts(robustness: Mapping[str, Any] | None) -> list[Chart]:
     """Accuracy over the strength of each kind of disturbance, from undisturbed images on.
 
     Args:
         robustness: of the report: ``networks`` with images, clean, and noise and pgd by level.
-    Returns:
-        Name of the axis and chart.
     """
     if robustness is None:
         return []
     charts = []
-    for kind, title, axis in (
-        ("noise", "top-1 under Gaussian noise, %", "deviation"),
-        ("pgd", "top-1 under PGD, %", "255ths"),
+    for kind, title in (
+        ("noise", "top-1, %, over the deviation of Gaussian noise"),
+        ("pgd", "top-1, %, over the largest change by PGD, 255ths"),
     ):
         curves: dict[str, list[list[tuple[float, float]]]] = {}
         for network in robustness["networks"]:
@@ -89,7 +87,7 @@ def robustness_charts(robustness: Mapping[str, Any] | None) -> list[tuple[str, C
             curve = [(level, 100 * levels[level]) for level in sorted(levels)]
             curves.setdefault(network["images"], []).append(curve)
         if chart := line_chart(title, curves):
-            charts.append((axis, chart))
+            charts.append(chart)
     return charts
 
 

@@ -1,14 +1,18 @@
 """The leak check: copies are found with their ids, disturbed images are not."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 from upath import UPath
 
 from raydd.data.rows import image_table
 from raydd.engine import leak
 from raydd.engine.leak import LeakConfig, check_leaks
+from raydd.engine.leak_pass import Comparison
 from raydd.engine.pixels import decode_source, load_pixels
 from raydd.engine.progress import Progress
 from raydd.engine.stages import Artifact, Stages
@@ -123,3 +127,18 @@ def test_what_cannot_run_is_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))) as refusal:
         replace(LeakConfig(), **values)
     assert "\n" not in str(refusal.value)
+
+
+def test_processes_that_only_compare_never_import_torch():
+    comparison = Comparison(np.zeros((1, 3), np.uint8), np.zeros(1), PREPROCESSING, 1000, 1)
+    code = (
+        "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=cloudpickle.dumps(comparison.compare),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.strip() == b"False"

@@ -1,25 +1,19 @@
-"""The typed configuration tree and how a command line becomes one.
+"""The typed configuration tree of a run.
 
 Every group's schema is the dataclass beside its component; the YAML files in ``configs/`` only set
 values. Hydra composes, and answers unknown keys and wrong types before anything else runs.
 """
 
-import difflib
-import functools
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
+from raydd.composing import ConfigError, compose_tree, to_typed
 from raydd.engine.cluster import ClusterConfig
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.labels import LabelConfig
@@ -32,11 +26,7 @@ from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
 from raydd.ops.checks import check_choices
-from raydd.space import parse_space, split_space
-
-
-class ConfigError(ValueError):
-    """The command line does not describe a run; the text is one sentence."""
+from raydd.space import parse_space
 
 
 @dataclass
@@ -145,12 +135,6 @@ class RunConfig:
 HOW = ("cluster", "storage", "plan", "verbose", "export", "name", "sweep", "tracker")
 
 
-def config_dir() -> Path:
-    """Folder of the YAML files: inside an installed package, else at the top of the checkout."""
-    package = Path(__file__).parent
-    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-
-
 def compose_config(overrides: Sequence[str]) -> RunConfig:
     """Compose and check the configuration of one run.
 
@@ -161,14 +145,7 @@ def compose_config(overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: unknown key or group, wrong type or a value that cannot run.
     """
-    tree = compose_tree(overrides)
-    try:
-        config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_sentence(error)) from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-    assert isinstance(config, RunConfig)
+    config = to_typed(compose_tree(overrides), RunConfig)
     try:
         parse_space(config.sweep.space if config.sweep else {})
     except ValueError as error:
@@ -176,40 +153,23 @@ def compose_config(overrides: Sequence[str]) -> RunConfig:
     return config
 
 
-def compose_tree(overrides: Sequence[str]) -> DictConfig:
-    """Compose the tree that ``--cfg job`` prints."""
-    _register()
-    words, space = split_space(overrides)
-    if space and not any(word.startswith("sweep=") for word in words):
-        words = [*words, "sweep=grid"]
-    try:
-        with initialize_config_dir(str(config_dir().resolve()), version_base=None):
-            tree = compose("config", overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_sentence(error)) from error
-    with open_dict(tree):
-        for key, text in space.items():
-            tree.sweep.space[key] = text
-    return tree
-
-
 def run_name(config: RunConfig) -> str:
     """The run's name: as given, or spelled from its fields and a hash of everything it makes."""
     if config.name:
         return config.name
-    digest = config_digest(what(config))
     return (
-        f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-{digest}"
+        f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-"
+        f"{short_digest(what(config))}"
     )
 
 
-def config_digest(values: dict[str, Any]) -> str:
-    """Six characters that name a configuration."""
+def short_digest(values: dict[str, Any]) -> str:
+    """Six hexadecimal digits that tell configurations apart in names."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def what(config: RunConfig) -> dict[str, Any]:
-    """The part of a configuration that decides what the run makes, as json values."""
+def what(config: Any) -> dict[str, Any]:
+    """The part of a door's configuration that decides what is made, as json values."""
     values = {key: value for key, value in asdict(config).items() if key not in HOW}
     return json.loads(json.dumps(values))
 
@@ -226,7 +186,6 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return keys
 
 
-@functools.cache
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="run_schema", node=RunConfig)
@@ -241,29 +200,4 @@ def _register() -> None:
     store.store(group="cluster", name="cluster_schema", node=ClusterConfig)
 
 
-def _sentence(error: Exception) -> str:
-    """Say in one sentence what Hydra or OmegaConf found wrong, and what would be right."""
-    text = f"{error}\n{error.__cause__ or ''}"
-    if found := re.search(r"Could not override '([^']+)'", text):
-        return f"there is no key {found[1]!r}{_close(found[1])} (--cfg job prints them all)."
-    if found := re.search(r"Could not find '(\w+)/([^']+)'", text):
-        choices = sorted(path.stem for path in (config_dir() / found[1]).glob("*.yaml"))
-        return f"there is no {found[1]} {found[2]!r}; choose one of {', '.join(choices)}."
-    key = re.search(r"full_key: (\S+)", text)
-    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
-        return f"{key[1] if key else 'a key'} takes {found[2].lower()} values, got {found[1]!r}."
-    if found := re.search(r"Error parsing override '([^']*)'", text):
-        return f"{found[1]!r} is not of the form key=value."
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-
-
-def _close(key: str) -> str:
-    def flatten(node: Any, prefix: str = "") -> list[str]:
-        if not isinstance(node, DictConfig):
-            return [prefix[:-1]]
-        return [
-            name for k in map(str, node) for name in flatten(node._get_node(k), f"{prefix}{k}.")
-        ]
-
-    close = difflib.get_close_matches(key, flatten(compose_tree([])), n=1, cutoff=0.7)
-    return f", did you mean {close[0]!r}?" if close else ""
+_register()  # compose_tree finds what is registered by then

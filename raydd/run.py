@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from raydd.config import ConfigError, RunConfig, compose_config, compose_tree
+from raydd.composing import ConfigError, compose_tree
+from raydd.config import RunConfig, compose_config
 from raydd.engine.errors import Refused
 from raydd.engine.progress import Progress
 from raydd.engine.stages import is_local

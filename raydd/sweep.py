@@ -13,7 +13,7 @@ import ray
 from ray import tune
 from upath import UPath
 
-from raydd.config import HOW, RunConfig, compose_config, config_digest, what
+from raydd.config import HOW, RunConfig, compose_config, short_digest, what
 from raydd.engine.cluster import connect, count_lanes
 from raydd.engine.errors import Refused
 from raydd.engine.progress import Progress
@@ -24,7 +24,8 @@ from raydd.engine.sweep import TUNE, run_trials
 from raydd.engine.sweep_config import Domain, Interval, SweepConfig, draw_trials
 from raydd.engine.sweep_relay import ERROR, REPORT, Relay, trial_name
 from raydd.engine.trackers import check_tracker
-from raydd.session import Place, check, claim_folder, run
+from raydd.opening import claim_folder
+from raydd.session import Place, check, run
 from raydd.space import PREFIX, parse_space, spell
 
 TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
@@ -154,7 +155,7 @@ def _base(words: Sequence[str]) -> list[str]:
 def _name(config: RunConfig) -> str:
     sweep = config.sweep
     assert sweep is not None
-    digest = config_digest({**what(config), "sweep": asdict(sweep)})
+    digest = short_digest({**what(config), "sweep": asdict(sweep)})
     fields = ("sweep", sweep.name, config.method.name, config.dataset.name, digest)
     return config.name or "-".join(fields)
 

@@ -53,8 +53,8 @@ def test_an_unpacked_wheel_composes_its_own_configs(wheel, tmp_path):
     """What `pip install` lays down, without the checkout on the path."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import raydd.config as c; print(c.config_dir());"
-        "print(c.compose_config(['dataset=cifar10', 'dataset.root=/d']).dataset.num_classes)"
+        "from raydd import composing, config; print(composing.config_dir());"
+        "print(config.compose_config(['dataset=cifar10', 'dataset.root=/d']).dataset.num_classes)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

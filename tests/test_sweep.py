@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raydd.config import ConfigError, compose_config
+from raydd.composing import ConfigError
+from raydd.config import compose_config
 from raydd.engine.errors import Refused
 from raydd.engine.progress import Progress
 from raydd.run import main

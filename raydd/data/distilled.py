@@ -73,6 +73,15 @@ class DistilledInfo:
         """Images in the set."""
         return sum(self.counts)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the images, of the labels (0: the teacher is asked online) and the teacher."""
+        places = {"images": "data/", "labels": "labels/", "teacher": "teacher/"}
+        return {
+            part: sum(file["bytes"] for name, file in self.files.items() if name.startswith(place))
+            for part, place in places.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the dict written to ``raydd.json``."""
         return {

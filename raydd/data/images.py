@@ -15,6 +15,7 @@ from raydd.data.preprocessing import Preprocessing
 
 MAX_PIXELS = 50_000_000
 BAND_PIXELS = 1 << 22  # converted at once: a conversion takes several copies of what it converts
+_AREA = Image.Resampling.BOX
 
 
 class BrokenImage(ValueError):
@@ -59,6 +60,28 @@ def decode(
 def decode_rgb(encoded: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode at the stored size; uint8 [H, W, 3]. Raises ``BrokenImage`` as ``decode`` does."""
     return _pixels(_open(encoded, max_pixels))
+
+
+def image_size(encoded: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of an encoded image, pixels, from its header; raises ``BrokenImage``."""
+    return _open(encoded, max_pixels).size
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Reduce images by averaging, without aliasing; smaller ones are returned as they are.
+
+    Args:
+        pixels: uint8 [N, R, R, 3].
+        side: pixels.
+    Returns:
+        uint8 [N, S, S, 3], S = min(side, R).
+    """
+    if pixels.shape[1] <= side:
+        return pixels
+    small = np.empty((len(pixels), side, side, 3), np.uint8)
+    for i, image in enumerate(pixels):
+        small[i] = np.asarray(Image.fromarray(image).resize((side, side), _AREA))
+    return small
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

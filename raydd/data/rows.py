@@ -6,6 +6,7 @@ Imports neither torch nor ray, so that the processes that only decode start quic
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from raydd.data.images import BrokenImage, decode
@@ -80,15 +81,27 @@ def pixel_row(content: bytes, resolution: int) -> np.ndarray:
 
 def pixel_column(pixels: np.ndarray) -> pa.FixedSizeBinaryArray:
     """Pixels uint8 [N, R, R, 3] as one column."""
-    width = int(np.prod(pixels.shape[1:]))
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(pixels), [None, pa.py_buffer(pixels.tobytes())]
-    )
+    return binary_column(pixels)
 
 
 def pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
     """Inverse of :func:`pixel_column`, uint8 [N, R, R, 3]."""
-    width = resolution * resolution * 3
+    return binary_array(column, np.uint8, (resolution, resolution, 3))
+
+
+def binary_column(values: np.ndarray) -> pa.FixedSizeBinaryArray:
+    """An array [N, ...] of any dtype as one column of N rows of bytes."""
+    width = int(np.prod(values.shape[1:])) * values.itemsize
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), len(values), [None, pa.py_buffer(values.tobytes())]
+    )
+
+
+def binary_array(
+    column: pa.ChunkedArray, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Inverse of :func:`binary_column`, [N, *shape]."""
+    width = int(np.prod(shape)) * np.dtype(dtype).itemsize
     chunks = [
         np.frombuffer(chunk.buffers()[1], np.uint8)[
             chunk.offset * width : (chunk.offset + len(chunk)) * width
@@ -96,4 +109,4 @@ def pixel_array(column: pa.ChunkedArray, resolution: int) -> np.ndarray:
         for chunk in column.chunks
     ]
     flat = np.concatenate(chunks) if chunks else np.empty(0, np.uint8)
-    return flat.reshape(-1, resolution, resolution, 3)
+    return flat.view(dtype).reshape(-1, *shape)

@@ -9,13 +9,13 @@ from raydd.data.labels import LabelInfo
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import CheckpointCard, load_card
+from raydd.engine.class_counts import count_classes
 from raydd.engine.cluster import Resources
 from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig, decode_source
 from raydd.engine.relabel import plan_labels
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_classes
 from raydd.engine.train_job import TrainJob
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe

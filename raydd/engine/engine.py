@@ -184,17 +184,38 @@ class Engine(GeneratorStages, ObserverStages, SynthesisStages):
         title: str,
     ) -> list[dict[str, Any]]:
         """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
+        return self.train_judges(images, protocol, teacher, title, test=test).summary["results"]
+
+    def train_judges(
+        self,
+        images: Sequence[Sequence[Artifact]],
+        protocol: ProtocolConfig,
+        teacher: Artifact | None,
+        title: str,
+        labels: Artifact | None = None,
+        test: Artifact | None = None,
+    ) -> Artifact:
+        """Fresh networks on image sets, one set for each seed.
+
+        Args:
+            images: artifacts of each seed's set.
+            protocol: what is trained and how, resolved.
+            teacher: gives soft labels; hard ones need none.
+            title: of the image set.
+            labels: soft labels that the set brings; None makes them as the configuration says.
+            test: images that are judged on; None is the test split.
+        """
         job = self.new_job(protocol.architectures[0], protocol.recipe, title, ())
-        soft = protocol.labels == "soft"
-        recipe = protocol.recipe
-        labels = [self.relabel(i, teacher, recipe, title) for i in images] if soft else []
+        given: list[Artifact | None] = [labels] * len(images) if labels else []
+        if teacher and protocol.labels == "soft" and not labels:
+            given = [self.relabel(i, teacher, protocol.recipe, title) for i in images]
         return evaluate_images(
             self.stages,
             images,
-            labels,
+            given,
             job,
             protocol,
-            test,
+            test or self.decode_test(),
             teacher,
             self.resources,
             self.seed,

@@ -89,7 +89,7 @@ def evaluate_images(
     resources: Resources,
     seed: int,
     title: str,
-) -> list[dict[str, Any]]:
+) -> Artifact:
     """Train every architecture with every seed and report the accuracies.
 
     Args:
@@ -105,8 +105,9 @@ def evaluate_images(
         seed: run seed.
         title: ``distilled`` or ``random``.
     Returns:
-        One dict per training: architecture, images (the title), seed, top1_last, top1_best, curve
-        and seconds; accuracies in [0, 1].
+        Artifact with a folder per training, see :func:`unit_name`; the ``results`` of its summary
+        are one dict each: architecture, images (the title), seed, top1_last, top1_best, curve and
+        seconds; accuracies in [0, 1].
     """
     if protocol.labels == "hard":
         teacher = None
@@ -122,7 +123,7 @@ def evaluate_images(
         outcomes = zip(names, train_many(jobs, resources), strict=True)
         return {"results": [{**name, **outcome} for name, outcome in outcomes]}
 
-    artifact = stages.run(
+    return stages.run(
         "evaluate",
         work,
         inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
@@ -136,7 +137,11 @@ def evaluate_images(
         units=len(units),
         count_done=lambda folder: len(list(folder.glob(f"*/{OUTCOME}"))),
     )
-    return artifact.summary["results"]
+
+
+def unit_name(architecture: str, seed: int) -> str:
+    """Folder of a training below its stage: state, checkpoint, ``outcome.json``."""
+    return f"{architecture}-seed{seed}"
 
 
 def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str, Any]]:
@@ -185,7 +190,7 @@ def _unit_job(
     title: str,
 ) -> TrainJob:
     """One training in a new folder of its own, which is named by architecture and seed."""
-    name = f"{_name(model)}-seed{seed}"
+    name = unit_name(_name(model), seed)
     (folder / name).mkdir(parents=True, exist_ok=True)
     return replace(
         template,

@@ -93,10 +93,15 @@ def headline(results: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
             for r in results
             if (r["images"], r["architecture"]) == (images, architecture)
         ]
-        mean, half_width = mean_and_interval(values)
-        half = half_width if len(values) > 1 else None
-        summary[images] = {"mean": mean, "half_width": half, "values": values}
+        summary[images] = accuracy_of(values)
     return summary
+
+
+def accuracy_of(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, half_width of the 95 % interval (None for one seed: json knows no nan) and values."""
+    mean, half_width = mean_and_interval(values)
+    half = half_width if len(values) > 1 else None
+    return {"mean": mean, "half_width": half, "values": list(values)}
 
 
 def package_versions() -> dict[str, str]:

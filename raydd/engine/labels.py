@@ -17,6 +17,7 @@ from upath import UPath
 
 from raydd.data.distilled import read_distilled
 from raydd.data.labels import INFO, LabelInfo, block_name, label_arrays
+from raydd.data.preprocessing import Preprocessing
 from raydd.engine.errors import Refused
 from raydd.engine.journal import Journal
 from raydd.engine.label_views import FixedTeacher, Views, describe_batch, image_digest
@@ -183,24 +184,44 @@ def open_label_data(job: TrainJob, images: ImageSet, rank: int, world: int) -> L
     """The labels that a training names; refuses those of another recipe."""
     assert job.labels is not None
     data = LabelData(UPath(job.labels), images, rank, world)
-    wanted = {
-        **view_settings(job.recipe, job.flip),
-        "preprocessing": job.preprocessing.to_json(),
-        "classes": len(job.class_names),
-    }
-    found = {
-        **view_settings(Recipe(), job.flip),  # for fields younger than the labels
-        **data.info.views,
-        "preprocessing": data.info.preprocessing.to_json(),
-        "classes": data.info.num_classes,
-    }
-    if differing := sorted(name for name in wanted if wanted[name] != found.get(name)):
+    differing = differing_views(
+        data.info, job.recipe, job.flip, job.preprocessing, len(job.class_names)
+    )
+    if differing:
         raise Refused(
             f"the labels in {job.labels} were made for other views: {', '.join(differing)} differ."
         )
     if rank == 0 and not data.is_exact:
         Journal(job.journal).log(job.stage, labels="equal within rounding, not bit for bit")
     return data
+
+
+def differing_views(
+    info: LabelInfo, recipe: Recipe, flip: float, preprocessing: Preprocessing, num_classes: int
+) -> list[str]:
+    """What keeps a training from using labels that exist.
+
+    Args:
+        info: of the labels.
+        recipe: of the training.
+        flip: its probability of a mirrored view.
+        preprocessing: of its views.
+        num_classes: C.
+    Returns:
+        Names of the settings that differ, sorted; empty where the labels fit.
+    """
+    wanted = {
+        **view_settings(recipe, flip),
+        "preprocessing": preprocessing.to_json(),
+        "classes": num_classes,
+    }
+    found = {
+        **view_settings(Recipe(), flip),  # for fields younger than the labels
+        **info.views,
+        "preprocessing": info.preprocessing.to_json(),
+        "classes": info.num_classes,
+    }
+    return sorted(name for name in wanted if wanted[name] != found.get(name))
 
 
 def view_settings(recipe: Recipe, flip: float) -> dict[str, Any]:

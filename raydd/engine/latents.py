@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.data.rows import pixel_column
+from raydd.data.rows import binary_column
 from raydd.engine.stream import read_table, write_table
 from raydd.engine.units import Unit, covering
 
@@ -22,11 +22,10 @@ FOLDER = "latents"
 
 def write_latents(folder: UPath, unit: Unit, latents: Tensor) -> None:
     """Write a unit's latents, float16 [B, C, h, w], on the CPU."""
-    content = latents.flatten(1).contiguous().numpy().view(np.uint8)
     columns = {
         "class_index": pa.array(unit.labels, pa.int32()),
         "slot": pa.array(unit.slots, pa.int32()),
-        "latent": pixel_column(content),
+        "latent": binary_column(latents.numpy()),
     }
     write_table(folder / FOLDER / f"{unit.name}.parquet", pa.table(columns))
 

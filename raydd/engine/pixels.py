@@ -62,11 +62,31 @@ def decode_source(
     stages: Stages, source: Source, split: str, preprocessing: Preprocessing, config: DataConfig
 ) -> Artifact:
     """Stage ``decode``: the pixels of every good image, uint8, one part file per shard."""
+    return _decode(stages, source, split, preprocessing, config, kept=True)
+
+
+def list_images(
+    stages: Stages, source: Source, preprocessing: Preprocessing, config: DataConfig
+) -> Artifact:
+    """Stage ``list``: id, class_index and row of every training image that can be decoded."""
+    return _decode(stages, source, "train", preprocessing, config, kept=False)
+
+
+def _decode(
+    stages: Stages,
+    source: Source,
+    title: str,
+    preprocessing: Preprocessing,
+    config: DataConfig,
+    kept: bool,
+) -> Artifact:
     max_pixels = config.max_pixels  # `config` would make every decoding process import torch
 
     def decode_batch(batch: pa.Table) -> pa.Table:
         pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
-        batch = batch.drop_columns(["image"]).append_column("pixels", pixel_column(pixels))
+        batch = batch.drop_columns(["image"])
+        if kept:
+            batch = batch.append_column("pixels", pixel_column(pixels))
         return batch.set_column(
             batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
         )
@@ -75,7 +95,7 @@ def decode_source(
         return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
 
     return stages.run(
-        "decode",
+        "decode" if kept else "list",
         lambda folder: run_pass(folder, source, transform, config.max_rejected),
         inputs=[source.fingerprint],
         config={
@@ -83,7 +103,7 @@ def decode_source(
             "max_pixels": config.max_pixels,
         },
         seed=0,  # decoding draws nothing: every seed shares it
-        title=split,
+        title=title,
     )
 
 
@@ -125,9 +145,16 @@ def pick_pixels(
     Raises:
         ValueError: an image that the stage does not hold.
     """
+    return pick_stored(covering(part_files(folder), labels), labels, slots, resolution)
+
+
+def pick_stored(
+    files: Sequence[UPath], labels: Sequence[int], slots: Sequence[int], resolution: int
+) -> Tensor:
+    """Chosen images out of some part files; see :func:`pick_pixels`."""
     wanted = {pair: i for i, pair in enumerate(zip(labels, slots, strict=True))}
     pixels = np.zeros((len(wanted), resolution, resolution, 3), np.uint8)
-    for path in covering(part_files(folder), labels):
+    for path in files:
         names = read_table(path, ["class_index", "slot"]).to_pydict()
         pairs = list(zip(names["class_index"], names["slot"], strict=True))
         rows = [row for row, pair in enumerate(pairs) if pair in wanted]
@@ -136,7 +163,7 @@ def pick_pixels(
             for row, image in zip(rows, pixel_array(chosen, resolution), strict=True):
                 pixels[wanted.pop(pairs[row])] = image
     if wanted:
-        raise ValueError(f"{folder} holds no image of (class, slot) {next(iter(wanted))}")
+        raise ValueError(f"no part holds an image of (class, slot) {next(iter(wanted))}")
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
@@ -152,7 +179,7 @@ def load_sets(folders: Sequence[str], resolution: int, device: torch.device) -> 
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
     """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
-    max_pixels = config.max_pixels  # as in decode_source
+    max_pixels = config.max_pixels  # as in _decode
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
         pixels, reasons = decode_rows(batch, preprocessing, max_pixels)

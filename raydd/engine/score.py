@@ -17,13 +17,11 @@ import ray.data as rd
 import torch
 from upath import UPath
 
-from raydd.data.rows import decode_rows
 from raydd.data.sources import Source
-from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
 from raydd.engine.forgetting import ForgettingTable
-from raydd.engine.memory import release_memory
 from raydd.engine.pixels import DataConfig
+from raydd.engine.row_network import RowNetwork, answer_rows
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.stream import (
     count_parts,
@@ -32,9 +30,6 @@ from raydd.engine.stream import (
     read_table,
     run_pass,
 )
-from raydd.models.preprocess import normalise, pad_batch
-
-_RELEASE_EVERY = 4  # batches
 
 
 def score_source(
@@ -89,44 +84,24 @@ def _top1(folder: UPath) -> float:
     return right / max(rows, 1)
 
 
-class Scorer:
+class Scorer(RowNetwork):
     """A network on one device; decodes and scores batches of encoded rows."""
 
     def __init__(self, folder: str, config: DataConfig, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self.config = config
-        self.device = torch.device(device)
-        self.network, card = load_frozen(UPath(folder), self.device)
-        self.preprocessing = card.preprocessing
+        super().__init__(folder, config, device, threads)
         self.forgetting = ForgettingTable(UPath(folder))
-        self.calls = 0
 
+    @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
-        self.calls += 1
-        if self.calls % _RELEASE_EVERY == 0:
-            release_memory()
-        logits, reasons = self._logits(batch)
+        images, reasons = self.read(batch)
+        logits = self.network(images)[: len(reasons)].float().cpu()
         labels = torch.from_numpy(batch.column("class_index").to_numpy().astype(np.int64))
         scores = _scores(logits, labels)
-        table = batch.drop_columns(["image", "reason"])
         if self.forgetting.exists:
             places = batch.column("shard").to_numpy(), batch.column("row").to_numpy()
             scores["forgetting"] = pa.array(self.forgetting.lookup(*places))
-        for name, values in {"reason": pa.array(reasons, pa.string()), **scores}.items():
-            table = table.append_column(name, values)
-        return table
-
-    @torch.inference_mode()
-    def _logits(self, batch: pa.Table) -> tuple[torch.Tensor, list[str]]:
-        """Logits [N, C] of a batch, and the reasons of its broken rows."""
-        pixels, reasons = decode_rows(batch, self.preprocessing, self.config.max_pixels)
-        padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
-        images = normalise(
-            padded.permute(0, 3, 1, 2), self.preprocessing.mean, self.preprocessing.std
-        )
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        return logits[: len(pixels)].float().cpu(), reasons
+        return answer_rows(batch, reasons, scores)
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, pa.Array]:

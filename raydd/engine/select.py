@@ -21,10 +21,10 @@ from raydd.engine.forgetting import encode_places
 from raydd.engine.shortlist import Shortlist
 from raydd.engine.stages import Artifact
 from raydd.engine.stream import part_files, read_table, write_table
+from raydd.ops.describe import describe
 
 Columns = dict[str, np.ndarray]
 _THREADS = min(8, os.cpu_count() or 1)
-_BINS = 20
 _SIGN = {"simple": 1.0, "hard": -1.0}
 _KEYS = ("class_index", "row")  # columns that every score table has
 
@@ -111,7 +111,8 @@ def select_images(
     for hopeful, found in map_ahead(walk, parts, _THREADS, 2 * _THREADS):
         shortlist.merge(hopeful)
         candidates += found
-    return _conclude(folder, shortlist.table(), ranking, asked, candidates)
+    kept = shortlist.table().drop_columns(["tie"])
+    return conclude_selection(folder, kept, ranking, asked, candidates)
 
 
 def selected_ids(selection: Artifact, num_classes: int) -> list[list[str]]:
@@ -160,12 +161,24 @@ def _key(ranking: Ranking, columns: list[Columns]) -> np.ndarray:
     return _SIGN[ranking.order] * ranking.difficulty(columns).astype(np.float64)
 
 
-def _conclude(
+def conclude_selection(
     folder: UPath, kept: pa.Table, ranking: Ranking, asked: np.ndarray, candidates: np.ndarray
 ) -> dict[str, Any]:
+    """Write what was chosen.
+
+    Args:
+        folder: stage folder.
+        kept: the chosen rows, by class and within a class in the order of choice: class_index,
+            rung, key, part, row, id.
+        ranking: names the rungs, and what happens to a class with too few images.
+        asked: int64 [C], images of each class.
+        candidates: int64 [C], how many there were to choose from.
+    Returns:
+        The summary of :func:`select_images`; refuses as it does.
+    """
     labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
     difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
-    table = kept.drop_columns(["key", "tie"]).append_column("difficulty", pa.array(difficulty))
+    table = kept.drop_columns(["key"]).append_column("difficulty", pa.array(difficulty))
     write_table(folder / "selection.parquet", table)
     chosen = np.bincount(labels, minlength=len(asked))
     _check_supply(ranking, asked, chosen)
@@ -177,7 +190,7 @@ def _conclude(
         "asked": int(asked.sum()),
         "chosen": chosen.tolist(),
         "candidates": candidates.tolist(),
-        "difficulty": _describe(difficulty) if ranking.is_ordered else None,
+        "difficulty": describe(difficulty) if ranking.is_ordered else None,
     }
 
 
@@ -193,22 +206,6 @@ def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> No
         f"{who} only {have} images left to choose from, but {want} are asked for; lower "
         "method.ipc or, where the method has it, choose another method.shortfall."
     )
-
-
-def _describe(values: np.ndarray) -> dict[str, Any] | None:
-    """Quartiles, mean and histogram; images that no training met have no finite difficulty."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    names = ("min", "q10", "q25", "median", "q75", "q90", "max")
-    quantiles = np.quantile(values, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)).tolist()
-    counts, edges = np.histogram(values, _BINS)
-    histogram = {"edges": edges.tolist(), "counts": counts.tolist()}
-    return {
-        **dict(zip(names, quantiles, strict=True)),
-        "mean": float(values.mean()),
-        "histogram": histogram,
-    }
 
 
 def _places(selection: Artifact) -> np.ndarray:

@@ -24,7 +24,7 @@ from upath import UPath
 from raydd.data.sources import Shard, Source
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
-from raydd.engine.stages import Stages, write_atomic
+from raydd.engine.stages import write_atomic
 
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
@@ -69,23 +69,6 @@ def run_pass(
         (folder / name).mkdir(parents=True, exist_ok=True)
     _pass(folder, source, transform, _RESTARTS)
     return _summary(folder, len(source.shards()), max_rejected)
-
-
-def count_classes(stages: Stages, source: Source) -> np.ndarray:
-    """Stage ``count``: images of each class, int64 [C], where only a pass can tell."""
-
-    def work(folder: UPath) -> dict[str, Any]:
-        run_pass(folder, source, lambda rows: rows.drop_columns(["image"]), max_rejected=1.0)
-        counts = np.zeros(len(source.class_names), np.int64)
-        for path in part_files(folder):
-            labels = read_table(path, ["class_index"])["class_index"].to_numpy()
-            counts += np.bincount(labels, minlength=len(counts))
-        return {"counts": counts.tolist()}
-
-    artifact = stages.run(
-        "count", work, inputs=[source.fingerprint], config=None, seed=0, title="classes"
-    )
-    return np.array(artifact.summary["counts"], np.int64)
 
 
 def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:

@@ -4,9 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from upath import UPath
 
 from raydd.data.card import Card, write_card
@@ -21,12 +18,12 @@ from raydd.engine.generator_adopt import OWN_LICENCE
 from raydd.engine.generator_checkpoint import load_generator_card
 from raydd.engine.judge import headline, package_versions
 from raydd.engine.labels import LABELS, TEACHER
+from raydd.engine.page import Grid
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.report import Grid, render_report
+from raydd.engine.report import render_report
+from raydd.engine.shown import GRID_CLASSES, GRID_SLOTS, read_grid
 from raydd.engine.stages import write_atomic
 from raydd.engine.stream import count_rows, part_files, read_table, write_table
-
-_GRID_CLASSES, _GRID_SLOTS = 10, 10
 
 
 def write_product(
@@ -58,12 +55,7 @@ def write_product(
     target = folder.parent / "imagefolder"
     if export == "imagefolder" and not (target / EXPORTED).exists():
         export_imagefolder(folder, target)
-    files = read_distilled(folder).info.files
-    places = {"images": "data/", "labels": f"{LABELS}/", "teacher": f"{TEACHER}/"}
-    return {
-        part: sum(file["bytes"] for name, file in files.items() if name.startswith(place))
-        for part, place in places.items()
-    }
+    return read_distilled(folder).info.sizes
 
 
 def write_report(folder: UPath, report: dict[str, Any], product: Product, engine: Engine) -> None:
@@ -176,27 +168,11 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
 def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:
     """Some images of the first classes: a curriculum's first slots, or a selection's middle."""
     start, stop = item.images.summary["slots"]
-    rows, columns = min(len(engine.class_names), _GRID_CLASSES), min(stop - start, _GRID_SLOTS)
+    rows, columns = min(len(engine.class_names), GRID_CLASSES), min(stop - start, GRID_SLOTS)
     caption = f"slots {start} to {stop - 1}, one row per class"
     if item.is_real:
         start += (stop - start - columns) // 2
         caption = f"real images of median difficulty, the middle of {caption}"
     side = engine.preprocessing.resolution
-    images = np.zeros((rows, columns, side, side, 3), np.uint8)
-    for path in part_files(item.images.folder):
-        for row in _shown(path, rows, range(start, start + columns)):
-            images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
+    images = read_grid(item.images.folder, rows, range(start, start + columns), side)
     return Grid(f"Curriculum {number + 1}", caption, images, engine.class_names[:rows])
-
-
-def _shown(path: UPath, classes: int, slots: range) -> list[dict[str, Any]]:
-    """Rows of a part that a grid shows; pixels are read only where there are any."""
-
-    def pick(table: pa.Table) -> pa.Table:
-        slot = table["slot"]
-        inside = pc.and_(pc.greater_equal(slot, slots.start), pc.less(slot, slots.stop))
-        return table.filter(pc.and_(pc.less(table["class_index"], classes), inside))
-
-    if not pick(read_table(path, ["class_index", "slot"])).num_rows:
-        return []
-    return pick(read_table(path, ["class_index", "slot", "pixels"])).to_pylist()

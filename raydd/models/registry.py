@@ -18,6 +18,8 @@ _SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1,
 _RESNET_AP = "resnet_ap10"
 _RESNETS = {**{name: width for name, (_, width) in _SMALL_RESNETS.items()}, _RESNET_AP: 64}
 _CONVNET_WIDTH = 128
+_VIT, _VIT_OF_TIMM = "vit_tiny", "vit_tiny_patch16_224"
+_VIT_PATCHES = 8  # along each side: 64 tokens at any resolution
 _LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
 _TORCHVISION_RESNETS = tuple(f"torchvision/{kind}" for kind in ("resnet", "resnext", "wide_resnet"))
 _LEAST_INSTANCE_RESOLUTION = 16  # the last of four stages sees 2 pixels a side
@@ -31,7 +33,9 @@ class ModelConfig:
     Attributes:
         name: `convnetD` (D blocks), `resnet18_small` (ResNet-18 with a 3x3 stem, no max-pooling),
             `resnet10_thin` (for CPUs), `resnet_ap10` (ResNetAP-10: pools instead of strides),
-            `torchvision/NAME`, or any timm name.
+            `vit_tiny` (the smallest ViT of timm, 5.5 million weights, always with 8 x 8 patches),
+            `torchvision/NAME`, or any timm name. MobileNets (`mobilenetv3_small_050`) train from
+            16 pixels on, in batches of at least two images.
         width: channels of the first stage; None means the usual width of that network. Only for the
             networks of raydd itself.
         norm: "batch", "instance", "group" or "none"; other than "batch" only for raydd's own and
@@ -65,11 +69,7 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     convnet = re.fullmatch(r"convnet(\d+)", config.name)
     if convnet is None and config.name not in _RESNETS:
         return _create_foreign(config, num_classes, resolution)
-    if config.pretrained:
-        raise ValueError(
-            f"{config.name} has no public weights: set pretrained=false or use a "
-            "torchvision/NAME or timm network"
-        )
+    _refuse_pretrained(config)
     if config.width is not None and config.width < 1:
         raise ValueError(f"width must be at least 1, got {config.width}")
     if convnet is not None:
@@ -101,7 +101,7 @@ def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> n
     if not config.name.startswith("torchvision/"):
         import timm  # a second to import: only who needs it pays
 
-        if not timm.is_model(config.name):
+        if config.name != _VIT and not timm.is_model(config.name):
             raise ValueError(_unknown(config.name, timm.list_models()))
     residual = config.name.startswith(_TORCHVISION_RESNETS)
     if config.width is not None or (config.norm != "batch" and not residual):
@@ -112,11 +112,36 @@ def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> n
         )
     if config.name.startswith("torchvision/"):
         return _create_torchvision(config, num_classes)
+    if config.name == _VIT:
+        return _create_vit(config, num_classes, resolution)
     card = timm.get_pretrained_cfg(config.name)
     size: dict[str, Any] = {"img_size": resolution} if card and card.fixed_input_size else {}
     return timm.create_model(
         config.name, pretrained=config.pretrained, num_classes=num_classes, **size
     )
+
+
+def _create_vit(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    import timm
+
+    _refuse_pretrained(config)
+    if resolution % _VIT_PATCHES:
+        raise ValueError(
+            f"{_VIT} cuts an image into {_VIT_PATCHES} x {_VIT_PATCHES} patches, which a side of "
+            f"{resolution} pixels does not allow: use a resolution divisible by {_VIT_PATCHES}"
+        )
+    patch = resolution // _VIT_PATCHES
+    return timm.create_model(
+        _VIT_OF_TIMM, num_classes=num_classes, img_size=resolution, patch_size=patch
+    )
+
+
+def _refuse_pretrained(config: ModelConfig) -> None:
+    if config.pretrained:
+        raise ValueError(
+            f"{config.name} has no public weights: set pretrained=false or use a "
+            "torchvision/NAME or timm network"
+        )
 
 
 def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -144,7 +169,7 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    candidates = [*_RESNETS, "convnet3", "convnet4", *names]
+    candidates = [*_RESNETS, "convnet3", "convnet4", _VIT, *names]
     close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names."
     return f"there is no network named {name!r}: {hint}"

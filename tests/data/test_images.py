@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from raydd.data.images import BrokenImage, decode, decode_rgb, encode_png
+from raydd.data.images import BrokenImage, decode, decode_rgb, encode_png, shrink
 from raydd.data.preprocessing import Preprocessing
 
 HALF = (0.5, 0.5, 0.5)
@@ -175,3 +175,14 @@ def test_preprocessing_survives_json_and_refuses_nonsense() -> None:
         Preprocessing(8, 8, HALF, (0.5, 0.5, 0.0))
     with pytest.raises(ValueError, match="fields"):
         Preprocessing.from_json({"resolution": 8, "crop": 9})
+
+
+def test_shrinking_averages_and_leaves_small_images_alone() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    small = shrink(pixels, 4)
+    blocks = pixels.reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    assert small.shape == (2, 4, 4, 3)
+    assert np.abs(small - blocks).max() <= 1  # rounded along each axis
+    assert shrink(pixels, 8) is pixels
+    assert shrink(pixels, 32) is pixels
+    assert shrink(pixels[:0], 4).shape == (0, 4, 4, 3)

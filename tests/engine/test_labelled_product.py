@@ -8,7 +8,8 @@ import torch
 from upath import UPath
 
 import raydd
-from raydd.config import ConfigError, compose_config
+from raydd.composing import ConfigError
+from raydd.config import compose_config
 from raydd.data.distilled import read_distilled
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.judge import build_report, judge
@@ -89,7 +90,9 @@ def test_trainings_from_labels_differ_from_those_that_ask_online(storage):
     outcomes = []
     for config in (LabelConfig(), LabelConfig("seeded")):
         engine, product = distil(storage, config)
-        results = engine.evaluate([product.images] * 2, PROTOCOL, product.teacher, "distilled")
+        results = engine.evaluate(
+            [product.images] * 2, PROTOCOL, product.teacher, engine.decode_test(), "distilled"
+        )
         outcomes.append([result["curve"] for result in results])
     assert outcomes[0] != outcomes[1]
     assert outcomes[1][0] != outcomes[1][1]  # the seeds share views, not initialisations

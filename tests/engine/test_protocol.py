@@ -8,8 +8,8 @@ from upath import UPath
 from raydd.config import compose_config
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.judge import build_report, judge
+from raydd.engine.page import flatten
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.report import flatten
 from raydd.engine.writer import write_report
 from raydd.models.registry import ModelConfig
 from small_engine import RECIPE, make_engine
@@ -66,7 +66,9 @@ def test_hard_labels_are_nobodys(judged):
     """Trainings on hard labels are found again whoever is offered as the teacher."""
     engine, product, results = judged
     nobody, protocol = product.images[0], HARD.resolve(product.counts)
-    again = engine.evaluate([product.images] * 2, protocol, nobody, "distilled")
+    again = engine.evaluate(
+        [product.images] * 2, protocol, nobody, engine.decode_test(), "distilled"
+    )
     assert again == results[:2]
     assert sum(record.name == "evaluate distilled" for record in engine.stages.records) == 1
 

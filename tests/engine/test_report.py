@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raydd.engine.figures import image_grid, line_chart, spreads, strip, ticks
-from raydd.engine.report import Grid, flatten, render_report, summarise
+from raydd.engine.page import Grid, flatten
+from raydd.engine.report import render_report, summarise
 from raydd.ops.intervals import mean_and_interval
 
 CLASSES = ["zero", "one", "two"]

@@ -18,6 +18,8 @@ from raydd.models.registry import ModelConfig, create_model
         ("torchvision/resnet18", "fc", 32),
         ("resnet10t", "fc", 32),
         ("deit_tiny_patch16_224", "head", 32),
+        ("vit_tiny", "head", 16),
+        ("mobilenetv3_small_050", "classifier", 16),
     ],
 )
 def test_the_head_maps_the_features_to_the_logits(name, head, resolution):

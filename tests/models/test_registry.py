@@ -18,6 +18,9 @@ from raydd.models.registry import ModelConfig, create_model
         ("resnet_ap10", 16),
         ("torchvision/shufflenet_v2_x0_5", 32),
         ("deit_tiny_patch16_224", 32),
+        ("vit_tiny", 16),
+        ("vit_tiny", 64),
+        ("mobilenetv3_small_050", 32),
     ],
 )
 def test_every_kind_of_name_gives_logits(name, resolution):
@@ -90,12 +93,62 @@ def test_norms_and_widths_can_be_chosen(name, norm):
         (ModelConfig("torchvision/vgg11", norm="instance"), "width and norm can be set for"),
         (ModelConfig("torchvision/resnet18", norm="instance", pretrained=True), "fit norm=batch"),
         (ModelConfig("convnet6"), "choose a smaller depth"),
+        (ModelConfig("vit_tini"), "did you mean vit_tiny"),
+        (ModelConfig("vit_tiny", width=8), "width and norm can be set for"),
+        (ModelConfig("vit_tiny", pretrained=True), "no public weights"),
     ],
 )
 def test_bad_configs_are_refused_in_one_sentence(config, sentence):
     with pytest.raises(ValueError, match=sentence) as refusal:
         create_model(config, 10, 32)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32])
+def test_vit_tiny_has_64_patches_at_any_resolution(resolution):
+    network = create_model(ModelConfig("vit_tiny"), 10, resolution)
+    assert network.patch_embed.num_patches == 64
+    assert 5.3e6 < sum(weight.numel() for weight in network.parameters()) < 5.6e6
+
+
+def test_vit_tiny_refuses_an_image_that_its_patches_do_not_fit():
+    with pytest.raises(ValueError, match="a side of 28 pixels does not allow") as refusal:
+        create_model(ModelConfig("vit_tiny"), 10, 28)
+    assert "\n" not in str(refusal.value)
+
+
+def train_on_colours(name, resolution, count, steps):
+    """Images whose class is their colour; the network, the images, the labels and the losses."""
+    torch.manual_seed(0)
+    labels = torch.arange(count) % 3
+    images = 0.3 * torch.randn(count, 3, resolution, resolution)
+    images += torch.eye(3)[labels][:, :, None, None]
+    network = create_model(ModelConfig(name), 3, resolution)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return network, images, labels, losses
+
+
+def test_vit_tiny_learns_from_small_images():
+    *_, losses = train_on_colours("vit_tiny", 16, 6, 6)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("resolution", [16, 32])
+def test_a_mobilenet_learns_from_images_that_end_as_one_pixel(resolution):
+    network, images, labels, losses = train_on_colours("mobilenetv3_small_050", resolution, 30, 25)
+    assert losses[-1] < 0.3 * losses[0]
+    with torch.no_grad():
+        for _ in range(100):  # batch norms learn slowly
+            network(images)
+        right = network.eval()(images).argmax(1) == labels
+    assert right.float().mean() > 0.5  # a third by chance
 
 
 def test_resnet_ap_refuses_images_that_end_as_one_pixel():

@@ -1,0 +1,198 @@
+"""Judge any distilled set: train networks on it and on real images of the same size.
+
+python -m raydd.evaluate runs/mine/distilled                       # a set of the embedded digits
+python -m raydd.evaluate /data/theirs dataset=cifar10 protocol=dc  # an image folder, hard labels
+python -m raydd.evaluate hf://datasets/someone/set dataset=in1k protocol=rded judge=full
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from upath import UPath
+
+from raydd.composing import ConfigError, compose_tree, to_typed
+from raydd.config import DatasetConfig, short_digest, what
+from raydd.data.any_set import AnySet, open_any_set
+from raydd.data.sources import Source
+from raydd.engine.adopt import adopt_set
+from raydd.engine.cluster import ClusterConfig, connect
+from raydd.engine.engine import Engine
+from raydd.engine.errors import Refused
+from raydd.engine.evaluate import ProtocolConfig
+from raydd.engine.evaluation_report import build_evaluation
+from raydd.engine.evaluation_writer import write_evaluation
+from raydd.engine.judge_config import JudgeConfig
+from raydd.engine.judge_set import judge_set
+from raydd.engine.labels import LabelConfig
+from raydd.engine.pixels import DataConfig
+from raydd.engine.progress import Progress
+from raydd.engine.squeeze import TeacherConfig
+from raydd.engine.storage import open_storage
+from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
+
+PRIMARY = "evaluate"
+USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]
+
+FOLDER holds a distilled set: ours, an image folder (00000/*.png or CLASS/*.png) or parquet files.
+Groups: dataset, protocol, judge (quick, full), teacher, cluster.
+Every key: python -m raydd.evaluate FOLDER --cfg job"""
+_LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything ``python -m raydd.evaluate`` can be told.
+
+    Attributes:
+        folder: of the set, the first word of the command line.
+        dataset: the real images that it stands for.
+        teacher: asked where soft labels or features are needed and the set brings no teacher;
+            its recipe trains the network on the whole real set that LRS needs.
+        protocol: how networks are trained.
+        judge: what is measured.
+        data: how images are read.
+        cluster: processes and devices.
+        name: of the folder of the report; null spells set, data set, protocol, seed and a hash.
+        storage: local folder or object-store URI for reports and shared stages.
+        seed: of every random draw.
+        verbose: say more.
+    """
+
+    folder: str = ""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    name: str | None = None
+    storage: str = "runs"
+    seed: int = 0
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.name == "stages":
+            raise ValueError("name=stages is taken: the storage keeps its stages there")
+
+
+_store = ConfigStore.instance()
+_store.store(name="evaluate_schema", node=EvaluateConfig)
+_store.store(group="judge", name="judge_schema", node=JudgeConfig)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (2 for input that cannot be judged)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0 if words else 2
+    try:
+        tree = _compose(words)
+        if "--cfg" in words:
+            print(OmegaConf.to_yaml(tree), end="")
+            return 0
+        evaluate(to_typed(tree, EvaluateConfig))
+    except (ConfigError, Refused) as error:
+        print(f"raydd: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Judge a set and report.
+
+    Returns:
+        The report.
+    Raises:
+        Refused: the request cannot be carried out.
+    """
+    progress = Progress(config.verbose)
+    sources = open_sources(config.dataset)
+    given = _open(config, sources[0])
+    resources = connect(config.cluster)
+    decisive = {**what(config), "folder": given.fingerprint}  # wherever it lies now
+    name = config.name or _name(config, decisive)
+    folder = claim_folder(open_storage(config.storage) / name, decisive)
+    engine = make_engine(Engine, config, sources, resources, progress, folder, LabelConfig())
+    progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
+    images = adopt_set(
+        engine.stages, given, len(engine.class_names), engine.preprocessing, config.data.max_pixels
+    )
+    found = judge_set(engine, given, images, config.protocol, config.judge)
+    about = {
+        "name": name,
+        "dataset": config.dataset.name,
+        "licence": config.dataset.licence,
+        "seed": config.seed,
+        "folder": config.folder,
+        "config": what(config),
+    }
+    report = build_evaluation(engine, found, about)
+    write_evaluation(folder, report, found, engine)
+    _say_result(progress, folder, report)
+    return report
+
+
+def _compose(words: Sequence[str]) -> DictConfig:
+    """The tree of a command line: a folder, then keys, and perhaps ``--cfg job``."""
+    plain = [w for i, w in enumerate(words) if w != "--cfg" and words[max(i - 1, 0)] != "--cfg"]
+    folders = [word for word in plain if "=" not in word or UPath(word).exists()]
+    if "--cfg" in words and not folders:
+        return compose_tree(plain, PRIMARY)
+    if len(folders) != 1:
+        found = f", got {' and '.join(folders)}" if folders else ""
+        raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
+    tree = compose_tree([word for word in plain if word not in folders], PRIMARY)
+    tree.folder = folders[0]
+    return tree
+
+
+def _open(config: EvaluateConfig, train: Source) -> AnySet:
+    """Open the set, and see whether it and the networks fit the data set."""
+    judge, preprocessing = config.judge, preprocessing_of(config.dataset)
+    try:
+        given = open_any_set(
+            config.folder, train.class_names, judge.image_column, judge.label_column
+        )
+        check_networks(config, preprocessing, len(train.class_names))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if given.distilled:
+        side = given.distilled.info.preprocessing.resolution
+        if side != preprocessing.resolution:
+            raise Refused(
+                f"{config.folder} has images of {side} px, the data set "
+                f"{preprocessing.resolution} px; set dataset.resolution and dataset.resize."
+            )
+    return given
+
+
+def _name(config: EvaluateConfig, decisive: dict[str, Any]) -> str:
+    path = UPath(config.folder).absolute()
+    stem = path.parent.name if path.name == "distilled" else path.name
+    words = ("judge", stem, config.dataset.name, config.protocol.name, f"s{config.seed}")
+    return "-".join([*words, short_digest(decisive)])
+
+
+def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
+    best = report["headline"]
+    progress.say(
+        f"\n{report['num_images']:,} images of [bold]{report['folder']}[/bold], "
+        f"{best['labels']} labels, {best['architecture']}, last epoch:"
+    )
+    for images, part in best["sets"].items():
+        half = part["half_width"]
+        spread = "% top-1, one seed" if half is None else f"+- {100 * half:.1f} % top-1"
+        progress.say(f"{_LABELS[images]:<19} {100 * part['mean']:5.1f} {spread}")
+    if scores := report["scores"]:
+        progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
+    progress.say(f"report: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

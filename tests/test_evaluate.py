@@ -143,7 +143,7 @@ def test_robustness_is_of_the_headlines_networks(judged):
 
 def test_the_page_shows_it_and_loads_nothing(judged):
     page = (judged / "report.html").read_text()
-    for words in ("Herded real images", "LRS", "under PGD", "closest pairs", "20 of 20"):
+    for words in ("Herded real images", "LRS", "by PGD", "closest pairs", "20 of 20"):
         assert words in page
     assert page.count("data:image/png;base64") >= 11
     assert not re.search(r"(src|href)=\"(?!data:)", page)
@@ -200,6 +200,15 @@ def test_a_parquet_folder_asks_the_configured_teacher(storage, ours):
     assert (report["counts"]["least"], report["counts"]["most"]) == (1, 2)
     assert report["teacher"]["labels"] == "configured teacher"
     assert report["bytes"]["teacher"] > 0
+
+
+def test_labels_of_other_views_are_left_to_the_sets_teacher(storage, ours):
+    views = ["protocol.recipe.crop_scale=[0.5,1.0]", "judge.leak=false", "judge.herding=false"]
+    words = [str(ours), f"storage={storage}", "name=views", *SMALL, *views, "protocol.seeds=1"]
+    assert main(words) == 0
+    report = load(storage / "views")
+    assert report["teacher"]["labels"] == "own teacher"
+    assert not [s for s in report["stages"] if s["name"].startswith("relabel")]
 
 
 def test_a_name_that_belongs_to_another_set(capsys, judged, storage, ours, tmp_path):

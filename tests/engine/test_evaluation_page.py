@@ -1,4 +1,4 @@
-"""The page of a judged set says what was measured, and only that; strange names are escaped."""
+"""The page of a judged set says what was measured and only that; strange names are escaped."""
 
 import re
 from collections.abc import Sequence

@@ -7,6 +7,7 @@ other's lines. There every writer has objects of its own, ``metrics/*.jsonl`` in
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from upath import UPath
@@ -46,3 +47,26 @@ class Journal:
             self._object = folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._lines.append(line)
         self._object.write_text("".join(self._lines))
+
+
+def read_events(folder: UPath) -> Iterator[dict[str, Any]]:
+    """Stream the events of a run that may still be writing; a torn line is passed over.
+
+    Args:
+        folder: of the run; one without metrics has no events.
+    """
+    objects = sorted((folder / "metrics").glob("*.jsonl"), key=str)
+    for path in [folder / "metrics.jsonl", *objects]:
+        try:
+            with path.open("rb") as lines:
+                yield from filter(None, map(_event, lines))
+        except FileNotFoundError:
+            continue
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

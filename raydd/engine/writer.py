@@ -19,14 +19,13 @@ from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.generator_adopt import OWN_LICENCE
 from raydd.engine.generator_checkpoint import load_generator_card
+from raydd.engine.grids import GRID_CLASSES, grid_caption, grid_slots
 from raydd.engine.judge import headline, package_versions
 from raydd.engine.labels import LABELS, TEACHER
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.report import Grid, render_report
 from raydd.engine.stages import write_atomic
 from raydd.engine.stream import count_rows, part_files, read_table, write_table
-
-_GRID_CLASSES, _GRID_SLOTS = 10, 10
 
 
 def write_product(
@@ -175,17 +174,14 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:
     """Some images of the first classes: a curriculum's first slots, or a selection's middle."""
-    start, stop = item.images.summary["slots"]
-    rows, columns = min(len(engine.class_names), _GRID_CLASSES), min(stop - start, _GRID_SLOTS)
-    caption = f"slots {start} to {stop - 1}, one row per class"
-    if item.is_real:
-        start += (stop - start - columns) // 2
-        caption = f"real images of median difficulty, the middle of {caption}"
+    slots = range(*item.images.summary["slots"])
+    rows, shown = min(len(engine.class_names), GRID_CLASSES), grid_slots(slots, item.is_real)
     side = engine.preprocessing.resolution
-    images = np.zeros((rows, columns, side, side, 3), np.uint8)
+    images = np.zeros((rows, len(shown), side, side, 3), np.uint8)
     for path in part_files(item.images.folder):
-        for row in _shown(path, rows, range(start, start + columns)):
-            images[row["class_index"], row["slot"] - start] = pixel_row(row["pixels"], side)
+        for row in _shown(path, rows, shown):
+            images[row["class_index"], row["slot"] - shown.start] = pixel_row(row["pixels"], side)
+    caption = grid_caption(slots, item.is_real)
     return Grid(f"Curriculum {number + 1}", caption, images, engine.class_names[:rows])
 
 

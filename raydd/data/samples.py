@@ -82,8 +82,8 @@ def _places(folder: UPath, path: str, classes: int) -> Iterator[_Place]:
         opened = pq.ParquetFile(file)
         for group in range(opened.num_row_groups):
             table = opened.read_row_group(group, ["label", "slot", "curriculum", "origin"])
-            rows = pc.indices_nonzero(pc.less(table["label"], classes)).to_pylist()
-            for index, row in zip(rows, table.take(rows).to_pylist(), strict=True):
+            rows = pc.indices_nonzero(pc.less(table["label"], classes))
+            for index, row in zip(rows.to_pylist(), table.take(rows).to_pylist(), strict=True):
                 is_real = row["origin"] == "real"
                 yield _Place(
                     path, group, index, row["label"], row["slot"], row["curriculum"], is_real

@@ -47,10 +47,11 @@ function drawChoices() {
 
 function drawSelects() {
   const keys = axisKeys();
-  const others = keys.filter((key) => key !== "method.ipc");
+  const done = trials.filter((t) => t.result);
+  const others = axisKeys().filter((key) => key !== "method.ipc" && varied(done, key).length);
   const name = (key) => labels[key];
-  picked.line = prefer(/advers|guidance|scale|weight/, others.filter((key) => isNumeric(key))) ?? others[0] ?? keys[0] ?? null;
-  const cells = (method) => axisKeys(trials.filter((t) => t.method === method)).length;
+  picked.line = prefer(/advers|guidance|weight/, others.filter((key) => isNumeric(key))) ?? others[0] ?? keys[0] ?? null;
+  const cells = (method) => axisKeys(done.filter((t) => t.method === method)).length;
   picked.method = [...methods].sort((a, b) => cells(b) - cells(a))[0] ?? null;
   pickHeat();
   fill(byId("line-key"), keys, picked.line, name);

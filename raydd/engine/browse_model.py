@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from raydd.engine.report import flatten
@@ -15,9 +16,9 @@ from raydd.engine.trials import Sweep, Trial
 from raydd.ops.intervals import quantile
 
 IPC = "method.ipc"
-_NO_COLUMNS = ("seed", "name")  # the seed has a column of its own; a name says nothing
-_OWN_COLUMNS = ("method", "method.name", "dataset", "dataset.name")
-_MOST_KEYS = 12
+# They have columns of their own, and a name says nothing.
+_NO_COLUMNS = ("seed", "name", "method", "method.name", "dataset", "dataset.name")
+_MOST_SWEPT, _MOST_OTHER = 12, 6
 _MOST_CHARACTERS = 40  # of a value that is worth a column
 
 
@@ -67,19 +68,21 @@ def swept_keys(trials: Sequence[Trial], flat: Sequence[Mapping[str, Any]]) -> li
         trials: in any number.
         flat: their configurations by dotted key.
     Returns:
-        At most 12 dotted keys, images per class first.
+        At most 12 dotted keys, images per class first; of keys that no sweep set, so many that
+        there are 6 together.
     """
-    swept = [key for trial in trials for key in trial.overrides]
+    swept = dict.fromkeys([IPC, *(key for trial in trials for key in trial.overrides)])
     kinds: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for trial, config in zip(trials, flat, strict=True):
         if not trial.overrides:
             kind = (config.get("method.name"), config.get("dataset.name"))
             kinds.setdefault(kind, []).append(config)
-    apart = [key for configs in kinds.values() for key in differing(configs)]
-    apart.sort(key=lambda key: not key.startswith("method."))
-    known = [key for key in apart if all(_is_short(config.get(key)) for config in flat)]
-    unique = dict.fromkeys([IPC, *swept, *known])
-    return [key for key in unique if key not in (*_NO_COLUMNS, *_OWN_COLUMNS)][:_MOST_KEYS]
+    apart = [sorted(differing(configs), key=_is_far) for configs in kinds.values()]
+    turns = [key for turn in zip_longest(*apart) for key in turn if key]  # every kind has a say
+    short = [key for key in turns if all(_is_short(config.get(key)) for config in flat)]
+    named = [key for key in swept if key not in _NO_COLUMNS][:_MOST_SWEPT]
+    other = [key for key in dict.fromkeys(short) if key not in (*_NO_COLUMNS, *named)]
+    return named + other[: max(0, _MOST_OTHER - len(named))]
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -197,4 +200,9 @@ def _short(value: Any) -> Any:
 
 
 def _is_short(value: Any) -> bool:
-    return len(str(value)) <= _MOST_CHARACTERS
+    return not isinstance(value, list) and len(str(value)) <= _MOST_CHARACTERS
+
+
+def _is_far(key: str) -> bool:
+    """Whether a key does not belong to the method, which is looked at first."""
+    return not key.startswith("method.")

@@ -96,7 +96,9 @@ function randomTraces(lines) {
   for (const line of lines) {
     const results = line.cells.map(([, group]) => summary(group, "random"));
     const x = line.cells.map(([value]) => value), y = results.map((r) => 100 * r.mean);
-    traces.set(JSON.stringify([x, y]), {
+    const name = JSON.stringify([x, y]);
+    if (traces.has(name)) continue;
+    traces.set(name, {
       x, y, name: "random real images", legendgroup: "random", showlegend: !traces.size, type: "scatter",
       error_y: { type: "data", array: results.map((r) => (r.half === null ? 0 : 100 * r.half)), thickness: 0.8, width: 2, color: mix(colour("--paper"), colour("--soft"), 0.5) },
       mode: x.length > 1 ? "lines" : "markers", opacity: 0.75, line: { color: colour("--soft"), width: 1.4, dash: "dash" },

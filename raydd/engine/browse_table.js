@@ -18,6 +18,7 @@ function matches(trial, word) {
   const found = word.match(COMPARISON);
   if (found) {
     const value = named(trial, found[1]);
+    if (value === null) return found[2] === "!="; // nothing is neither more nor less than a number
     if (value !== undefined) {
       const number = typeof value === "number" && !Number.isNaN(Number(found[3]));
       if (number) return COMPARE[found[2]](value, Number(found[3]));

@@ -233,6 +233,11 @@ def test_a_clicked_point_opens_its_trial(page) -> None:
     assert page.inner_text("#panel .note").startswith(f"{last} on digits")
 
 
+def test_plots_have_no_button_that_sends_data_away(page) -> None:
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map((b) => b.dataset.title)")
+    assert set(buttons) == {"Download plot as a PNG", "Reset axes"}
+
+
 def test_a_cell_of_the_map_opens_its_trial(page) -> None:
     assert page.locator("#heat-x").input_value() == "method.ipc"
     assert page.locator("#heat-y").input_value() == "method.alpha"

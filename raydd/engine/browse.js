@@ -93,6 +93,7 @@ function start() {
   byId("grouped").addEventListener("change", (event) => { view.grouped = event.target.checked; drawAll(); });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") closePanel(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    palette.clear();
     drawAll();
     if (openId !== null) drawTrainings(trials[openId]);
   });

@@ -125,7 +125,7 @@ function when(seconds) {
 
 // How long its journal had not grown when the page was written: a run that was killed says nothing.
 function heardText(trial) {
-  return trial.heard ? `silent for ${duration(Math.max(0, model.written - trial.heard))}` : "";
+  return trial.heard && trial.status === "unfinished" ? `silent for ${duration(Math.max(0, model.written - trial.heard))}` : "";
 }
 
 function secondsMade(trial) {

@@ -1,13 +1,15 @@
 // Plots over the trials that the filter leaves. All are drawn as SVG: no WebGL, no function from text.
 const style = getComputedStyle(document.documentElement);
+// Buttons are listed, so that none which sends data away appears with a newer library.
 const CONFIG = {
-  responsive: true, displaylogo: false, displayModeBar: "hover",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d", "autoScale2d"],
+  responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtons: [["toImage", "resetScale2d"]],
 };
+const palette = new Map(); // asking for a style after every change of the page would be slow
 const picked = { line: null, x: null, y: null, method: null };
 
 function colour(name) {
-  return style.getPropertyValue(name).trim();
+  if (!palette.has(name)) palette.set(name, style.getPropertyValue(name).trim());
+  return palette.get(name);
 }
 
 function inkOf(method) {
@@ -21,7 +23,7 @@ function layout(changes) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--soft") },
     hoverlabel: { bgcolor: colour("--paper"), bordercolor: colour("--rule"), font: { color: colour("--ink"), size: 12 }, align: "left" },
-    margin: { l: 48, r: 16, t: 10, b: 44 },
+    margin: { l: 48, r: 16, t: 10, b: 44 }, modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 12, color: colour("--ink") } },
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...rest,
   };
@@ -78,7 +80,7 @@ function lineTraces(lines, key) {
       x: line.cells.map(([x]) => x), y: results.map((r) => 100 * r.mean),
       error_y: { type: "data", array: results.map((r) => (r.half === null ? 0 : 100 * r.half)), thickness: 1.2, width: 3, color: mix(colour("--paper"), inkOf(line.method), 0.6) },
       mode: "lines+markers", type: "scatter", legendgroup: detailed ? undefined : line.method,
-      name: safe(detailed && text ? `${line.method}, ${text}` : line.method), showlegend: detailed || place === 0,
+      name: safe(detailed ? lineName(line, text, siblings) : line.method), showlegend: detailed || place === 0,
       opacity: siblings.length > 1 ? 1 - 0.55 * (place / (siblings.length - 1)) : 1,
       line: { color: inkOf(line.method), width: 2 },
       marker: { size: 8, color: results.map((r) => (r.several ? inkOf(line.method) : colour("--paper"))), line: { color: inkOf(line.method), width: 1.8 } },
@@ -88,6 +90,12 @@ function lineTraces(lines, key) {
         + `random ${plusMinus(summary(group, "random"))} %<extra></extra>`),
     };
   });
+}
+
+// What tells a line from its siblings; where no key of the table does, a trial's name.
+function lineName(line, text, siblings) {
+  if (text) return `${line.method}, ${text}`;
+  return siblings.length > 1 ? `${line.method}, ${line.first.name}` : line.method;
 }
 
 // The random images of every line; lines with the same baseline, as all of a grid have, are one.

@@ -77,7 +77,9 @@ function gain(row) {
 }
 
 function signed(value) {
-  return value === null ? "–" : `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(1)}`;
+  if (value === null) return "–";
+  const text = Math.abs(value).toFixed(1);
+  return text === "0.0" ? text : `${value > 0 ? "+" : "−"}${text}`;
 }
 
 function cost(row) {
@@ -99,7 +101,7 @@ function stateCell(row) {
   return counts.map(([status, some]) => el("span",
     { class: `state ${status}`, title: STATUSES[status] },
     row.length > 1 ? `${some.length} ${STATUSES[status]} ` : STATUSES[status],
-    status === "unfinished" && row.length === 1 && row[0].heard ? el("span", { class: "half" }, `, ${heardText(row[0])}`) : ""));
+    row.length === 1 && heardText(row[0]) ? el("span", { class: "half" }, `, ${heardText(row[0])}`) : ""));
 }
 
 function nameCell(row) {

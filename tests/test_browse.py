@@ -137,8 +137,12 @@ def page(opened, file) -> Iterator[Any]:
     assert not [c for c in complaints if not c.startswith((file.as_uri(), "data:", "blob:"))]
     page.keyboard.press("Escape")
     page.uncheck("#grouped")
-    page.fill("#text", "")
-    page.wait_for_timeout(400)
+    filter_by(page, "")
+
+
+def filter_by(page, text: str) -> None:
+    page.fill("#text", text)
+    page.wait_for_selector("#scroller:not([aria-busy])")
 
 
 def names(page) -> list[str]:
@@ -180,8 +184,7 @@ def test_columns_sort_from_the_keyboard_and_keep_the_focus(page) -> None:
 
 def test_words_and_comparisons_filter_the_table_and_the_plots(page) -> None:
     def shown(text: str) -> list[str]:
-        page.fill("#text", text)
-        page.wait_for_timeout(400)
+        filter_by(page, text)
         return names(page)
 
     head(page, "Trial").click()
@@ -198,8 +201,7 @@ def test_words_and_comparisons_filter_the_table_and_the_plots(page) -> None:
 
 def test_rows_of_one_setting_have_the_interval_over_run_seeds(page) -> None:
     page.check("#grouped")
-    page.fill("#text", "edc")
-    page.wait_for_timeout(400)
+    filter_by(page, "edc")
     mean, half = mean_and_interval([0.62, 0.66])
     assert column(page, "Top-1, %") == [f"{100 * mean:.1f} ± {100 * half:.1f}"]
     assert column(page, "Status") == ["2 finished"]
@@ -224,7 +226,7 @@ def click_into(page, element, right: float, down: float) -> None:
     page.mouse.move(*place)
     page.wait_for_timeout(300)
     page.mouse.click(*place)
-    page.wait_for_selector("#panel:not([hidden])", timeout=5000)
+    page.wait_for_selector("#panel:not([hidden])", timeout=15_000)
 
 
 def test_a_clicked_point_opens_its_trial(page) -> None:
@@ -304,6 +306,6 @@ def test_three_hundred_trials_fit_into_a_mail(browser, tmp_path) -> None:
     context = browser.new_context(offline=True)
     opened = context.new_page()
     opened.goto(out.as_uri())
-    opened.wait_for_selector("#parallel .scatterlayer", timeout=20_000)
+    opened.wait_for_selector("#parallel .scatterlayer", timeout=60_000)
     assert opened.locator("#table tbody tr").count() == 300
     context.close()

@@ -10,6 +10,7 @@ function drawAll() {
   drawHeat(some);
   drawCurves(some);
   drawParallel(some);
+  byId("scroller").removeAttribute("aria-busy");
   const grouped = rows(some).length;
   byId("table-note").textContent = `${grouped} ${view.grouped ? "settings" : "rows"}. Top-1: last epoch, mean ± 95 % interval (Student t), over `
     + (view.grouped ? "run seeds where a setting has several, else over the judge's training seeds of its one run." : "the training seeds of the judge within the run; check “one row per setting” for intervals over run seeds.")
@@ -86,6 +87,7 @@ function start() {
   let waiting = 0;
   byId("text").addEventListener("input", (event) => {
     view.text = event.target.value;
+    byId("scroller").setAttribute("aria-busy", "true"); // until the typing pauses
     clearTimeout(waiting);
     waiting = setTimeout(drawAll, 150);
   });

@@ -21,14 +21,19 @@ def wheel(tmp_path_factory):
     return next(folder.glob("raydd-*.whl"))
 
 
-def test_the_wheel_carries_every_config_and_module(wheel):
+def test_the_wheel_carries_every_config_module_and_page(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {
         f"raydd/configs/{p.relative_to(ROOT / 'configs')}"
         for p in (ROOT / "configs").rglob("*.yaml")
     }
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "raydd").rglob("*.py")}
+    modules = {
+        str(path.relative_to(ROOT))
+        for suffix in ("py", "jinja", "css", "js")
+        for path in (ROOT / "raydd").rglob(f"*.{suffix}")
+    }
     assert "raydd/configs/config.yaml" in configs
+    assert {"raydd/engine/browse.html.jinja", "raydd/engine/look.css"} <= modules
     assert configs | modules <= names
 
 

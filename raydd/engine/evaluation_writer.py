@@ -8,10 +8,11 @@ from upath import UPath
 from raydd.data.rows import fetch_pixels
 from raydd.engine.engine import Engine
 from raydd.engine.evaluation_page import Pair, render_evaluation
+from raydd.engine.grids import GRID_CLASSES, GRID_SLOTS
 from raydd.engine.judge_set import Judgement
 from raydd.engine.page import Grid
 from raydd.engine.pixels import pick_stored
-from raydd.engine.shown import GRID_CLASSES, GRID_SLOTS, read_grid
+from raydd.engine.shown import read_grid
 from raydd.engine.stages import write_atomic
 from raydd.engine.stream import part_files
 

@@ -7,6 +7,7 @@ other's lines. There every writer has objects of its own, ``metrics/*.jsonl`` in
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from upath import UPath
@@ -48,15 +49,24 @@ class Journal:
         self._object.write_text("".join(self._lines))
 
 
-def read_events(path: UPath) -> list[dict[str, Any]]:
-    """All events of a run so far, in order of time.
+def read_events(folder: UPath) -> Iterator[dict[str, Any]]:
+    """Stream the events of a run that may still be writing; a torn line is passed over.
 
     Args:
-        path: as for :class:`Journal`; a line that is being written is left out.
+        folder: of the run; one without metrics has no events.
     """
-    if is_local(path):
-        files = [path] if path.exists() else []
-    else:
-        files = sorted(path.with_suffix("").glob("*.jsonl"), key=lambda file: file.name)
-    lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    objects = sorted((folder / "metrics").glob("*.jsonl"), key=str)
+    for path in [folder / "metrics.jsonl", *objects]:
+        try:
+            with path.open("rb") as lines:
+                yield from filter(None, map(_event, lines))
+        except FileNotFoundError:
+            continue
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

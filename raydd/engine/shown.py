@@ -10,8 +10,6 @@ from upath import UPath
 from raydd.data.rows import pixel_row
 from raydd.engine.stream import part_files, read_table
 
-GRID_CLASSES, GRID_SLOTS = 10, 10
-
 
 def read_grid(folder: UPath, classes: int, slots: range, resolution: int) -> np.ndarray:
     """Images of the first classes, by class and slot; black where a class has no such slot.

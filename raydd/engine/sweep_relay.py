@@ -103,7 +103,7 @@ def points(folder: UPath) -> list[tuple[float, float]]:
     """(percent of the epochs, top-1 in [0, 1]) of the first network judged on a trial's images."""
     tests = [
         event
-        for event in read_events(folder / "metrics.jsonl")
+        for event in read_events(folder)
         if event["stage"].startswith("evaluate distilled ")
         and event["stage"].endswith("-seed0")
         and "top1" in event

@@ -16,12 +16,13 @@ from raydd.engine.checkpoint import CARD, WEIGHTS
 from raydd.engine.engine import Engine
 from raydd.engine.generator_adopt import OWN_LICENCE
 from raydd.engine.generator_checkpoint import load_generator_card
+from raydd.engine.grids import GRID_CLASSES, grid_caption, grid_slots
 from raydd.engine.judge import headline, package_versions
 from raydd.engine.labels import LABELS, TEACHER
 from raydd.engine.page import Grid
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.report import render_report
-from raydd.engine.shown import GRID_CLASSES, GRID_SLOTS, read_grid
+from raydd.engine.shown import read_grid
 from raydd.engine.stages import write_atomic
 from raydd.engine.stream import count_rows, part_files, read_table, write_table
 
@@ -167,12 +168,8 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:
     """Some images of the first classes: a curriculum's first slots, or a selection's middle."""
-    start, stop = item.images.summary["slots"]
-    rows, columns = min(len(engine.class_names), GRID_CLASSES), min(stop - start, GRID_SLOTS)
-    caption = f"slots {start} to {stop - 1}, one row per class"
-    if item.is_real:
-        start += (stop - start - columns) // 2
-        caption = f"real images of median difficulty, the middle of {caption}"
-    side = engine.preprocessing.resolution
-    images = read_grid(item.images.folder, rows, range(start, start + columns), side)
+    slots = range(*item.images.summary["slots"])
+    rows, side = min(len(engine.class_names), GRID_CLASSES), engine.preprocessing.resolution
+    images = read_grid(item.images.folder, rows, grid_slots(slots, item.is_real), side)
+    caption = grid_caption(slots, item.is_real)
     return Grid(f"Curriculum {number + 1}", caption, images, engine.class_names[:rows])

@@ -29,5 +29,13 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     if len(sample) == 1:
         return mean, float("nan")
     standard_error = sample.std(ddof=1) / np.sqrt(len(sample))
-    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, len(sample) - 1)
-    return mean, float(quantile * standard_error)
+    return mean, float(quantile(len(sample)) * standard_error)
+
+
+def quantile(count: int) -> float:
+    """Half-width of the 95 % interval of the mean of ``count`` values, in standard errors.
+
+    Args:
+        count: at least 2.
+    """
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))

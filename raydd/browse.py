@@ -1,0 +1,81 @@
+"""Look at results: one self-contained HTML page of runs and sweeps, finished or not.
+
+python -m raydd.browse runs                          # every run and sweep of a storage
+python -m raydd.browse runs/ipc_alpha --out page.html
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from upath import UPath
+
+from raydd.engine.browse_model import page_model
+from raydd.engine.browse_page import render_browser
+from raydd.engine.browse_pictures import draw_sheets
+from raydd.engine.errors import Refused
+from raydd.engine.stages import write_atomic
+from raydd.engine.trials import STATUSES, open_folder, read_trials
+
+USAGE = """usage: python -m raydd.browse FOLDER... [--out FILE]
+
+A folder is a run, a sweep or a storage that holds them, local or a URI. The page, which loads
+nothing from anywhere, is written to FILE, or to browse.html in the first folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (2 for input that cannot be read)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return 0
+    try:
+        browse(*_parse(words))
+    except Refused as error:
+        print(f"raydd: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def browse(folders: Sequence[str], out: UPath) -> None:
+    """Write the page of some folders and say what is on it.
+
+    Args:
+        folders: runs, sweeps or storages.
+        out: the page's file.
+    Raises:
+        Refused: a folder that cannot be read, or a file that cannot be written.
+    """
+    trials, sweeps = read_trials(folders)
+    pictures = draw_sheets([trial.folder / "distilled" for trial in trials])
+    title = ", ".join(dict.fromkeys(UPath(name).absolute().name for name in folders))
+    page = render_browser(page_model(trials, sweeps, pictures, title, time.time()))
+    try:
+        write_atomic(out, page.encode())
+    except OSError as error:
+        raise Refused(f"{out} cannot be written: {error.strerror or error}.") from error
+    counts = Counter(trial.status for trial in trials)
+    parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
+    print(f"{len(trials)} trials: {', '.join(parts) or 'none has begun'}")
+    print(f"{out}  ({len(page) / 1e6:.1f} MB)")
+
+
+def _parse(words: Sequence[str]) -> tuple[list[str], UPath]:
+    """Folders and the page's file."""
+    folders, out = list(words), None
+    if "--out" in folders:
+        place = folders.index("--out")
+        if place + 1 == len(folders):
+            raise Refused("--out needs a file.")
+        out = UPath(folders.pop(place + 1))
+        folders.pop(place)
+    if unknown := [word for word in folders if word.startswith("-")]:
+        raise Refused(f"there is no option {unknown[0]!r} (--help says what there is).")
+    if not folders:
+        raise Refused("name a folder: a run, a sweep or a storage (--help says more).")
+    return folders, out or open_folder(folders[0]) / "browse.html"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,7 +22,6 @@ from raydd.data.sources.parquet import ParquetSource
 from raydd.data.sources.parquet_classes import stored_names
 from raydd.data.sources.parquet_files import files_of_split, open_file
 
-
 # Where parquet sets keep their images, by the split that a source would call them.
 _PARQUET = {
     "train": ("data/train-*.parquet", "train-*.parquet", "train/*.parquet"),

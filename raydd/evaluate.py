@@ -123,6 +123,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     images = adopt_set(
         engine.stages, given, len(engine.class_names), engine.preprocessing, config.data.max_pixels
     )
+    if resized := images.summary["resized"]:
+        progress.say(f"{resized:,} images have another size: resized as the data set's are")
     found = judge_set(engine, given, images, config.protocol, config.judge)
     about = {
         "name": name,

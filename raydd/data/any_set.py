@@ -22,6 +22,12 @@ from raydd.data.sources.parquet import ParquetSource
 from raydd.data.sources.parquet_classes import stored_names
 from raydd.data.sources.parquet_files import files_of_split, open_file
 
+# Where parquet sets keep their images, by the split that a source would call them.
+_PARQUET = {
+    "train": ("data/train-*.parquet", "train-*.parquet", "train/*.parquet"),
+    "data": ("data/*.parquet",),
+}
+
 
 class SetImage(NamedTuple):
     """One image of a distilled set.
@@ -81,8 +87,9 @@ def open_any_set(
         raise ValueError(f"{folder} does not exist; the first word is the folder of a set.")
     if (root / MANIFEST).exists():
         return _open_ours(root, class_names)
-    if any(root.glob("*.parquet")) or any(root.glob("data/*.parquet")):
-        return _open_parquet(root, class_names, image_column, label_column)
+    for split, patterns in _PARQUET.items():
+        if any(any(root.glob(pattern)) for pattern in patterns):
+            return _open_parquet(root, split, class_names, image_column, label_column)
     return _open_folders(root, class_names)
 
 
@@ -101,10 +108,9 @@ def _our_images(distilled: DistilledSet) -> Iterator[SetImage]:
 
 
 def _open_parquet(
-    folder: UPath, class_names: Sequence[str], image_column: str, label_column: str
+    folder: UPath, split: str, class_names: Sequence[str], image_column: str, label_column: str
 ) -> AnySet:
     place = Root.open("parquet", str(folder))
-    split = "train" if any(folder.glob("**/train-*.parquet")) else "data"
     columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
     try:
         with open_file(place, files_of_split(place, split)[0][0]) as first:

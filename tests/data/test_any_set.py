@@ -77,9 +77,11 @@ def test_our_own_set_keeps_slots_and_ids(tmp_path):
 def test_parquet_with_labels_or_names(tmp_path):
     write_parquet(tmp_path / "a" / "data" / "train-00000-of-00001.parquet", [2, 0, 1])
     assert labels(look(tmp_path / "a")) == [2, 0, 1]
-    write_parquet(tmp_path / "b" / "data" / "0000.parquet", ["cat", "ant"])
-    given = look(tmp_path / "b")
-    assert (given.layout, labels(given)) == ("parquet", [2, 0])
+    for place in ("data/0000.parquet", "train/0000.parquet", "train-0.parquet"):
+        folder = tmp_path / place.replace("/", "-")
+        write_parquet(folder / place, ["cat", "ant"])
+        given = look(folder)
+        assert (given.layout, labels(given)) == ("parquet", [2, 0])
 
 
 def test_parquet_classes_that_are_only_numbers_are_indices(tmp_path):

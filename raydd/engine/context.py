@@ -102,4 +102,5 @@ class Context:
             stage=stage,
             journal=self.journal,
             device=self.resources.device,
+            compile=self.resources.compile,
         )

@@ -38,9 +38,6 @@ class ClusterConfig:
     """null uses GPUs when the cluster has them."""
     threads_per_worker: int = 1
     """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
-    compile: bool = False
-    """Train networks through torch.compile: half a minute each, then faster steps, where a C++
-    compiler (or a GPU) is at hand. Sums differ in rounding."""
     object_store_mb: int = 300
     """Shared memory of a private local cluster, MiB."""
     max_failures: int = 8
@@ -56,7 +53,6 @@ class Resources:
     threads_per_worker: int
     parallel: int
     max_failures: int
-    compile: bool = False
 
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
@@ -164,9 +160,7 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         )
     physical = min(cpus, os.cpu_count() or 1) if _single_node(totals) else cpus - 1
     parallel = gpus if use_gpu else max(1, physical // max(1, config.threads_per_worker))
-    return Resources(
-        workers, use_gpu, config.threads_per_worker, parallel, config.max_failures, config.compile
-    )
+    return Resources(workers, use_gpu, config.threads_per_worker, parallel, config.max_failures)
 
 
 def _single_node(totals: dict[str, float]) -> bool:

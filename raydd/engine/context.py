@@ -102,5 +102,4 @@ class Context:
             stage=stage,
             journal=self.journal,
             device=self.resources.device,
-            compile=self.resources.compile,
         )

@@ -82,8 +82,6 @@ class _Training:
         self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
-        if job.compile:
-            self.model = torch.compile(self.model, dynamic=False)
         self.optimizer = build_optimizer(self.network, job.recipe)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)

@@ -31,7 +31,6 @@ class TrainJob:
         stage: name in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
-        compile: train through torch.compile; the network is tested and kept as it is.
         count_forgetting: note for every real image how often the network forgot it.
         checkpoint_seconds: least time between two epoch checkpoints.
     """
@@ -53,6 +52,5 @@ class TrainJob:
     test: str | None = None
     journal: str | None = None
     device: str = "cpu"
-    compile: bool = False
     count_forgetting: bool = False
     checkpoint_seconds: float = 20.0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -228,15 +227,3 @@ def test_logits_are_matched_with_a_little_of_the_hard_labels():
     plain = ((student - teacher) ** 2).sum() / 40
     plain += 0.5 * -student.log_softmax(1)[range(4), labels].mean()
     torch.testing.assert_close(loss, plain)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_training_differs_in_rounding_only(tmp_path, images):
-    plain, compiled = (
-        train_network(job(tmp_path / str(compile), images, compile=compile))
-        for compile in (False, True)
-    )
-    ours, theirs = ([point["loss"] for point in outcome["curve"]] for outcome in (plain, compiled))
-    assert ours == pytest.approx(theirs, rel=1e-2)
-    assert weights(tmp_path / "True").keys() == weights(tmp_path / "False").keys()

@@ -24,6 +24,8 @@ from raydd.engine.writer import write_product, write_report
 from raydd.methods import DRIVERS
 from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
 
+Sources = tuple[Source, Source]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -43,17 +45,20 @@ class Place:
 ALONE = Place()
 
 
-def check(config: RunConfig) -> tuple[Source, Source]:
+def check(config: RunConfig, opened: Sources | None = None) -> Sources:
     """Open the data and refuse what cannot be run, before any work.
 
+    Args:
+        config: of the run.
+        opened: its sources, where they are open already.
     Returns:
         Training and test source.
     Raises:
         Refused: the request cannot be carried out; nothing was written.
     """
-    train, test = open_sources(config.dataset)
-    _check_request(config, train)
-    return train, test
+    sources = opened or open_sources(config.dataset)
+    _check_request(config, sources[0])
+    return sources
 
 
 def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str, Any]:

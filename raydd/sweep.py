@@ -131,10 +131,13 @@ def _check(config: RunConfig, sweep: SweepConfig, space: Mapping[str, Domain]) -
 
 
 def _check_trials(base: Sequence[str], points: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse the sweep if one of its trials would be refused."""
+    """Refuse the sweep if one of its trials would be refused; a data set is opened once."""
+    opened: dict[str, Any] = {}
     for point in points:
         try:
-            check(trial_config(base, point))
+            config = trial_config(base, point)
+            dataset = str(config.dataset)
+            opened[dataset] = check(config, opened.get(dataset))
         except ValueError as error:
             raise Refused(f"{', '.join(f'{k}={v}' for k, v in point.items())}: {error}") from error
 

@@ -108,11 +108,21 @@ def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
         Refused: not one trial fits into the cluster that was joined.
     """
     if not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
-        fitting = max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
+        fitting = _lanes_here(config)
     else:
         connect(config)
         fitting = fitting_lanes(config, ray.cluster_resources())
     return min(trials, fitting if asked is None else min(asked, fitting))
+
+
+def _lanes_here(config: ClusterConfig) -> int:
+    """Trials that keep this machine busy; its private cluster gets logical CPUs for all of them."""
+    import torch  # processes that only decode do not import it
+
+    gpus = 0 if config.use_gpu is False else torch.cuda.device_count()
+    if gpus:
+        return max(1, gpus // max(1, gpus if config.num_workers is None else config.num_workers))
+    return max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
 
 
 def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:

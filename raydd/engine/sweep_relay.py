@@ -27,7 +27,7 @@ from raydd.engine.stages import Guard, write_atomic
 
 METRIC, TIME = "top1", "percent"  # of the judged networks, in [0, 1]; of their epochs, done
 REPORT, ERROR = "report.json", "error.txt"  # of a trial that is finished, or failed
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 
 # folder of the trial, its overrides, guard of its stages, number of trials that share the cluster
 Work = Callable[[UPath, Mapping[str, Any], Guard, int], None]

@@ -64,15 +64,20 @@ on() { # NODE COMMAND...: one step on one node, so that a lost node takes no oth
   steps+=($!)
 }
 
-wait_until() { # WHAT COMMAND...: at most five minutes
+wait_until() { # WHAT COMMAND...: at most five minutes, and not for a node whose Ray has ended
   local deadline=$((SECONDS + ${RAYDD_START_SECONDS:-300}))
   until "${@:2}"; do
-    if ((SECONDS > deadline)); then
+    if ((SECONDS > deadline)) || ! all_running; then
       echo "raydd: $1 did not come up; see the lines above and /tmp/raydd-$SLURM_JOB_ID on the nodes" >&2
       exit 1
     fi
     sleep 1
   done
+}
+
+all_running() {
+  local step
+  for step in "${steps[@]}"; do kill -0 "$step" 2> /dev/null || return 1; done
 }
 
 all_joined() {

@@ -16,9 +16,11 @@ STUBS = {
     "srun": 'echo "srun $*" >> $LOG; while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
     "ray": """
 case "$1" in
-start) echo "token $(cat $RAY_AUTH_TOKEN_PATH)" >> $LOG
+start) test -z "$BROKEN" || exit 3
+       echo "token $(cat $RAY_AUTH_TOKEN_PATH)" >> $LOG
        echo "mode $RAY_AUTH_MODE $(stat -c %a $RAY_AUTH_TOKEN_PATH)" >> $LOG
        trap "echo stopped >> $LOG; exit 0" TERM; while :; do sleep 0.1; done ;;
+health-check) test -z "$BROKEN" ;;
 status) echo asked >> $LOG.asked
         n=$(wc -l < $LOG.asked); n=$((n > ${JOINING:-3} ? ${JOINING:-3} : n))
         for i in $(seq $n); do echo " 1 node_00000$i"; done ;;
@@ -86,6 +88,13 @@ def test_a_node_that_never_joins_ends_the_job(cluster):
     assert "one of 3 nodes did not come up" in said
     assert not [line for line in log(cluster) if line.startswith("job")]
     assert log(cluster).count("stopped") == 3
+
+
+def test_a_head_that_ends_at_once_is_not_waited_for(cluster):
+    run = start({**cluster, "BROKEN": "1"}, "true")
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "the head did not come up" in said
 
 
 def test_every_job_has_a_token_of_its_own_that_nobody_sees(cluster):

@@ -50,3 +50,14 @@ def test_one_ray_everywhere() -> None:
             for name, text in texts.items()}  # fmt: skip
     assert {name: versions for name, versions in said.items() if versions - {pin[1]}} == {}
     assert all(said[name] for name in ("aws.yaml", "gcp.yaml", "local.yaml", "kuberay.yaml"))
+
+
+def test_every_command_of_the_guide_is_one_that_exists() -> None:
+    from ray.dashboard.modules.job.cli import job_cli_group
+    from ray.scripts.scripts import cli
+
+    text = (ROOT / "clusters" / "README.md").read_text()
+    for group, word in re.findall(r"(?:^|`|\(|; )ray (job )?([a-z-]+)", text, re.M):
+        assert word in (job_cli_group if group else cli).commands, word
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        assert (ROOT / "clusters" / link).exists(), link

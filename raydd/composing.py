@@ -18,6 +18,9 @@ from raydd.space import split_space
 
 Schema = TypeVar("Schema")
 
+# scheme://name:password@..., where digits and a slash after the colon are a port
+_PASSWORD = re.compile(r"\w://[^/\s@]*:(?!\d+/)[^@\s]+@")
+
 
 class ConfigError(ValueError):
     """The command line does not describe a run; the text is one sentence."""
@@ -59,8 +62,9 @@ def to_typed(tree: DictConfig, schema: type[Schema]) -> Schema:
         tree: of :func:`compose_tree`.
         schema: dataclass at its top.
     Raises:
-        ConfigError: a key without a value, or a value that cannot run.
+        ConfigError: a key without a value, a value that cannot run, or a URI with a password.
     """
+    _refuse_passwords(OmegaConf.to_container(tree))
     try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
@@ -69,6 +73,22 @@ def to_typed(tree: DictConfig, schema: type[Schema]) -> Schema:
         raise ConfigError(str(error)) from error
     assert isinstance(config, schema)
     return config
+
+
+def _refuse_passwords(node: Any, key: str = "") -> None:
+    """Refuse URIs with a password: what is configured is kept in folders, reports and logs."""
+    if isinstance(node, str) and _PASSWORD.search(node):
+        raise ConfigError(
+            f"{key} holds a password before the '@'; leave it out and give credentials as the "
+            "store's client finds them by itself (for S3: AWS_PROFILE, or the machine's role)."
+        )
+    items = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node if isinstance(node, list) else ())
+    )
+    for name, value in items:
+        _refuse_passwords(value, f"{key}.{name}" if key else str(name))
 
 
 def _sentence(error: Exception, primary: str = "config") -> str:

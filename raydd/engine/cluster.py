@@ -5,6 +5,8 @@ nowhere else, so that a plan which would deadlock is refused with its numbers in
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +24,7 @@ for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 
 from raydd.engine.errors import Refused  # noqa: E402
 
@@ -72,6 +75,9 @@ class Resources:
 def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
     """Attach to the running cluster of ``RAY_ADDRESS``, else start a private local one.
 
+    A private one listens on the loopback only, has no dashboard and asks for the token that Ray
+    keeps in ``~/.ray/auth_token``, unless RAY_AUTH_MODE says otherwise.
+
     Args:
         config: what is asked for.
         lanes: how many trials of a sweep run at once; a private cluster gets CPUs for all of them.
@@ -85,16 +91,32 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(address="auto", **quiet)
         else:
-            ray.init(
-                address="local",
-                num_cpus=max(
-                    os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config)
-                ),
-                include_dashboard=False,
-                object_store_memory=config.object_store_mb << 20,
-                **quiet,
-            )
+            with _loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=max(
+                        os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config)
+                    ),
+                    include_dashboard=False,
+                    object_store_memory=config.object_store_mb << 20,
+                    **quiet,
+                )
     return resolve(config, ray.cluster_resources())
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Have a cluster that starts meanwhile listen at 127.0.0.1 only.
+
+    So Ray does on macOS and Windows; elsewhere it takes the machine's outer address, whatever
+    ``_node_ip_address`` says, and its processes listen on every interface.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:

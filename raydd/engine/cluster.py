@@ -22,6 +22,7 @@ for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+import torch  # noqa: E402
 
 from raydd.engine.errors import Refused  # noqa: E402
 
@@ -42,6 +43,15 @@ class ClusterConfig:
     """Shared memory of a private local cluster, MiB."""
     max_failures: int = 8
     """Worker-group restarts that one fit survives."""
+    plan_for: str | None = None
+    """A machine that ``plan=true`` also counts hours for, e.g. 8xh200; a wrong name lists all."""
+    plan_seconds: float = 20.0
+    """How long ``plan=true`` may try the networks on this machine, s; 0 counts no hours here."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.plan_seconds < 0:
+            raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,18 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
         else:
             ray.init(
                 address="local",
-                num_cpus=max(
-                    os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config)
-                ),
+                num_cpus=_local_cpus(config, lanes),
                 include_dashboard=False,
                 object_store_memory=config.object_store_mb << 20,
                 **quiet,
             )
     return resolve(config, ray.cluster_resources())
+
+
+def local_resources(config: ClusterConfig) -> Resources:
+    """What a run would have on this machine alone; starts nothing."""
+    gpus = torch.cuda.device_count()
+    return resolve(config, {"CPU": _local_cpus(config), "GPU": gpus})
 
 
 def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
@@ -126,6 +140,11 @@ def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
     resources = resolve(config, totals)
     gpus = int(totals.get("GPU", 0)) // max(1, resources.num_workers)
     return max(1, min(cpus // each, gpus) if resources.use_gpu else cpus // each)
+
+
+def _local_cpus(config: ClusterConfig, lanes: int = 0) -> int:
+    """Logical CPUs of a private cluster on this machine."""
+    return max(os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config))
 
 
 def _cpus_per_run(config: ClusterConfig) -> int:

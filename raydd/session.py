@@ -132,7 +132,7 @@ def plan(config: RunConfig, progress: Progress) -> None:
     cluster = config.cluster
     named = [named_machine(cluster.plan_for)] if cluster.plan_for else []
     planner = walk(config, progress)
-    machines = [*([_this_machine(config, planner)] if cluster.plan_seconds else []), *named]
+    machines = [*([this_machine(config, planner)] if cluster.plan_seconds else []), *named]
     for line in plan_lines(planner.rows, machines):
         progress.say(line)
 
@@ -177,7 +177,7 @@ def _plan_sources(config: RunConfig, progress: Progress) -> tuple[Source, Source
     return train, test
 
 
-def _this_machine(config: RunConfig, planner: Planner) -> Machine:
+def this_machine(config: RunConfig, planner: Planner) -> Machine:
     """Time the plan's steps with what a private cluster on this machine would have."""
     # a GPU that is asked for may be the named machine's
     here = replace(config.cluster, use_gpu=config.cluster.use_gpu and None)

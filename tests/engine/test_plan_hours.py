@@ -167,7 +167,7 @@ def test_a_data_set_that_is_not_at_hand_is_counted(capsys, tmp_path):
 
 
 def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
-    """Rates are those of a calibration; seconds those of a run on the same machine, see the file."""
+    """Rates are a calibration's, seconds those of a run on the same machine: see the file."""
     experiment = ["+experiment=edc_cifar10_cpu", f"dataset.root={tmp_path}/none"]
     words = [*experiment, "labels.form=stored", f"storage={tmp_path}/runs"]
     rows = walk(compose_config(words), Progress()).rows

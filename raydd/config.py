@@ -50,6 +50,9 @@ class DatasetConfig:
         flip: probability of a mirrored view; 0 where mirror images mean something else.
         licence: of the images; the distilled set inherits it.
         gated: whether the public copy asks for an accepted licence.
+        train_images: of the public training split: ``plan=true`` counts with it where the data are
+            not at hand; null needs the data.
+        test_images: the same of the test split.
     """
 
     name: str = MISSING
@@ -68,6 +71,8 @@ class DatasetConfig:
     flip: float = 0.5
     licence: str = "unknown"
     gated: bool = False
+    train_images: int | None = None
+    test_images: int | None = None
 
 
 @dataclass
@@ -92,7 +97,7 @@ class RunConfig:
         tracker: where a sweep's metrics go, too: "none", "tensorboard" (Tune always writes its
             files), "wandb" or "mlflow".
         export: "none", or "imagefolder" to write the product as PNG files too.
-        plan: print stages, units, bytes and memory, and stop.
+        plan: print stages, units, bytes, memory and hours, and stop.
         verbose: say more.
     """
 

@@ -102,12 +102,16 @@ def test_a_name_that_belongs_to_another_configuration(capsys, finished):
 
 
 def test_plan_prints_every_stage_and_writes_nothing(capsys, tmp_path):
-    assert main(["plan=true", f"storage={tmp_path}/runs", *TINY]) == 0
+    quick = "cluster.plan_seconds=1"
+    assert main(["plan=true", quick, f"storage={tmp_path}/runs", *TINY]) == 0
     text = capsys.readouterr().out
     stages = ("squeeze teacher", "score teacher", "synthesize curriculum 2", "train student 1")
     for stage in (*stages, "evaluate distilled", "evaluate random"):
         assert re.search(rf"^{stage} +\d", text, re.M), text
     assert "memory" in text
+    (hours,) = re.findall(r"^all stages +([\d.e-]+)$", text, re.M)
+    assert 0 < float(hours) < 1
+    assert "timed now on one cpu worker" in text or "cuda" in text
     assert not (tmp_path / "runs").exists()
 
 

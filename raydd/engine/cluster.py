@@ -45,6 +45,15 @@ class ClusterConfig:
     """Shared memory of a private local cluster, MiB."""
     max_failures: int = 8
     """Worker-group restarts that one fit survives."""
+    plan_for: str | None = None
+    """A machine that ``plan=true`` also counts hours for, e.g. 8xh200; a wrong name lists all."""
+    plan_seconds: float = 20.0
+    """How long ``plan=true`` may try the networks on this machine, s; 0 counts no hours here."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.plan_seconds < 0:
+            raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,17 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
             with _loopback():
                 ray.init(
                     address="local",
-                    num_cpus=max(
-                        os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config)
-                    ),
+                    num_cpus=_local_cpus(config, lanes),
                     include_dashboard=False,
                     object_store_memory=config.object_store_mb << 20,
                     **quiet,
                 )
     return resolve(config, ray.cluster_resources())
+
+
+def local_resources(config: ClusterConfig) -> Resources:
+    """What a run would have on this machine alone; starts nothing."""
+    return resolve(config, {"CPU": _local_cpus(config), "GPU": _local_gpus()})
 
 
 @contextmanager
@@ -139,9 +151,7 @@ def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
 
 def _lanes_here(config: ClusterConfig) -> int:
     """Trials that keep this machine busy; its private cluster gets logical CPUs for all of them."""
-    import torch  # processes that only decode do not import it
-
-    gpus = 0 if config.use_gpu is False else torch.cuda.device_count()
+    gpus = 0 if config.use_gpu is False else _local_gpus()
     if gpus:
         return max(1, gpus // max(1, gpus if config.num_workers is None else config.num_workers))
     return max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
@@ -158,6 +168,11 @@ def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
     resources = resolve(config, totals)
     gpus = int(totals.get("GPU", 0)) // max(1, resources.num_workers)
     return max(1, min(cpus // each, gpus) if resources.use_gpu else cpus // each)
+
+
+def _local_cpus(config: ClusterConfig, lanes: int = 0) -> int:
+    """Logical CPUs of a private cluster on this machine."""
+    return max(os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config))
 
 
 def _cpus_per_run(config: ClusterConfig) -> int:
@@ -198,3 +213,9 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
 def _single_node(totals: dict[str, float]) -> bool:
     """Whether the cluster is one machine, whose logical CPUs may exceed its cores."""
     return sum(name.startswith("node:") and "__" not in name for name in totals) <= 1
+
+
+def _local_gpus() -> int:
+    import torch  # processes that only decode do not import it
+
+    return torch.cuda.device_count()

@@ -1,6 +1,6 @@
 """What a generator will need, from its architecture alone."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,16 @@ from raydd.engine.generator_adopt import is_saved
 from raydd.engine.generator_checkpoint import load_part_config
 from raydd.engine.generator_config import GeneratorConfig
 from raydd.models.diffusion import create_transformer
-from raydd.models.sizes import output_bytes, weight_bytes
+from raydd.models.precision import autocast, autocast_dtype
+from raydd.models.sizes import forward_flops, output_bytes, weight_bytes
 
-_TRIED, _MOST_TRIED = 0.2, 64  # seconds, images
+# Of every public VAE: Stable Diffusion's, arXiv 2112.10752, 4 channels at an eighth of the side.
+_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -24,16 +31,58 @@ class GeneratorSizes:
     Attributes:
         weights: bytes; a VAE adds 0.3 GB at most.
         activations: bytes for one image.
-        seconds: of a forward pass per image, float32 on this machine's CPU, measured once.
+        flops: operations of a forward pass of one image.
+        encoder: operations of the VAE for one image; 0 without a VAE.
+        decoder: the same of the way back.
     """
 
     weights: int
     activations: int
-    seconds: float
+    flops: int
+    encoder: int
+    decoder: int
+
+
+@dataclass(frozen=True)
+class TransformerTrial:
+    """A forward pass of the transformer, see :class:`raydd.engine.plan_work.Trial`.
+
+    Attributes:
+        config: of the generator.
+        num_classes: of the source.
+        resolution: R, side of the images, pixels.
+        flops: operations of one image.
+        kind: of work.
+    """
+
+    config: GeneratorConfig
+    num_classes: int
+    resolution: int
+    flops: int
+    kind: str = "transformer"
+
+    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
+        """Reads no weights."""
+        with torch.device("meta"):
+            network: Any = _meta_transformer(self.config, self.num_classes, self.resolution)
+        network = network.to_empty(device=device).eval()
+        for weight in (*network.parameters(), *network.buffers()):
+            weight.data.zero_()  # what memory happens to hold may be slow to compute with
+        shape, dtype = network.config, autocast_dtype("auto", device)
+        sides = [shape.sample_size] * 2
+        latents = torch.zeros(count, shape.in_channels, *sides, device=device)
+        timesteps = torch.zeros(count, dtype=torch.int64, device=device)
+
+        @torch.inference_mode()
+        def step() -> None:
+            with autocast(device, dtype):
+                network(latents, timesteps, timesteps)
+
+        return step
 
 
 def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) -> GeneratorSizes:
-    """Sizes and speed of a generator that is not made yet; reads no weights.
+    """Sizes of a generator that is not made yet; reads no weights.
 
     Args:
         config: an architecture, or where weights lie.
@@ -50,21 +99,20 @@ def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) 
     latent = torch.empty(1, shape.in_channels, *[shape.sample_size] * 2, device="meta")
     weights = weight_bytes(transformer)
     activations = output_bytes(transformer, latent, timestep, timestep)
-    seconds = _forward_seconds(transformer.to_empty(device="cpu"), tuple(latent.shape))
-    return GeneratorSizes(weights, activations, seconds)
+    flops = forward_flops(transformer, latent, timestep, timestep)
+    in_pixels = shape.sample_size == resolution
+    return GeneratorSizes(weights, activations, flops, *((0, 0) if in_pixels else _vae(resolution)))
 
 
-@torch.inference_mode()
-def _forward_seconds(transformer: Any, shape: tuple[int, ...]) -> float:
-    for weight in (*transformer.parameters(), *transformer.buffers()):
-        weight.zero_()  # what memory happens to hold may be slow to compute with
-    count, seconds = 1, 0.0
-    while seconds < _TRIED and count <= _MOST_TRIED:  # one image alone is mostly overhead
-        latents, timesteps = torch.zeros(count, *shape[1:]), torch.zeros(count, dtype=torch.int64)
-        started = time.perf_counter()
-        transformer(latents, timesteps, timesteps)
-        seconds, tried, count = time.perf_counter() - started, count, 4 * count
-    return seconds / tried
+def _vae(resolution: int) -> tuple[int, int]:
+    """Operations of a public VAE for one image: there, and back."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        network: Any = AutoencoderKL(**_VAE)
+    image = torch.empty(1, 3, resolution, resolution, device="meta")
+    latent = torch.empty(1, 4, *[resolution // 8] * 2, device="meta")
+    return forward_flops(network.encoder, image), forward_flops(network.decoder, latent)
 
 
 def _meta_transformer(config: GeneratorConfig, num_classes: int, resolution: int) -> Any:

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from raydd.engine.diagnose import count_trainings, count_units
 from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
-from raydd.engine.generator_plan import GeneratorSizes, generator_sizes
-from raydd.engine.plan_base import PlanBase
+from raydd.engine.generator_plan import GeneratorSizes, TransformerTrial, generator_sizes
+from raydd.engine.plan_base import BACKWARD, PlanBase, count_images, planned_models
+from raydd.engine.plan_work import Work
 from raydd.engine.sample_config import SampleConfig
 from raydd.engine.stages import Artifact
 from raydd.engine.units import plan_units
-
-_BACKWARD = 2  # forward passes that a backward pass costs
 
 
 @dataclass
@@ -24,16 +23,17 @@ class GeneratorPlans(PlanBase):
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         sizes = generator_sizes(config, num_classes, side)
         if config.is_trained:
-            self._plan_fit("generator training", sizes, config.recipe)
+            self._plan_fit("generator training", config, sizes, config.recipe)
         else:
-            self.note("generator adopted", 1, *[sizes.weights] * 3)
-        return self.placeholder("generator", sizes=asdict(sizes))
+            self.note("generator adopted", 1, sizes.weights, sizes.weights, sizes.weights)
+        return self.placeholder("generator", sizes=asdict(sizes), config=config)
 
     def tune(self, generator: Artifact, config: MinimaxConfig) -> Artifact:
         """Note the fine-tuning, without the memories of its classes."""
         sizes = GeneratorSizes(**generator.summary["sizes"])
-        self._plan_fit("tune training", sizes, config)
-        return self.placeholder("tune", sizes=asdict(sizes))
+        made = generator.summary["config"]
+        self._plan_fit("tune training", made, sizes, config)
+        return self.placeholder("tune", sizes=asdict(sizes), config=made)
 
     def sample(
         self,
@@ -48,7 +48,8 @@ class GeneratorPlans(PlanBase):
         """Note one curriculum's units.
 
         A batch is asked twice for guidance by class; where the energy's gradient passes through
-        the transformer, its activations get gradients. The rate leaves out decoder and judges.
+        the transformer, its activations get gradients. In the window every estimate is decoded and
+        judged, with gradients to the latents.
         """
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         units = plan_units(num_classes, slots, config.batch_size, None)
@@ -61,11 +62,18 @@ class GeneratorPlans(PlanBase):
         memory = sizes.weights + asked * sizes.activations * (2 if full else 1)
         memory += judges * self.weights(teacher)
         memory += 2 * judges * config.decode_batch * self.activations(teacher)
-        pixels = num_classes * len(slots) * side * side * 3
+        count = num_classes * len(slots)
         low, high = config.adversary.window
-        passes = 1 + _BACKWARD * (high - low) if full else 1  # mean over the steps
-        rate = 1 / (asked * passes * sizes.seconds)
-        self.note(f"sample curriculum {curriculum + 1}", len(units), 0, pixels, memory, rate)
+        guided_steps = (high - low) if guided else 0
+        doubled = asked // config.batch_size
+        steered = BACKWARD * (sizes.decoder + judges * self.forward_flops(teacher))
+        flops = sizes.flops * doubled * (1 + (guided_steps if full else 0))  # frozen weights
+        flops += guided_steps * steered + sizes.decoder / config.steps
+        trial = self._trial(generator.summary["config"], sizes)
+        batch = max(len(unit.labels) for unit in units)
+        work = [Work(trial, config.steps * count / batch, batch, flops)]
+        row = (f"sample curriculum {curriculum + 1}", len(units), 0, count * side * side * 3)
+        self.note(*row, memory, work, divides="units")
         return self.placeholder("sample", curriculum, counts=[len(slots)] * num_classes)
 
     def diagnose(
@@ -78,15 +86,36 @@ class GeneratorPlans(PlanBase):
         """Note the trainings and the networks that are tried."""
         trained = count_trainings(len(curricula))
         units = count_units(len(curricula), len(discriminators))
-        images = sum(sum(item.summary["counts"]) for item in curricula)
+        images = count_images(curricula)
         reads = (trained + 2) * images * self.preprocessing.resolution**2 * 3
         writes = trained * self.weights(config.model)
         memory = self.training_memory(config.model, config.recipe)
-        self.note(f"diagnose {len(curricula)} curricula", units, reads, writes, memory)
+        model, recipe, asks = config.model, config.recipe, planned_models(reference)
+        work = [
+            *(
+                work
+                for item in curricula[:trained]
+                for work in self.training_work(model, recipe, count_images([item]), tested=False)
+            ),
+            *self.asking_work([model], (trained + 1) * images, config.batch, "float32"),
+            *self.asking_work(asks, images, config.batch, "float32"),
+        ]
+        title = f"diagnose {len(curricula)} curricula"
+        self.note(title, units, reads, writes, memory, work, divides="tasks")
         return self.placeholder("diagnose")
 
-    def _plan_fit(self, title: str, sizes: GeneratorSizes, recipe: GeneratorRecipe) -> None:
-        reads = recipe.steps * recipe.batch_size * self.preprocessing.resolution**2 * 3
+    def _plan_fit(
+        self, title: str, config: GeneratorConfig, sizes: GeneratorSizes, recipe: GeneratorRecipe
+    ) -> None:
+        views = recipe.steps * recipe.batch_size
+        streamed = self.num_images * self.preprocessing.resolution**2 * 3
+        decodes = views if streamed > self.data.memory_limit_mb << 20 else 0
         memory = 5 * sizes.weights + 2 * recipe.batch_size * sizes.activations  # with the average
-        rate = 1 / ((1 + _BACKWARD) * recipe.batch_size * sizes.seconds)
-        self.note(title, recipe.steps, reads, sizes.weights, memory, rate)
+        flops = (1 + BACKWARD) * sizes.flops + sizes.encoder
+        work = [Work(self._trial(config, sizes), recipe.steps, recipe.batch_size, flops)]
+        row = (title, recipe.steps, self.encoded_bytes(views), sizes.weights, memory)
+        self.note(*row, work, decodes=decodes, divides="batch")
+
+    def _trial(self, config: GeneratorConfig, sizes: GeneratorSizes) -> TransformerTrial:
+        num_classes, side = len(self.class_names), self.preprocessing.resolution
+        return TransformerTrial(config, num_classes, side, sizes.flops)

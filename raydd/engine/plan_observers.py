@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raydd.engine.plan_base import PlanBase, planned_models
+from raydd.engine.plan_base import BACKWARD, PlanBase, planned_models
+from raydd.engine.plan_trials import MatchTrial, StatisticsTrial
+from raydd.engine.plan_work import Work
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig
 from raydd.engine.stages import Artifact
@@ -29,7 +31,7 @@ class ObserverPlans(PlanBase):
 
     def measure(self, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
         """Note the pass; its sums are mapped files, what is in memory is what fits."""
-        side, num_classes = self.preprocessing.resolution, len(self.class_names)
+        num_classes = len(self.class_names)
         models = [model for item in observers for model in planned_models(item)]
         taps = [self._tap(model, config) for model in models]
         width = sum(sum(tap.sizes) for tap in taps)
@@ -39,8 +41,21 @@ class ObserverPlans(PlanBase):
         stored = (num_classes + 1) * 2 * width * bytes_each
         memory = sums + sum(map(self.weights, models))
         memory += config.batch * max(map(self.activations, models))
-        reads = self.num_images() * side * side * 3
-        self.note(f"statistics {len(taps)} observers", units, reads, units * sums + stored, memory)
+        count, batch = self.num_images, config.batch
+        work = [
+            Work(StatisticsTrial(self.networks, model, config.patch, flops), count / batch, batch)
+            for model, flops in zip(models, map(self.forward_flops, models), strict=True)
+        ]
+        self.note(
+            f"statistics {len(taps)} observers",
+            units,
+            self.encoded_bytes(count),
+            units * sums + stored,
+            memory,
+            work,
+            decodes=count,
+            divides="units",
+        )
         return self.placeholder("statistics", layers=[[0] * len(tap.layers) for tap in taps])
 
     def crop(
@@ -49,10 +64,19 @@ class ObserverPlans(PlanBase):
         """Note the crops of a pool of real images."""
         num_classes, side = len(self.class_names), self.preprocessing.resolution
         pool, written = sum(selection.summary["chosen"]), num_classes * ipc * side * side * 3
-        reads = pool * (config.tiles * side) ** 2 * 3
+        models, crops = planned_models(observer), pool * config.crops
         memory = self.asking_memory(observer, config.batch)
         memory += max(selection.summary["chosen"]) * (config.tiles * side) ** 2 * 3
-        self.note("crop", -(-num_classes // config.block), reads, written, memory)
+        self.note(
+            "crop",
+            -(-num_classes // config.block),
+            self.encoded_bytes(pool),
+            written,
+            memory,
+            self.asking_work(models, crops, config.batch, "float32"),
+            decodes=pool,
+            divides="units",
+        )
         return self.placeholder("crop", counts=[ipc] * num_classes)
 
     def match(
@@ -70,8 +94,23 @@ class ObserverPlans(PlanBase):
         batch = max(len(unit.labels) for unit in units)
         models = [model for item in observers for model in planned_models(item)]
         memory = sum(map(self.weights, models)) + 2 * batch * max(map(self.activations, models))
-        pixels = num_classes * ipc * side * side * 3
-        self.note("synthesize curriculum 1", len(units), pixels if start else 0, pixels, memory)
+        count = num_classes * ipc
+        pixels, real = count * side * side * 3, start is not None and "chosen" in start.summary
+        # forward and to the pixels; the running average of the images is asked without a gradient
+        passes = BACKWARD + (config.flatness_weight > 0)
+        flops = passes * sum(map(self.forward_flops, models))
+        trial = MatchTrial(self.networks, tuple(models), patch, config, flops)
+        rounds = config.steps / len(models) * count / batch
+        self.note(
+            "synthesize curriculum 1",
+            len(units),
+            pixels if start else 0,
+            pixels,
+            memory,
+            [Work(trial, rounds, batch)],
+            decodes=count if real else 0,
+            divides="units",
+        )
         return self.placeholder("synthesize", 0, counts=[ipc] * num_classes)
 
     def _tap(self, model: ModelConfig, config: StatisticsConfig) -> ObserverTap:

@@ -68,10 +68,10 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
         return json.loads(outcome.read_text())
-    return _Training(job, rank, world).run()
+    return Training(job, rank, world).run()
 
 
-class _Training:
+class Training:
     """One network, its optimiser and its position in the schedule."""
 
     def __init__(self, job: TrainJob, rank: int, world: int) -> None:
@@ -89,6 +89,7 @@ class _Training:
         self.forgetting = ForgettingCounter() if job.count_forgetting else None
 
     def run(self) -> dict[str, Any]:
+        """See :func:`train_network`."""
         job, journal = self.job, Journal(self.job.journal)
         state = self._restore()
         while state.epoch < job.recipe.epochs:
@@ -129,12 +130,13 @@ class _Training:
             factor = learning_rate_factor(recipe, epoch * self.data.steps + step, self.data.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
-            total += self._step(batch, draws)
+            total += self.step(batch, draws)
         if self.forgetting:
             self.forgetting.close_epoch(self.rank, self.world)
         return float(total / self.data.steps)
 
-    def _step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
+    def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
+        """One step of the optimiser; returns the loss without its graph."""
         images, teacher_logits, mix = self._views(batch, draws)
         with autocast(self.device, self.dtype):
             logits = self.model(images)

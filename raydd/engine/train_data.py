@@ -1,7 +1,7 @@
 """A training's batches: from one tensor where the images fit in memory, else from Ray Data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -31,7 +31,7 @@ class Batch:
 
     pixels: Tensor
     labels: Tensor
-    places: np.ndarray
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)

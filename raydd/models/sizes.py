@@ -1,9 +1,10 @@
-"""Bytes of a network, counted without memory where it lies on the meta device."""
+"""Bytes and operations of a network, counted without memory where it lies on the meta device."""
 
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 _FLOAT = 4
 
@@ -26,3 +27,10 @@ def output_bytes(network: nn.Module, *inputs: Any) -> int:
             module.register_forward_hook(count)
     network.eval()(*inputs)
     return total * _FLOAT
+
+
+def forward_flops(network: nn.Module, *inputs: Any) -> int:
+    """Floating point operations of matrix products and convolutions; a multiply-add is two."""
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(*inputs)
+    return int(counter.get_total_flops())

@@ -21,6 +21,7 @@ def plan(tmp_path_factory):
         images = [image] * CLASSES
         write_parquet(path, range(CLASSES), images, names=names, row_group=2000)
     words = [f"dataset.root={root}", "dataset=in21k", "dataset.split_test=test", "method=edc"]
+    words.append("cluster.plan_seconds=0")
     size = ["dataset.resolution=32", "dataset.resize=32", "method.ipc=1", "labels.form=seeded"]
 
     def rows(capsys) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "clusters").glob("*.yaml")) + [ROOT / "clusters" / "slurm.sh"]
+FILES = [*sorted((ROOT / "clusters").glob("*.yaml")), ROOT / "clusters" / "slurm.sh"]
 
 
 def header(path: Path) -> str:

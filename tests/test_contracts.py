@@ -57,7 +57,7 @@ def test_an_untouched_copy_breaks_nothing(tree):
         ("ops/losses.py", "import ray", "only engine and doors import ray"),
         ("data/images.py", "import torch", "data formats need neither torch nor ray"),
         ("data/images.py", "import ray", "data formats need neither torch nor ray"),
-        ("methods/curricular.py", "import hydra", "only config and doors import hydra"),
+        ("methods/curricular.py", "import hydra", "only config, space and doors import hydra"),
         ("methods/other.py", "import raydd.methods.curricular", "methods do not import each other"),
     ],
 )

@@ -18,7 +18,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.progress import Progress
 from raydd.engine.squeeze import TeacherConfig, adopt_stage, adopt_teacher
 from raydd.engine.stages import Stages
-from raydd.engine.train import _State, _Training, train_network
+from raydd.engine.train import Training, _State, train_network
 from raydd.engine.train_job import TrainJob
 from raydd.models.registry import create_model
 from raydd.ops.recipe import training_loss
@@ -194,7 +194,7 @@ def test_the_network_that_is_kept_is_the_running_average(tmp_path, images):
     train_network(job(tmp_path / "average", images, recipe=recipe))
     train_network(job(tmp_path / "two", images, recipe=plain))
     one_step = replace(job(tmp_path / "one", images, recipe=plain))
-    training = _Training(one_step, 0, 1)
+    training = Training(one_step, 0, 1)
     batches = training.data.batches(0)
     training.model.train()
     training.optimizer.param_groups[0]["lr"] = training.optimizer.param_groups[1]["lr"] = 0.1
@@ -209,7 +209,7 @@ def test_the_network_that_is_kept_is_the_running_average(tmp_path, images):
 def test_a_killed_training_continues_its_average(tmp_path, images):
     recipe = replace(RECIPE, epochs=3, average_decay=0.9)
     train_network(job(tmp_path / "calm", images, recipe=recipe))
-    training = _Training(job(tmp_path / "killed", images, recipe=recipe), 0, 1)
+    training = Training(job(tmp_path / "killed", images, recipe=recipe), 0, 1)
     for epoch in range(2):
         training._epoch(epoch)
     training._save(_State(epoch=2))

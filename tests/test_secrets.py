@@ -10,7 +10,7 @@ from raydd.run import main
 
 SMALL = [
     "method.ipc=1", "method.boundaries=[]", "method.synthesis.steps=2", "teacher.model.width=8", 
-    "teacher.recipe.epochs=1",
+    "teacher.recipe.epochs=2",
     "evaluate=false", "verbose=true",
 ]  # fmt: skip
 SECRETS = {

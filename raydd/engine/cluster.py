@@ -22,7 +22,6 @@ for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
-import torch  # noqa: E402
 
 from raydd.engine.errors import Refused  # noqa: E402
 
@@ -107,6 +106,8 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
 
 def local_resources(config: ClusterConfig) -> Resources:
     """What a run would have on this machine alone; starts nothing."""
+    import torch  # seconds: processes that only read images do without
+
     gpus = torch.cuda.device_count()
     return resolve(config, {"CPU": _local_cpus(config), "GPU": gpus})
 

@@ -12,7 +12,8 @@ assumed after two public figures, and rounded down:
   vector units' peak.
 
 One core decodes 265 JPEGs of 500 x 375 pixels per second into 224 pixels (ours, Pillow); 200 are
-taken. Reading: 2 GB/s and machine from an object store.
+taken. From an object store a machine of eight devices is taken to read 5 GB/s (their networks have
+100 Gbit/s and more), one of a single device 1 GB/s.
 """
 
 from raydd.engine.errors import Refused
@@ -44,6 +45,7 @@ def _machine(
     convnet: float,
     transformer: float,
     memory: int,
+    transfer: int,
 ) -> Machine:
     """Describe a machine.
 
@@ -56,6 +58,7 @@ def _machine(
         convnet: share of the peak that convolutions reach.
         transformer: share that transformers reach.
         memory: GB of one device.
+        transfer: GB/s that are read and written.
     """
     rates = {
         "convnet": convnet * tera,
@@ -71,14 +74,14 @@ def _machine(
         cores=cores,
         rates={kind: 1e12 * rate for kind, rate in rates.items()},
         decode=200,
-        transfer=2e9,
+        transfer=transfer * 1e9,
         step=_STEP,
         start=_START,
         memory=memory * 10**9,
         about=(
             f"assumed, not measured: TFLOP/s of a device {reached} (dense bf16 peak {tera:.0f}), "
             f"no step below {1000 * _STEP:.0f} ms, {cores} cores that decode 200 images per second "
-            f"each, 2 GB/s, {_START:.0f} s to start a stage"
+            f"each, {transfer} GB/s, {_START:.0f} s to start a stage"
         ),
     )
 
@@ -87,11 +90,11 @@ _HOPPER, _AMPERE, _ADA = (989, 67, 0.12, 0.12), (312, 19.5, 0.2, 0.12), (165, 82
 _MACHINES = {
     machine.name: machine
     for machine in (
-        _machine("8xh200", 8, 192, *_HOPPER, memory=141),
-        _machine("8xh100", 8, 192, *_HOPPER, memory=80),
-        _machine("1xh100", 1, 24, *_HOPPER, memory=80),
-        _machine("8xa100", 8, 96, *_AMPERE, memory=80),
-        _machine("1xa100", 1, 12, *_AMPERE, memory=80),
-        _machine("1x4090", 1, 16, *_ADA, memory=24),
+        _machine("8xh200", 8, 192, *_HOPPER, memory=141, transfer=5),
+        _machine("8xh100", 8, 192, *_HOPPER, memory=80, transfer=5),
+        _machine("1xh100", 1, 24, *_HOPPER, memory=80, transfer=1),
+        _machine("8xa100", 8, 96, *_AMPERE, memory=80, transfer=5),
+        _machine("1xa100", 1, 12, *_AMPERE, memory=80, transfer=1),
+        _machine("1x4090", 1, 16, *_ADA, memory=24, transfer=1),
     )
 }

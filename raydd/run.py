@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
+from upath import UPath
 
 from raydd.composing import ConfigError, compose_tree
 from raydd.config import RunConfig, compose_config
@@ -51,12 +52,11 @@ def _carry_out(words: Sequence[str], config: RunConfig) -> int:
     if config.plan:
         plan(config, progress)
     else:
-        _say_result(progress, config, run(config, progress))
+        _say_result(progress, run_folder(config), run(config, progress))
     return 0
 
 
-def _say_result(progress: Progress, config: RunConfig, report: dict[str, Any]) -> None:
-    folder = run_folder(config)
+def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
     progress.say(f"\n{report['num_images']} images in [bold]{folder / 'distilled'}[/bold]")
     best = report["headline"]
     if best:

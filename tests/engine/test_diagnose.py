@@ -173,7 +173,7 @@ def test_the_report_carries_the_diagnosis(diagnosed, curricula):
 
 
 def test_a_plan_only_counts(diagnosed, curricula):
-    engine, networks, reference, _ = diagnosed
+    engine, networks, _, _ = diagnosed
     planner = Planner(**vars(engine))
-    planner.diagnose(curricula, networks, reference, CONFIG)
+    planner.diagnose(curricula, networks, planner.squeeze(), CONFIG)
     assert planner.rows[-1].units == 2 * 3 + 2 + 1

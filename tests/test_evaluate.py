@@ -86,6 +86,7 @@ def load(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_report_has_every_set_with_every_network_and_kind_of_labels(judged):
     report = load(judged)
     assert report["kind"] == "evaluation"
@@ -102,6 +103,7 @@ def test_the_report_has_every_set_with_every_network_and_kind_of_labels(judged):
     assert last == [r["top1_last"] for r in report["results"]]
 
 
+@pytest.mark.slow
 def test_our_set_is_trained_with_its_own_labels(judged, ours):
     report = load(judged)
     assert report["teacher"]["labels"] == "own"
@@ -112,6 +114,7 @@ def test_our_set_is_trained_with_its_own_labels(judged, ours):
     assert min(report["bytes"].values()) > 0
 
 
+@pytest.mark.slow
 def test_real_images_are_found_to_be_copies(judged):
     leak = load(judged)["leak"]
     assert (leak["images"], leak["copies"]) == (20, 20)
@@ -119,6 +122,7 @@ def test_real_images_are_found_to_be_copies(judged):
     assert {pair["id"] == pair["nearest_id"] for pair in leak["nearest"]} == {True}
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_their_ingredients(judged):
     report = load(judged)
     scores, table = report["scores"], report["table"]
@@ -132,6 +136,7 @@ def test_scores_are_those_of_their_ingredients(judged):
     assert 0 < scores["ars"] < 1
 
 
+@pytest.mark.slow
 def test_robustness_is_of_the_headlines_networks(judged):
     report = load(judged)
     networks = report["robustness"]["networks"]
@@ -141,6 +146,7 @@ def test_robustness_is_of_the_headlines_networks(judged):
     assert all(list(n["noise"]) == ["0.1"] and list(n["pgd"]) == ["2"] for n in networks)
 
 
+@pytest.mark.slow
 def test_the_page_shows_it_and_loads_nothing(judged):
     page = (judged / "report.html").read_text()
     for words in ("Herded real images", "LRS", "by PGD", "closest pairs", "20 of 20"):
@@ -149,6 +155,7 @@ def test_the_page_shows_it_and_loads_nothing(judged):
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
+@pytest.mark.slow
 def test_a_killed_judge_goes_on_with_the_trainings_that_are_missing(judged, storage, ours):
     before = load(judged)
     stage = next(
@@ -186,6 +193,7 @@ def test_an_exported_folder_is_the_same_set_without_a_teacher(storage, ours, cap
     assert f"report: {storage / 'older' / 'report.html'}" in text
 
 
+@pytest.mark.slow
 def test_a_parquet_folder_asks_the_configured_teacher(storage, ours):
     source = open_any_set(str(ours), read_distilled(ours).info.class_names, "image", "label")
     rows = [{"image": {"bytes": i.image, "path": None}, "label": i.class_index}
@@ -202,6 +210,7 @@ def test_a_parquet_folder_asks_the_configured_teacher(storage, ours):
     assert report["bytes"]["teacher"] > 0
 
 
+@pytest.mark.slow
 def test_labels_of_other_views_are_left_to_the_sets_teacher(storage, ours):
     views = ["protocol.recipe.crop_scale=[0.5,1.0]", "judge.leak=false", "judge.herding=false"]
     words = [str(ours), f"storage={storage}", "name=views", *SMALL, *views, "protocol.seeds=1"]
@@ -211,6 +220,7 @@ def test_labels_of_other_views_are_left_to_the_sets_teacher(storage, ours):
     assert not [s for s in report["stages"] if s["name"].startswith("relabel")]
 
 
+@pytest.mark.slow
 def test_a_name_that_belongs_to_another_set(capsys, judged, storage, ours, tmp_path):
     export_imagefolder(ours, tmp_path / "x")
     text = refuse(capsys, str(tmp_path / "x"), f"storage={storage}", "name=whole", *SMALL, *WHOLE)

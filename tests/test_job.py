@@ -17,6 +17,7 @@ def head(tmp_path):
         yield address
 
 
+@pytest.mark.slow
 def test_a_submitted_job_completes_and_its_log_shows_progress_and_result(head, tmp_path):
     done = submit(
         head, OPEN, "--working-dir", ".", "--",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import datasets
@@ -183,9 +184,9 @@ def test_the_same_command_again_makes_nothing_again(finished, capsys):
 
 
 def test_every_command_of_the_readme_composes(capsys):
-    text = (Path(__file__).parent.parent / "README.md").read_text()
+    text = (Path(__file__).parent.parent / "README.md").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m raydd\.run([^#\n|&;`]*)", text)
     assert len(commands) >= 5
     for words in commands:
-        options = [word for word in words.split() if word not in ("--cfg", "job")]
+        options = [word for word in shlex.split(words) if word not in ("--cfg", "job")]
         assert main(["--cfg", "job", *options]) == 0, words

@@ -156,6 +156,7 @@ def fetch_stages(fs: Any, storage: str, local: Path) -> None:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # seconds; runs need one on a quiet machine
 def test_a_killed_run_is_continued_and_makes_the_bytes_of_a_local_one(
     ray4, fs, bucket, start, tmp_path

@@ -69,6 +69,7 @@ def test_the_same_command_repeats_no_finished_trial(finished):
     assert lines(folder / "attempts") == {"0.5": 1, "0.6": 1, "0.7": 1}
 
 
+@pytest.mark.slow
 def test_a_failed_trial_says_why_and_is_tried_again(ray4, tmp_path):
     (tmp_path / "broken").touch()
     error = tmp_path / "trials" / trial_name({"quality": 0.6}) / ERROR
@@ -93,6 +94,7 @@ def test_early_stopping_leaves_nothing_behind(ray4, tmp_path, is_nested):
     assert wait_until_free(cpus)
 
 
+@pytest.mark.slow
 def test_a_bayesian_search_draws_from_the_space(ray4, tmp_path):
     config = SweepConfig(search="bayes", samples=3)
     grid = sweep(tmp_path, [], config, {"quality": Interval(0.1, 0.2)}, seconds=0.0)

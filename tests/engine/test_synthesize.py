@@ -46,6 +46,7 @@ def calm(ray4, tmp_path_factory):
     return folder, synthesize(make_engine(folder))
 
 
+@pytest.mark.slow
 def test_images_are_the_same_bytes_for_two_workers(calm):
     folder, calm_images = calm
     before = digests(calm_images)

@@ -70,6 +70,7 @@ def test_training_learns_and_is_repeatable(tmp_path, images):
     assert [line["epoch"] for line in lines] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, images):
     recipe = replace(RECIPE, epochs=30)
     calm = job(tmp_path / "calm", images, recipe=recipe)

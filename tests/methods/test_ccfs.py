@@ -215,6 +215,7 @@ def test_presets_without_a_core(made, tmp_path):
     assert mean[1] < mean[0] < mean[2]
 
 
+@pytest.mark.slow
 def test_forgetting_may_be_averaged_over_trainings(made):
     engine, product, _ = made
     (second,) = engine.difficulty(DifficultyConfig(runs=2))

@@ -32,6 +32,7 @@ def test_slot_ranges_cover_every_slot_once():
     assert slot_ranges(10, []) == [range(10)]
 
 
+@pytest.mark.slow
 def test_two_curricula_end_to_end(ray4, tmp_path):
     config = CurricularConfig(
         ipc=4,

@@ -17,12 +17,14 @@ STUBS = {
     "ray": """
 case "$1" in
 start) test -z "$BROKEN" || exit 3
+       test "$2" = --head || sleep "${LATE:-0}"
        echo "token $(cat $RAY_AUTH_TOKEN_PATH)" >> $LOG
        echo "mode $RAY_AUTH_MODE $(stat -c %a $RAY_AUTH_TOKEN_PATH)" >> $LOG
        trap "echo stopped >> $LOG; exit 0" TERM; while :; do sleep 0.1; done ;;
 health-check) test -z "$BROKEN" ;;
 status) echo asked >> $LOG.asked
-        n=$(wc -l < $LOG.asked); n=$((n > ${JOINING:-3} ? ${JOINING:-3} : n))
+        n=$(grep -c ^token $LOG) # as many as have started; at most JOINING are let in
+        n=$((n > ${JOINING:-3} ? ${JOINING:-3} : n))
         for i in $(seq $n); do echo " 1 node_00000$i"; done ;;
 esac
 """,
@@ -77,8 +79,11 @@ def test_the_head_is_on_the_first_node_and_a_worker_on_every_other(cluster):
 
 
 def test_the_run_waits_for_every_node(cluster):
-    assert start(cluster, "true").wait(60) == 0
-    assert len(Path(cluster["LOG"] + ".asked").read_text().splitlines()) >= 3
+    assert start({**cluster, "LATE": "2"}, "true").wait(60) == 0
+    lines = log(cluster)
+    (job,) = [number for number, line in enumerate(lines) if line.startswith("job")]
+    assert len([line for line in lines[:job] if line.startswith("token")]) == 3
+    assert len(Path(cluster["LOG"] + ".asked").read_text().splitlines()) >= 2
 
 
 def test_a_node_that_never_joins_ends_the_job(cluster):

@@ -199,7 +199,7 @@ def test_the_network_that_is_kept_is_the_running_average(tmp_path, images):
     batches = training.data.batches(0)
     training.model.train()
     training.optimizer.param_groups[0]["lr"] = training.optimizer.param_groups[1]["lr"] = 0.1
-    training._step(next(batches), generator(*one_step.seed_parts, 0, 0, "augment"))
+    training.step(next(batches), generator(*one_step.seed_parts, 0, 0, "augment"))
     first, second = training.network.state_dict(), weights(tmp_path / "two")
     for name, kept in weights(tmp_path / "average").items():
         if kept.is_floating_point():

@@ -23,11 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
-from raydd.data.labels import INFO
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.engine.labels import LABELS, TEACHER, LabelConfig
-from raydd.engine.relabel import RelabelJob, plan_labels, relabel
+from raydd.engine.relabel import Labeller, RelabelJob, label_units, plan_labels
 from raydd.engine.stream import write_table
 from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
@@ -154,8 +153,9 @@ class Bench:
         (folder / LABELS).mkdir(parents=True)
         images, teacher = (self.images["set"],), str(self.root / "teacher")
         job = RelabelJob(str(folder), images, teacher, info, "cpu", self.chosen.threads)
-        found = relabel(job)
-        (folder / LABELS / INFO).write_text(replace(info, **found).to_text())
+        worker = Labeller(job)
+        for unit in label_units(info):
+            worker(unit)
         return folder
 
     def students(self, name: str, **change: object) -> list[float]:

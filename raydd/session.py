@@ -145,7 +145,7 @@ def plan(config: RunConfig, progress: Progress) -> None:
 def walk(config: RunConfig, progress: Progress) -> Planner:
     """Walk through a run's stages without work: the planner then has a row for each."""
     sources = _plan_sources(config, progress)
-    nothing, storage = Resources(0, False, 1, 1, 0), open_storage(config.storage)
+    nothing, storage = Resources(0, 0, False, 1, 1, 0), open_storage(config.storage)
     planner = make_engine(
         Planner,
         config,

@@ -29,7 +29,12 @@ SYNTHESIS = SynthesisConfig(steps=4, batch_size=10, roll=(0, 4), precision="fp32
 
 def resources(num_workers: int = 0, parallel: int = 1) -> Resources:
     return Resources(
-        num_workers, use_gpu=False, threads_per_worker=1, parallel=parallel, max_failures=2
+        num_workers,
+        num_workers,
+        use_gpu=False,
+        threads_per_worker=1,
+        parallel=parallel,
+        max_failures=2,
     )
 
 

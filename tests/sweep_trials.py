@@ -72,4 +72,6 @@ def note(path: Path, text: str) -> None:
 
 
 def _resources(workers: int) -> Resources:
-    return Resources(workers, use_gpu=False, threads_per_worker=1, parallel=1, max_failures=1)
+    return Resources(
+        workers, workers, use_gpu=False, threads_per_worker=1, parallel=1, max_failures=1
+    )

@@ -39,6 +39,10 @@ class ClusterConfig:
     """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
     use_gpu: bool | None = None
     """null uses GPUs when the cluster has them."""
+    unit_workers: int | None = None
+    """Workers of the stages whose units are independent: synthesize, sample, crop, statistics,
+    relabel. null is num_workers, or every GPU, those of machines that join later too. More than the
+    cluster has may be asked for: those wait for machines, and an autoscaler sees them."""
     threads_per_worker: int = 1
     """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
     object_store_mb: int = 300
@@ -52,15 +56,28 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        if self.unit_workers is not None and self.unit_workers < 0:
+            raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")
         if self.plan_seconds < 0:
             raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the connected cluster offers, resolved against the configuration."""
+    """What the connected cluster offers, resolved against the configuration.
+
+    Attributes:
+        num_workers: of a training; 0 trains in the driver's process.
+        unit_workers: of a stage of independent units; 0 does them in the driver's process, None is
+            one per GPU that the cluster has at the time.
+        use_gpu: whether each of them gets one.
+        threads_per_worker: CPU threads.
+        parallel: actors of a pass and tasks at once.
+        max_failures: deaths that a fit, a task or a worker of units survives.
+    """
 
     num_workers: int
+    unit_workers: int | None
     use_gpu: bool
     threads_per_worker: int
     parallel: int
@@ -69,6 +86,12 @@ class Resources:
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
         return replace(self, parallel=max(1, self.parallel // runs))
+
+    def count_unit_workers(self) -> int:
+        """How many workers do units now; the cluster may have grown since it was joined."""
+        if self.unit_workers is not None:
+            return self.unit_workers
+        return int(ray.cluster_resources().get("GPU", 0))
 
     @property
     def device(self) -> str:
@@ -177,7 +200,8 @@ def _local_cpus(config: ClusterConfig, lanes: int = 0) -> int:
 
 def _cpus_per_run(config: ClusterConfig) -> int:
     """Logical CPUs with which the stages of one run never wait for each other."""
-    return max(_MIN_LOGICAL_CPUS, (config.num_workers or 0) + 2)
+    workers = max(config.num_workers or 0, config.unit_workers or 0)
+    return max(_MIN_LOGICAL_CPUS, workers + 2)
 
 
 def _cpus_per_trial(config: ClusterConfig) -> int:
@@ -207,7 +231,20 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         )
     physical = min(cpus, os.cpu_count() or 1) if _single_node(totals) else cpus - 1
     parallel = gpus if use_gpu else max(1, physical // max(1, config.threads_per_worker))
-    return Resources(workers, use_gpu, config.threads_per_worker, parallel, config.max_failures)
+    return Resources(
+        workers,
+        _unit_workers(config, use_gpu),
+        use_gpu,
+        config.threads_per_worker,
+        parallel,
+        config.max_failures,
+    )
+
+
+def _unit_workers(config: ClusterConfig, use_gpu: bool) -> int | None:
+    if config.unit_workers is not None:
+        return config.unit_workers
+    return (None if use_gpu else 0) if config.num_workers is None else config.num_workers
 
 
 def _single_node(totals: dict[str, float]) -> bool:

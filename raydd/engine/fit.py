@@ -64,7 +64,7 @@ def fit(
     )
     handler = signal.getsignal(signal.SIGINT)
     try:
-        with _torch_threads(resources.threads_per_worker):
+        with torch_threads(resources.threads_per_worker):
             return trainer.fit().return_value  # type: ignore[attr-defined] # as above
     except ray.exceptions.ActorDiedError as error:
         raise RuntimeError(
@@ -82,7 +82,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -24,8 +24,8 @@ from raydd.data.classes import check_class_order
 from raydd.engine.checkpoint import CheckpointCard, load_card
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
-from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.journal import Journal
+from raydd.engine.pool import run_units
 from raydd.engine.rded_config import Block, CropJob
 from raydd.engine.rded_crops import Observer, crop_class
 from raydd.engine.stages import Artifact, Stages
@@ -60,7 +60,8 @@ def crop_images(
     def work(folder: UPath) -> dict[str, Any]:
         for name in ("parts", "cells"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        fit(crop_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
+        own = replace(job, folder=str(folder))
+        run_units(Cropper, own, unfinished(folder, job.units), resources)
         summary = {"curriculum": 0, "slots": ends, "counts": counts, "block": job.config.block}
         return summary | {"loss": _mean_loss(folder, job.units)}
 
@@ -77,28 +78,27 @@ def crop_images(
     )
 
 
-def crop_worker(arguments: dict[str, Any]) -> None:
-    """Loop of Ray Train: this rank's unfinished units, one class after another."""
-    job: CropJob = arguments["job"]
-    torch.set_num_threads(job.threads)
-    todo = unfinished(job.folder, job.units, *rank_and_world())
-    if not todo:
-        return
-    observer = Observer(job)
-    journal = Journal(job.journal)
-    pool = read_table(UPath(job.selection) / "selection.parquet", ["class_index", "id"])
-    labels = pool["class_index"].to_numpy()  # ascending
-    for unit in todo:
-        ends = np.searchsorted(labels, [*unit.classes, unit.classes.stop])
+class Cropper:
+    """The observer and the pool of a worker; makes the images of a unit's classes."""
+
+    def __init__(self, job: CropJob) -> None:
+        self.job, self.journal, self.observer = job, Journal(job.journal), Observer(job)
+        self.pool = read_table(UPath(job.selection) / "selection.parquet", ["class_index", "id"])
+        self.labels = self.pool["class_index"].to_numpy()  # ascending
+
+    def __call__(self, unit: Block) -> None:
+        """See :func:`raydd.engine.pool.run_units`."""
+        job = self.job
+        ends = np.searchsorted(self.labels, [*unit.classes, unit.classes.stop])
         made = [
-            crop_class(job, observer, label, pool["id"][begin:end].to_pylist())
+            crop_class(job, self.observer, label, self.pool["id"][begin:end].to_pylist())
             for label, begin, end in zip(unit.classes, ends, ends[1:], strict=False)
         ]
         cells = pa.concat_tables(table for _, table in made)
         # cells first: a part file says that the unit is finished
         write_table(UPath(job.folder) / "cells" / f"{unit.name}.parquet", cells)
         write_table(unit_path(job.folder, unit), pa.concat_tables(table for table, _ in made))
-        journal.log("crop", unit=unit.name, loss=pc.mean(cells["loss"]).as_py())
+        self.journal.log("crop", unit=unit.name, loss=pc.mean(cells["loss"]).as_py())
 
 
 def _check_pool(job: CropJob, chosen: Sequence[int]) -> None:

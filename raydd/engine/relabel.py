@@ -22,10 +22,10 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.engine.checkpoint import load_checkpoint, save_checkpoint
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
-from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.label_views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.engine.labels import LABELS, TEACHER, LabelConfig, view_settings
 from raydd.engine.pixels import load_sets
+from raydd.engine.pool import run_units
 from raydd.engine.stages import Artifact, Stages, write_atomic
 from raydd.engine.stream import write_table
 from raydd.models.precision import round_weights
@@ -114,18 +114,16 @@ def relabel_images(
         job: what is labelled; its folder is filled in here.
         images: artifacts of the set.
         teacher: who is asked.
-        resources: workers and devices; seeded labels need one worker only.
+        resources: workers and devices; of one worker, where the labels are seeded.
         title: what the progress line says.
     """
     info = job.info
-    if info.form == "seeded":
-        resources = replace(resources, num_workers=min(resources.num_workers, 1))
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / LABELS).mkdir(parents=True, exist_ok=True)
-        found = fit(relabel_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
-        text = replace(info, **found).to_text()
-        write_atomic(folder / LABELS / INFO, text.encode())
+        done = {path.name for path in (folder / LABELS).iterdir()}
+        todo = [block for block in label_units(info) if _file_name(block) not in done]
+        run_units(Labeller, replace(job, folder=str(folder)), todo, resources)
         return {"form": info.form, "views": info.epochs * info.num_images}
 
     return stages.run(
@@ -140,43 +138,51 @@ def relabel_images(
     )
 
 
-def relabel_worker(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Loop of Ray Train: this rank's unfinished blocks, one after another.
-
-    Returns:
-        ``images`` and ``check`` of the :class:`LabelInfo`.
-    """
-    return relabel(arguments["job"], *rank_and_world())
+def label_units(info: LabelInfo) -> list[int | None]:
+    """The files of a label folder, each a unit: blocks of batches by number, None describes all."""
+    return [*range(info.num_blocks), None]
 
 
-def relabel(job: RelabelJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
-    """Write a rank's share of the label files; see :func:`relabel_worker`."""
-    torch.set_num_threads(job.threads)
-    folder, info, device = UPath(job.folder), job.info, torch.device(job.device)
-    images = load_sets(job.images, info.preprocessing.resolution, device)
-    views = Views(info, images)
-    asked = UPath(job.teacher)
-    if info.form == "seeded":
-        asked = folder / TEACHER
-        _save_rounded(UPath(job.teacher), asked)
-    teacher = FixedTeacher(asked, info.batch_size, device)
-    for block in range(rank, info.num_blocks, world):
-        path = folder / LABELS / block_name(block)
-        if not path.exists():
-            batches = [_label_batch(views, teacher, *batch) for batch in info.batches(block)]
+def _file_name(block: int | None) -> str:
+    return INFO if block is None else block_name(block)
+
+
+class Labeller:
+    """The images and the teacher of a worker; writes one file of the label folder."""
+
+    def __init__(self, job: RelabelJob) -> None:
+        self.info, self.folder, device = job.info, UPath(job.folder), torch.device(job.device)
+        self.images = load_sets(job.images, self.info.preprocessing.resolution, device)
+        self.views = Views(self.info, self.images)
+        asked = UPath(job.teacher)
+        if self.info.form == "seeded":
+            asked = self.folder / TEACHER
+            _save_rounded(UPath(job.teacher), asked)
+        self.teacher = FixedTeacher(asked, self.info.batch_size, device)
+
+    def __call__(self, block: int | None) -> None:
+        """See :func:`raydd.engine.pool.run_units`."""
+        path = self.folder / LABELS / _file_name(block)
+        if block is None:
+            write_atomic(path, replace(self.info, **self._describe()).to_text().encode())
+        else:
+            batches = [self._label_batch(*batch) for batch in self.info.batches(block)]
             write_table(path, pa.concat_tables(batches), **ENCODING)
-    first, _ = views.draw(0, 0)
-    logits = teacher.logits(first)
-    if info.form == "stored":
-        logits = expand_logits(compress_logits(logits, info.top_k), info.num_classes)
-    return {"images": image_digest(images), "check": describe_batch(first, logits)}
 
+    def _describe(self) -> dict[str, Any]:
+        """``images`` and ``check`` of the :class:`LabelInfo`."""
+        first, _ = self.views.draw(0, 0)
+        logits = self.teacher.logits(first)
+        if self.info.form == "stored":
+            logits = expand_logits(compress_logits(logits, self.info.top_k), self.info.num_classes)
+        return {"images": image_digest(self.images), "check": describe_batch(first, logits)}
 
-def _label_batch(views: Views, teacher: FixedTeacher, epoch: int, step: int) -> pa.Table:
-    images, _ = views.draw(epoch, step)
-    labels = compress_logits(teacher.logits(images), views.info.top_k)
-    arrays = [part.cpu().numpy() for part in labels if part is not None]
-    return label_table(views.info, epoch, step, views.order(epoch, step).numpy(), arrays)
+    def _label_batch(self, epoch: int, step: int) -> pa.Table:
+        images, _ = self.views.draw(epoch, step)
+        labels = compress_logits(self.teacher.logits(images), self.info.top_k)
+        arrays = [part.cpu().numpy() for part in labels if part is not None]
+        order = self.views.order(epoch, step).numpy()
+        return label_table(self.info, epoch, step, order, arrays)
 
 
 def _save_rounded(source: UPath, target: UPath) -> None:

@@ -1,4 +1,4 @@
-"""Stage ``sample``: diffusion sampling of every unit, under Ray Train on any number of workers.
+"""Stage ``sample``: diffusion sampling of every unit, on any number of workers.
 
 A unit is a block of slots times a block of classes, one batch. Units are fixed by the configuration
 alone and an image's draws by its class and slot, so the images are the same for any number of
@@ -18,11 +18,11 @@ from raydd.engine.checkpoint import load_card
 from raydd.engine.cluster import Resources
 from raydd.engine.energy import AdversarialEnergy, Classifier, Energy
 from raydd.engine.errors import Refused
-from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.generator_checkpoint import load_generator, load_generator_card
 from raydd.engine.journal import Journal
 from raydd.engine.latents import FOLDER as LATENTS
 from raydd.engine.latents import read_memory, write_latents
+from raydd.engine.pool import run_units
 from raydd.engine.sample_config import SampleConfig
 from raydd.engine.sampler import Sampled, Sampler
 from raydd.engine.stages import Artifact, Stages
@@ -99,7 +99,8 @@ def sample_images(
     def work(folder: UPath) -> dict[str, Any]:
         for name in ("parts", LATENTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        fit(sample_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
+        own = replace(job, folder=str(folder), units=())
+        run_units(UnitSampler, own, unfinished(folder, job.units), resources)
         counts = np.bincount([label for unit in job.units for label in unit.labels]).tolist()
         return {"curriculum": job.curriculum, "slots": ends, "counts": counts}
 
@@ -115,24 +116,24 @@ def sample_images(
     )
 
 
-def sample_worker(arguments: dict[str, Any]) -> None:
-    """Loop of Ray Train: this rank's unfinished units, one after another."""
-    job: SampleJob = arguments["job"]
-    torch.set_num_threads(job.threads)
-    todo = unfinished(job.folder, job.units, *rank_and_world())
-    if not todo:
-        return
-    generator = load_generator(UPath(job.generator))
-    sampler = Sampler(generator, job.config, job.device, _load_energy(job))
-    journal = Journal(job.journal)
-    for unit in todo:
-        sampled = _sample_unit(job, sampler, unit)
+class UnitSampler:
+    """The networks of a worker; samples a unit's images and writes them."""
+
+    def __init__(self, job: SampleJob) -> None:
+        self.job, self.journal = job, Journal(job.journal)
+        generator = load_generator(UPath(job.generator))
+        self.sampler = Sampler(generator, job.config, job.device, _load_energy(job))
+
+    def __call__(self, unit: Unit) -> None:
+        """See :func:`raydd.engine.pool.run_units`."""
+        job = self.job
+        sampled = _sample_unit(job, self.sampler, unit)
         # latents first: a part file says that the unit is finished
         write_latents(UPath(job.folder), unit, sampled.latents)
         write_table(unit_path(job.folder, unit), unit_table(unit, sampled.images, job.curriculum))
         means = sampled.energies.mean(dim=1).tolist()
         gain = {"first": means[0], "last": means[-1], "gain": means[-1] - means[0]} if means else {}
-        journal.log("sample", curriculum=job.curriculum, unit=unit.name, **gain)
+        self.journal.log("sample", curriculum=job.curriculum, unit=unit.name, **gain)
 
 
 def _sample_unit(job: SampleJob, sampler: Sampler, unit: Unit) -> Sampled:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -160,7 +161,7 @@ def write_atomic(path: UPath, content: bytes) -> None:
     A local file is renamed into place; an object store shows an object only when it is complete.
     """
     if is_local(path):
-        partial = f"{path.path}.{os.getpid()}.partial"
+        partial = f"{path.path}.{uuid.uuid4().hex[:12]}.partial"
         with open(partial, "wb") as file:
             file.write(content)
             file.flush()

@@ -23,10 +23,10 @@ from upath import UPath
 from raydd.engine.arrays import new_array, open_array, read_rows
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
-from raydd.engine.fit import fit
+from raydd.engine.pool import run_units
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.statistics_config import StatisticsJob
-from raydd.engine.statistics_pass import DONE, statistics_worker, unit_folder
+from raydd.engine.statistics_pass import DONE, Measurer, is_measured, unit_folder
 from raydd.models.observer import ObserverTap, running_statistics
 
 _READERS = 8
@@ -58,7 +58,8 @@ def measure_statistics(
 
     def work(folder: UPath) -> dict[str, Any]:
         own = replace(job, folder=str(folder))
-        fit(statistics_worker, {"job": own}, resources, folder)
+        todo = [number for number in range(len(own.units)) if not is_measured(own, number)]
+        run_units(Measurer, own, todo, resources)
         return {"layers": [_finish(own, number) for number in range(len(own.observers))]}
 
     return stages.run(

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from raydd.data.sources import Row
 from raydd.engine.ahead import map_ahead
 from raydd.engine.arrays import new_array
 from raydd.engine.checkpoint import load_frozen
-from raydd.engine.fit import rank_and_world
 from raydd.engine.stages import write_atomic
 from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
 from raydd.models.observer import ObserverTap
@@ -30,27 +28,29 @@ _SUMS = 3  # of means, of squared means, of variances
 _DECODERS = 8
 
 
-def statistics_worker(arguments: dict[str, Any]) -> None:
-    """Loop of Ray Train: this rank's unfinished units, one after another."""
-    job: StatisticsJob = arguments["job"]
-    rank, world = rank_and_world()
-    torch.set_num_threads(job.threads)
-    mine = range(rank, len(job.units), world)
-    todo = [number for number in mine if not (unit_folder(job, number) / DONE).exists()]
-    if not todo:
-        return
-    device = torch.device(job.device)
-    taps = [
-        ObserverTap(
-            load_frozen(UPath(folder), device)[0],
-            job.preprocessing.resolution,
-            job.config.patch,
-            per_image=True,
-        )
-        for folder in job.observers
-    ]
-    for number in todo:
-        _measure_unit(job, taps, device, number)
+class Measurer:
+    """The observers of a worker; adds up the statistics of a unit's images."""
+
+    def __init__(self, job: StatisticsJob) -> None:
+        self.job, self.device = job, torch.device(job.device)
+        self.taps = [
+            ObserverTap(
+                load_frozen(UPath(folder), self.device)[0],
+                job.preprocessing.resolution,
+                job.config.patch,
+                per_image=True,
+            )
+            for folder in job.observers
+        ]
+
+    def __call__(self, number: int) -> None:
+        """See :func:`raydd.engine.pool.run_units`."""
+        _measure_unit(self.job, self.taps, self.device, number)
+
+
+def is_measured(job: StatisticsJob, number: int) -> bool:
+    """Whether the sums of a unit are there."""
+    return (unit_folder(job, number) / DONE).exists()
 
 
 def _measure_unit(

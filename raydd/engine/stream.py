@@ -29,7 +29,7 @@ from raydd.engine.stages import write_atomic
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
 _LISTED_REASONS = 100
-_RESTARTS = 8  # a pass that loses more processes than this has another problem
+_RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 
 _ENCODED = pa.schema(
@@ -67,7 +67,7 @@ def run_pass(
     """
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    _pass(folder, source, transform, _RESTARTS)
+    _pass(folder, source, transform)
     return _summary(folder, len(source.shards()), max_rejected)
 
 
@@ -134,20 +134,19 @@ def map_actors(
         )
 
 
-def _pass(
-    folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Dataset], restarts: int
-) -> None:
+def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Dataset]) -> None:
     """Write the missing parts; a dead process or node costs the shards in flight, not the pass."""
     shards = source.shards()
-    todo = {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}
-    if not todo:
-        return
-    try:
-        _collect(transform(encoded_rows(source, todo)), folder)
-    except (ActorDiedError, WorkerCrashedError, NodeDiedError):
-        if restarts == 0:
-            raise
-        _pass(folder, source, transform, restarts - 1)
+    losses, left = 0, len(shards)
+    while todo := {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}:
+        losses, left = (losses if len(todo) == left else 0), len(todo)
+        try:
+            _collect(transform(encoded_rows(source, todo)), folder)
+            break
+        except (ActorDiedError, WorkerCrashedError, NodeDiedError):
+            losses += 1
+            if losses > _RESTARTS:
+                raise
 
 
 def _configure() -> None:

@@ -1,4 +1,4 @@
-"""Stage ``synthesize``: the recover loop on every unit, under Ray Train on any number of workers.
+"""Stage ``synthesize``: the recover loop on every unit, on any number of workers.
 
 A unit is a block of slots times a block of classes, one optimisation batch. Units are independent
 and fixed by the configuration alone, so the images are the same for any number of workers; a
@@ -18,11 +18,11 @@ from raydd.data.rows import fetch_pixels
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.cluster import Resources
-from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.journal import Journal
 from raydd.engine.objective import Objective
 from raydd.engine.observer_objective import ObserverObjective
 from raydd.engine.pixels import pick_pixels
+from raydd.engine.pool import run_units
 from raydd.engine.recover import Recovery
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.stages import Artifact, Stages
@@ -153,7 +153,8 @@ def synthesize_images(
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
-        fit(synthesize_worker, {"job": replace(job, folder=str(folder))}, resources, folder)
+        own = replace(job, folder=str(folder), units=())
+        run_units(Synthesizer, own, unfinished(folder, job.units), resources)
         labels = [label for unit in job.units for label in unit.labels]
         counts = np.bincount(labels).tolist()
         return {"curriculum": job.curriculum, "slots": ends, "counts": counts}
@@ -170,31 +171,28 @@ def synthesize_images(
     )
 
 
-def synthesize_worker(arguments: dict[str, Any]) -> None:
-    """Loop of Ray Train: this rank's unfinished units, one after another."""
-    job: SynthesizeJob = arguments["job"]
-    rank, world = rank_and_world()
-    torch.set_num_threads(job.threads)
-    todo = unfinished(job.folder, job.units, rank, world)
-    if not todo:
-        return
-    preprocessing = job.preprocessing
-    recovery = Recovery(
-        job.networks.objective(job.device),
-        job.config,
-        preprocessing.mean,
-        preprocessing.std,
-        preprocessing.resolution,
-        job.device,
-    )
-    journal = Journal(job.journal)
-    for unit in todo:
-        start = _start_images(job, unit)
-        recovered = recovery.run(
-            start, torch.tensor(unit.labels), (job.seed, "synthesize", job.curriculum, unit.name)
+class Synthesizer:
+    """The networks of a worker; optimises a unit's images and writes them."""
+
+    def __init__(self, job: SynthesizeJob) -> None:
+        self.job, self.journal = job, Journal(job.journal)
+        preprocessing = job.preprocessing
+        self.recovery = Recovery(
+            job.networks.objective(job.device),
+            job.config,
+            preprocessing.mean,
+            preprocessing.std,
+            preprocessing.resolution,
+            job.device,
         )
+
+    def __call__(self, unit: Unit) -> None:
+        """See :func:`raydd.engine.pool.run_units`."""
+        job, labels = self.job, torch.tensor(unit.labels)
+        draws = (job.seed, "synthesize", job.curriculum, unit.name)
+        recovered = self.recovery.run(_start_images(job, unit), labels, draws)
         write_table(unit_path(job.folder, unit), unit_table(unit, recovered.images, job.curriculum))
-        journal.log(
+        self.journal.log(
             "synthesize",
             curriculum=job.curriculum,
             unit=unit.name,

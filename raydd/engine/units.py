@@ -49,16 +49,10 @@ def unit_path(folder: str, unit: Named) -> UPath:
     return UPath(folder) / "parts" / f"{unit.name}.parquet"
 
 
-def unfinished(folder: str, units: Sequence[NamedUnit], rank: int, world: int) -> list[NamedUnit]:
-    """The units that a worker still has to do.
-
-    Args:
-        folder: stage folder.
-        units: all units of the stage, in an order that every worker agrees on.
-        rank: of the worker.
-        world: number of workers.
-    """
-    return [unit for unit in units[rank::world] if not unit_path(folder, unit).exists()]
+def unfinished(folder: UPath, units: Sequence[NamedUnit]) -> list[NamedUnit]:
+    """The units of a stage that have no part file yet, in their order."""
+    done = {path.stem for path in (folder / "parts").glob("*.parquet")}  # one listing for all
+    return [unit for unit in units if unit.name not in done]
 
 
 def plan_units(

@@ -5,7 +5,6 @@ Four minutes; the fast tests kill a driver too, with its storage on an object st
 
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from ray_nodes import ancestors, processes
 
 pytestmark = pytest.mark.slow
 
@@ -86,11 +87,7 @@ def test_a_killed_driver_is_continued_by_the_same_command(calm, tmp_path):
 
 
 def test_a_killed_worker_is_replaced_and_the_bytes_stay_the_same(calm, tmp_path):
-    # networks trained by two workers differ from those of one: keep them, and make all images again
-    shutil.copytree(
-        calm / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("synthesize-*")
-    )
-    process = start(tmp_path, "cluster.num_workers=2")
+    process = start(tmp_path, "cluster.unit_workers=2")
     before = wait_for_units(tmp_path, 1, process)
     os.kill(synthesis_worker(process.pid), signal.SIGKILL)
     finish(process)
@@ -100,25 +97,8 @@ def test_a_killed_worker_is_replaced_and_the_bytes_stay_the_same(calm, tmp_path)
 
 
 def synthesis_worker(driver: int) -> int:
-    """A Train worker of the driver's private cluster, by the title that Ray gives its process."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if "RayTrainWorker" in title and driver in ancestors(int(entry.name)):
-                return int(entry.name)
-    raise AssertionError("no Train worker is running")
-
-
-def ancestors(pid: int) -> list[int]:
-    found = []
-    while pid > 1:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            break
-        pid = int(fields[1])
-        found.append(pid)
-    return found
+    """A worker of the driver's private cluster, by the title that Ray gives its process."""
+    for pid, title in processes().items():
+        if "ray::_Worker.do" in title and driver in ancestors(pid):
+            return pid
+    raise AssertionError("no worker does a unit")

@@ -28,7 +28,7 @@ class GeneratorRecipe:
         class_dropout: share of the images that are shown without their class, which guidance needs.
         variance_weight: of the bound's term beside the square error.
         precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
-        checkpoint_seconds: least time between two checkpoints.
+        checkpoint_seconds: from one checkpoint to the next; less where writing is quick.
     """
 
     steps: int = 400_000

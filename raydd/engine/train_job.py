@@ -32,7 +32,7 @@ class TrainJob:
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
         count_forgetting: note for every real image how often the network forgot it.
-        checkpoint_seconds: least time between two epoch checkpoints.
+        checkpoint_seconds: from one epoch checkpoint to the next; less where writing is quick.
     """
 
     folder: str

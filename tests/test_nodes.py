@@ -1,0 +1,136 @@
+"""Runs on several nodes that are lost, join late, or are all gone: ten minutes.
+
+Two workers train, so the product is that of an undisturbed run with two workers anywhere.
+"""
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ray_nodes import Nodes, started_nodes
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    "teacher.model.width=8",
+    "teacher.recipe.epochs=20",
+    "protocol.recipe.epochs=60",
+    "protocol.seeds=2",
+    "cluster.num_workers=2",
+    "name=run",
+]
+METHODS = {
+    "curricular": [
+        "method.ipc=6", "method.boundaries=[3]", "method.synthesis.steps=120",
+        "method.synthesis.batch_size=10", "method.student.model.width=8",
+        "method.student.recipe.epochs=10",
+    ],
+    "ccfs": [
+        "method=ccfs", "method.ipc=10", "method.synthesis.steps=120",
+        "method.synthesis.batch_size=10",
+    ],
+}  # fmt: skip
+STAGES = {  # a word in the title of the processes that do it
+    "train": "RayTrainWorker",
+    "score": "MapWorker",
+    "synthesize": "ray::_Worker.do",
+    "evaluate": "ray::_task",
+}
+TIMEOUT = 400  # seconds
+
+
+def start(storage: Path, method: str, nodes: Nodes | None = None, *more: str) -> subprocess.Popen:
+    words = [*SMALL, *METHODS[method], f"storage={storage}", *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "raydd.run", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=nodes.variables if nodes else None,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for(nodes: Nodes, title: str, process: subprocess.Popen) -> subprocess.Popen:
+    """A node, not the head, where a process of this title runs."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        for node in nodes.working(title).values():
+            if node is not nodes.processes[0]:
+                return node
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {title} was seen"
+        time.sleep(0.05)
+
+
+def product(storage: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(storage.glob("run/distilled/data/*.parquet"))}  # fmt: skip
+
+
+def units(storage: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns
+            for path in storage.glob("stages/synthesize-*/parts/*.parquet")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """Products of undisturbed runs on this machine alone."""
+    products = {}
+    for method in METHODS:
+        storage = tmp_path_factory.mktemp(method)
+        finish(start(storage, method, None, "evaluate=false"))
+        products[method] = product(storage)
+        assert products[method]
+    return products
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_node_is_lost_in_every_stage_and_the_bytes_stay(calm, method, tmp_path):
+    with started_nodes(tmp_path, 1, 2, 2) as nodes:
+        process = start(tmp_path, method, nodes)
+        for title in STAGES.values():
+            nodes.kill(wait_for(nodes, title, process))
+            nodes.add(2, wait=False)
+        finish(process)
+    assert product(tmp_path) == calm[method]
+
+
+def test_a_node_that_joins_late_gets_units(tmp_path):
+    with started_nodes(tmp_path, 2) as nodes:
+        more = ["cluster.num_workers=0", "cluster.unit_workers=4", "evaluate=false"]
+        process = start(tmp_path, "curricular", nodes, *more, "method.synthesis.steps=600")
+        while not units(tmp_path):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+        nodes.add(2)
+        wait_for(nodes, STAGES["synthesize"], process)
+        finish(process)
+
+
+def test_everything_is_lost_and_the_same_command_continues(calm, tmp_path):
+    with started_nodes(tmp_path, 1, 2) as nodes:
+        process = start(tmp_path, "curricular", nodes)
+        while not units(tmp_path):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+        for node in nodes.processes.copy():
+            nodes.kill(node)
+        output, _ = process.communicate(timeout=TIMEOUT)
+        assert process.returncode != 0, output
+        before = units(tmp_path)
+        nodes.start_head(1)
+        nodes.add(2)
+        finish(start(tmp_path, "curricular", nodes))
+    after = units(tmp_path)
+    assert all(after[name] == before[name] for name in before), "a finished unit was made again"
+    assert product(tmp_path) == calm["curricular"]

@@ -75,7 +75,8 @@ class Nodes:
         self.processes.append(process)
         deadline = time.monotonic() + _START_SECONDS
         while wait and "Ray runtime started" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         return process
 

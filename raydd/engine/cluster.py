@@ -217,10 +217,10 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         raise Refused(
             "cluster.use_gpu=true, but this cluster has no free GPU; use cluster.use_gpu=false."
         )
-    if cpus == 0 and not use_gpu:
+    if cpus < 2 and not use_gpu:
         raise Refused(
-            "this cluster has no CPUs yet, for no worker has joined its head; run the same command "
-            "again when `ray status` shows one."
+            f"this cluster has {cpus} CPUs, but one must read data while another computes; run the "
+            "same command again when `ray status` shows that its workers have joined the head."
         )
     workers = config.num_workers if config.num_workers is not None else (gpus if use_gpu else 0)
     room = gpus if use_gpu else cpus - 1
@@ -229,8 +229,10 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
             f"cluster.num_workers={workers} asks for more than this cluster can run at once: "
             f"{cpus} CPUs (one is kept for reading data) and {gpus} GPUs; use at most {room}."
         )
-    physical = min(cpus, os.cpu_count() or 1) if _single_node(totals) else cpus - 1
-    parallel = gpus if use_gpu else max(1, physical // max(1, config.threads_per_worker))
+    computing = cpus - 1  # actors that held all CPUs would wait for their readers for ever
+    if _single_node(totals):
+        computing = min(computing, os.cpu_count() or 1)
+    parallel = gpus if use_gpu else max(1, computing // max(1, config.threads_per_worker))
     return Resources(
         workers,
         _unit_workers(config, use_gpu),

@@ -104,8 +104,10 @@ class _Pool:
             self.busy[worker.ready.remote()] = (worker, None)
 
     def _hand_out(self) -> None:
-        while self.idle and (unit := self.queue.take(time.monotonic())) is not None:
-            worker = self.idle.pop()
+        for worker in self.idle.copy():
+            if (unit := self.queue.take(worker, time.monotonic())) is None:
+                continue
+            self.idle.remove(worker)
             self.busy[worker.do.remote(self.units[unit])] = (worker, unit)
 
     def _receive(self, answer: Any) -> None:
@@ -119,13 +121,13 @@ class _Pool:
             return
         self.idle.append(worker)
         if unit is not None:
-            self.queue.finish(unit, time.monotonic())
+            self.queue.finish(unit, worker, time.monotonic())
             self.losses = 0
 
     def _lose(self, worker: Any, unit: int | None, error: Exception) -> None:
         ray.kill(worker)  # it may only be out of reach
         if unit is not None:
-            self.queue.lose(unit)
+            self.queue.lose(unit, worker)
         self.losses += 1
         if self.losses > self.resources.max_failures * self.resources.count_unit_workers():
             doing = "loading its networks" if unit is None else f"doing {self.units[unit]}"

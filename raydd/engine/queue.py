@@ -1,20 +1,21 @@
 """Which unit a free worker takes next: decided here and nowhere else, without Ray or a clock.
 
-The pool asks it for real workers, ``benchmarks/scaling.py`` for a thousand simulated ones.
+The pool asks it for real workers, ``benchmarks/replay.py`` for a thousand simulated ones.
 """
 
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Hashable
 from statistics import median
 
-_SLOW = 2.0  # a unit that takes that many times the median is started a second time
+_LATE = 2.0  # a unit that has taken that many times the usual is expected to take as long again
 
 
 class UnitQueue:
     """Hands out the numbers of units in order; a lost one comes first again.
 
-    When none is left, a unit that takes much longer than the others did is handed out a second
-    time: its worker may be slow or cut off. Units are functions of their number alone and appear
-    whole, so whoever finishes first is right and the other does no harm.
+    When none is left, a free worker gets a unit that it would finish before the worker that has it:
+    that one may be slow or cut off. Units are functions of their number alone and appear whole, so
+    whoever finishes first is right and the other does no harm.
 
     Args:
         count: of units.
@@ -23,43 +24,48 @@ class UnitQueue:
     def __init__(self, count: int) -> None:
         self.unfinished = set(range(count))
         self._waiting = deque(range(count))
-        self._since: dict[int, float] = {}  # start of each unit in flight
-        self._copies: Counter[int] = Counter()
-        self._seconds: list[float] = []
+        self._taken: dict[int, dict[Hashable, float]] = {}  # unit: since when each worker has it
+        self._pace: dict[Hashable, float] = {}  # what the newest unit of each worker took, s
 
-    def take(self, now: float) -> int | None:
+    def take(self, worker: Hashable, now: float) -> int | None:
         """The next unit for a free worker, None while there is nothing for it to do.
 
         Args:
+            worker: who asks.
             now: s, of any clock that rises.
         """
-        unit = self._waiting.popleft() if self._waiting else self._slowest(now)
+        unit = self._waiting.popleft() if self._waiting else self._late(worker, now)
         if unit is not None:
-            self._since.setdefault(unit, now)
-            self._copies[unit] += 1
+            self._taken.setdefault(unit, {})[worker] = now
         return unit
 
-    def finish(self, unit: int, now: float) -> bool:
+    def finish(self, unit: int, worker: Hashable, now: float) -> bool:
         """A worker has done a unit; returns whether it was the first to do so."""
-        self._copies[unit] -= 1
-        if unit not in self.unfinished:
-            return False
-        self.unfinished.remove(unit)
-        self._seconds.append(now - self._since.pop(unit))
-        return True
+        self._pace[worker] = now - self._taken[unit].pop(worker)
+        is_first = unit in self.unfinished
+        self.unfinished.discard(unit)
+        return is_first
 
-    def lose(self, unit: int) -> None:
+    def lose(self, unit: int, worker: Hashable) -> None:
         """A worker is gone with the unit that it had taken."""
-        self._copies[unit] -= 1
-        if unit in self.unfinished and not self._copies[unit]:
-            del self._since[unit]
+        del self._taken[unit][worker]
+        self._pace.pop(worker, None)
+        if unit in self.unfinished and not self._taken[unit]:
             self._waiting.appendleft(unit)
 
-    def _slowest(self, now: float) -> int | None:
-        """The oldest unit in flight, if it is late and has one worker only."""
-        single = [unit for unit in self._since if self._copies[unit] == 1]
-        if not single or not self._seconds:
+    def _late(self, worker: Hashable, now: float) -> int | None:
+        """The last unit to be finished as it looks, if the worker would finish it earlier."""
+        single = [unit for unit in self.unfinished if len(self._taken[unit]) == 1]
+        if not single or not self._pace:
             return None
-        oldest = min(single, key=self._since.__getitem__)
-        late = now - self._since[oldest] > _SLOW * median(self._seconds)
-        return oldest if late else None
+        usual = median(self._pace.values())
+        ends = {unit: self._end(unit, usual, now) for unit in single}
+        last = max(single, key=lambda unit: (ends[unit], -unit))
+        return last if now + self._pace.get(worker, usual) < ends[last] else None
+
+    def _end(self, unit: int, usual: float, now: float) -> float:
+        """When a unit in flight is expected to be finished."""
+        ((worker, since),) = self._taken[unit].items()
+        if now - since > _LATE * usual and now - since > self._pace.get(worker, usual):
+            return now + (now - since)
+        return max(now, since + self._pace.get(worker, usual))

@@ -14,7 +14,7 @@ def test_too_many_workers_are_refused_with_the_number_that_fits():
 
 @pytest.mark.parametrize("workers", [None, 0, 2])
 def test_a_head_without_cpus_says_that_no_worker_has_joined(workers):
-    with pytest.raises(Refused, match="no CPUs yet, for no worker has joined"):
+    with pytest.raises(Refused, match="this cluster has 0 CPUs, but one must read"):
         resolve(ClusterConfig(num_workers=workers), {"node:10.0.0.1": 1.0})
 
 
@@ -38,3 +38,10 @@ def test_as_many_trials_run_at_once_as_never_wait_for_each_other(config, totals,
 def test_a_cluster_too_small_for_one_trial_is_refused_with_the_numbers():
     with pytest.raises(Refused, match="has 4 CPUs, but a trial needs 5"):
         fitting_lanes(ClusterConfig(), {"CPU": 4})
+
+
+def test_a_cpu_is_left_to_the_readers_of_a_pass():
+    """Actors that hold every CPU would wait for them without end, and without a word."""
+    assert resolve(ClusterConfig(), {"CPU": 2.0}).parallel == 1
+    with pytest.raises(Refused, match="has 1 CPUs, but one must read data while another computes"):
+        resolve(ClusterConfig(), {"CPU": 1.0})

@@ -18,41 +18,53 @@ from tests.small_engine import resources
 
 def test_units_go_out_in_order_and_a_lost_one_comes_first_again():
     queue = UnitQueue(4)
-    assert [queue.take(0.0), queue.take(0.0)] == [0, 1]
-    queue.lose(0)
-    assert queue.take(1.0) == 0
-    assert queue.finish(1, 1.0)
-    assert [queue.take(1.0), queue.take(1.0), queue.take(1.0)] == [2, 3, None]
+    assert [queue.take("a", 0.0), queue.take("b", 0.0)] == [0, 1]
+    queue.lose(0, "a")
+    assert queue.take("c", 1.0) == 0
+    assert queue.finish(1, "b", 1.0)
+    assert [queue.take("b", 1.0), queue.take("d", 1.0), queue.take("e", 1.0)] == [2, 3, None]
 
 
-def test_a_late_unit_is_handed_out_a_second_time_and_the_first_answer_counts():
-    queue = UnitQueue(3)
-    for unit in range(3):
-        assert queue.take(0.0) == unit
-    assert queue.take(9.0) is None  # nobody knows yet how long a unit takes
-    queue.finish(1, 10.0)
-    assert queue.take(19.0) is None
-    assert queue.take(21.0) == 0
-    assert queue.take(21.0) == 2
-    assert queue.take(99.0) is None  # each has two workers
-    queue.lose(0)
-    assert queue.unfinished == {0, 2}
-    assert queue.finish(0, 99.0)
-    assert queue.finish(2, 99.0)
-    assert not queue.finish(2, 100.0)
+def test_a_unit_of_a_slow_worker_is_handed_out_again_to_one_that_finishes_it_earlier():
+    queue = UnitQueue(4)
+    assert [queue.take("slow", 0.0), queue.take("fast", 0.0)] == [0, 1]
+    queue.finish(1, "fast", 10.0)
+    assert queue.take("fast", 10.0) == 2
+    queue.finish(2, "fast", 20.0)
+    queue.finish(0, "slow", 30.0)
+    assert queue.take("slow", 30.0) == 3  # until 60 s, as it looks
+    assert queue.take("fast", 55.0) is None  # it would be later
+    assert queue.take("fast", 40.0) == 3
+    assert queue.take("new", 41.0) is None  # two have it
+    assert queue.finish(3, "fast", 50.0)
+    assert not queue.finish(3, "slow", 60.0)
+
+
+def test_a_unit_that_takes_much_longer_than_usual_is_handed_out_again():
+    queue = UnitQueue(2)
+    assert [queue.take("a", 0.0), queue.take("b", 0.0)] == [0, 1]
+    assert queue.take("c", 99.0) is None  # nobody knows yet how long a unit takes
+    queue.finish(1, "b", 100.0)
+    assert queue.take("b", 199.0) is None
+    assert queue.take("b", 201.0) == 0
+    queue.lose(0, "a")
+    assert queue.unfinished == {0}
+    assert queue.finish(0, "b", 301.0)
 
 
 @given(st.integers(0, 12), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_every_unit_is_finished_once_whatever_happens(count, workers, random):
-    queue, busy, first, now = UnitQueue(count), [], [], 0.0
+    queue, busy, first, now = UnitQueue(count), {}, [], 0.0
     while queue.unfinished:
         now += random.random()
-        while len(busy) < workers and (unit := queue.take(now)) is not None:
-            busy.append(unit)
-        unit = busy.pop(random.randrange(len(busy)))
+        for worker in set(range(workers)) - set(busy):
+            if (unit := queue.take(worker, now)) is not None:
+                busy[worker] = unit
+        worker = random.choice(sorted(busy))
+        unit = busy.pop(worker)
         if random.random() < 0.3:
-            queue.lose(unit)
-        elif queue.finish(unit, now):
+            queue.lose(unit, worker)
+        elif queue.finish(unit, worker, now):
             first.append(unit)
     assert sorted(first) == list(range(count))
 

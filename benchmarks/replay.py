@@ -1,0 +1,156 @@
+"""What a stage of units costs on 16 to 1,000 workers, replayed with the engine's own queue.
+
+Simulated workers take units from :class:`raydd.engine.queue.UnitQueue`, the one that the engine
+uses, with recorded unit times (their spread, scaled to --unit seconds). Some workers are slow, and
+spot machines are taken away and come back. Beside it the fixed shares of a group of workers (every
+n-th unit, as with Ray Train). Efficiency is the work at nominal speed over workers times wall time.
+The last line is the lowest efficiency of the queue where each worker has at least 20 units.
+
+    python benchmarks/replay.py
+    python benchmarks/replay.py --unit 60 --units 1092 4369     # in21k, ipc 5 and 20, batch 100
+"""
+
+import argparse
+import heapq
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raydd.engine.queue import UnitQueue
+
+SPREAD = (0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.05)  # of unit times, see scaling.py
+_TICK = 1.0  # s, how often an idle worker asks again, as the pool polls
+
+
+@dataclass(frozen=True)
+class World:
+    """What happens to workers.
+
+    Attributes:
+        slow: fraction of the workers that are slow.
+        slowness: how many times longer they take.
+        life: mean time until a machine is taken away, s; 0 is never.
+        absence: from then to the first unit of its replacement, s.
+        spread: unit times, as multiples of their mean.
+    """
+
+    slow: float = 0.0
+    slowness: float = 3.0
+    life: float = 0.0
+    absence: float = 180.0
+    spread: Sequence[float] = SPREAD
+
+
+WORLDS = {
+    "calm": World(),
+    "5 % of workers 3 x slow": World(slow=0.05),
+    "spot: a machine lasts 2 h": World(life=7200.0),
+    "both": World(slow=0.05, life=7200.0),
+}
+
+
+class Worker:
+    """Draws what happens to one simulated machine."""
+
+    def __init__(self, number: int, world: World, unit: float) -> None:
+        self.draws = random.Random(number)
+        self.world, self.unit = world, unit
+        self.factor = world.slowness if self.draws.random() < world.slow else 1.0
+        self.end = self._life(0.0)
+
+    def work(self, now: float) -> tuple[float, bool]:
+        """When a unit that is begun now ends, and whether it is finished then."""
+        done = now + self.unit * self.factor * self.draws.choice(self.world.spread)
+        return (done, True) if done < self.end else (self.end, False)
+
+    def replace(self, now: float) -> float:
+        """When the machine is back."""
+        back = now + self.world.absence
+        self.end = self._life(back)
+        return back
+
+    def _life(self, now: float) -> float:
+        mean = self.world.life
+        return now + self.draws.expovariate(1 / mean) if mean else float("inf")
+
+
+def replay_queue(units: int, workers: int, unit: float, world: World) -> float:
+    """Wall seconds with the engine's queue, asked as the engine's pool asks it."""
+    queue, order = UnitQueue(units), itertools.count()
+    fleet = [Worker(number, world, unit) for number in range(workers)]
+    idle, now = list(range(workers)), 0.0
+    events: list[tuple[float, int, int, int | None, bool]] = []  # time, tie, worker, unit, finished
+    while queue.unfinished:
+        for number in idle.copy():
+            if (taken := queue.take(number, now)) is None:
+                break
+            idle.remove(number)
+            end, finished = fleet[number].work(now)
+            heapq.heappush(events, (end, next(order), number, taken, finished))
+        if idle and events[0][0] > now + _TICK:
+            now += _TICK
+            continue
+        now, _, number, taken, finished = heapq.heappop(events)
+        if finished and taken is not None:
+            queue.finish(taken, number, now)
+        elif taken is not None:
+            queue.lose(taken, number)
+            back = fleet[number].replace(now)
+            heapq.heappush(events, (back, next(order), number, None, False))
+            continue
+        idle.append(number)
+    return now
+
+
+def replay_shares(units: int, workers: int, unit: float, world: World) -> float | None:
+    """Wall seconds of fixed shares in one group, which starts again when it loses a member.
+
+    None where the group is lost again and again before it gets anywhere.
+    """
+    fleet = [Worker(number, world, unit) for number in range(workers)]
+    left = [len(range(number, units, workers)) for number in range(workers)]
+    now, most = 0.0, 20 * unit * units / workers
+    while now < most:
+        loss = min(worker.end for worker in fleet)
+        clocks = []
+        for number, worker in enumerate(fleet):
+            clock = now
+            while left[number] and (end := worker.work(clock)[0]) < loss:
+                clock, left[number] = end, left[number] - 1
+            clocks.append(clock)
+        if not any(left):
+            return max(clocks)
+        now = max(worker.replace(loss) for worker in fleet if worker.end <= loss)
+    return None
+
+
+def efficiency(seconds: float | None, units: int, workers: int, unit: float) -> float:
+    """Work at nominal speed over what the workers were there for."""
+    return units * unit / (workers * seconds) if seconds else 0.0
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--unit", type=float, default=60.0, help="mean seconds of a unit")
+    parser.add_argument("--units", type=int, nargs="+", default=[1_092, 4_369, 20_000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[16, 64, 256, 1_000])
+    parser.add_argument("--quick", action="store_true", help="accepted, it takes seconds anyway")
+    chosen = parser.parse_args()
+    lowest = 1.0
+    for units, (name, world) in itertools.product(chosen.units, WORLDS.items()):
+        print(f"{units} units of {chosen.unit:g} s, {name}")
+        for workers in chosen.workers:
+            queue = replay_queue(units, workers, chosen.unit, world)
+            shares = replay_shares(units, workers, chosen.unit, world)
+            ours, theirs = (efficiency(s, units, workers, chosen.unit) for s in (queue, shares))
+            print(f"  {workers:5} workers: queue {ours:6.1%}, {queue / 60:6.1f} min; "
+                  f"fixed shares {theirs:6.1%}")  # fmt: skip
+            if units >= 20 * workers:
+                lowest = min(lowest, ours)
+    print(f"value: {lowest:.3f} lowest efficiency with 20 units or more per worker")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from upath import UPath
 from raydd.engine.browse_model import page_model
 from raydd.engine.browse_page import render_browser
 from raydd.engine.browse_pictures import draw_sheets
-from raydd.engine.errors import Refused
+from raydd.engine.errors import Refused, answer
 from raydd.engine.stages import write_atomic
 from raydd.engine.trials import STATUSES, open_folder, read_trials
 
@@ -30,20 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
-    try:
-        browse(*_parse(words))
-    except Refused as error:
-        print(f"raydd: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return answer(lambda: browse(*_parse(words)))
 
 
-def browse(folders: Sequence[str], out: UPath) -> None:
+def browse(folders: Sequence[str], out: UPath) -> int:
     """Write the page of some folders and say what is on it.
 
     Args:
         folders: runs, sweeps or storages.
         out: the page's file.
+    Returns:
+        The exit code.
     Raises:
         Refused: a folder that cannot be read, or a file that cannot be written.
     """
@@ -59,6 +56,7 @@ def browse(folders: Sequence[str], out: UPath) -> None:
     parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
     print(f"{len(trials)} trials: {', '.join(parts) or 'none has begun'}")
     print(f"{out}  ({len(page) / 1e6:.1f} MB)")
+    return 0
 
 
 def _parse(words: Sequence[str]) -> tuple[list[str], UPath]:

@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from raydd.engine.errors import Refused
 from raydd.space import split_space
 
 Schema = TypeVar("Schema")
@@ -22,7 +23,7 @@ Schema = TypeVar("Schema")
 _PASSWORD = re.compile(r"\w://[^/\s@]*:(?!\d+/)[^@\s]+@")
 
 
-class ConfigError(ValueError):
+class ConfigError(Refused):
     """The command line does not describe a run; the text is one sentence."""
 
 

@@ -21,7 +21,7 @@ from raydd.data.sources import Source
 from raydd.engine.adopt import adopt_set
 from raydd.engine.cluster import ClusterConfig, connect
 from raydd.engine.engine import Engine
-from raydd.engine.errors import Refused
+from raydd.engine.errors import Refused, answer
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.evaluation_report import build_evaluation
 from raydd.engine.evaluation_writer import write_evaluation
@@ -91,15 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(USAGE)
         return 0 if words else 2
-    try:
-        tree = _compose(words)
-        if "--cfg" in words:
-            print(OmegaConf.to_yaml(tree), end="")
-            return 0
+    return answer(lambda: _carry_out(words))
+
+
+def _carry_out(words: Sequence[str]) -> int:
+    tree = _compose(words)
+    if "--cfg" in words:
+        print(OmegaConf.to_yaml(tree), end="")
+    else:
         evaluate(to_typed(tree, EvaluateConfig))
-    except (ConfigError, Refused) as error:
-        print(f"raydd: {error}", file=sys.stderr)
-        return 2
     return 0
 
 

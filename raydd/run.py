@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from upath import UPath
 
-from raydd.composing import ConfigError, compose_tree
-from raydd.config import RunConfig, compose_config
-from raydd.engine.errors import Refused
+from raydd.composing import compose_tree
+from raydd.config import compose_config
+from raydd.engine.errors import answer
 from raydd.engine.progress import Progress
 from raydd.engine.stages import is_local
 from raydd.session import plan, run, run_folder
@@ -33,17 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] in (["-h"], ["--help"]):
         print(USAGE)
         return 0
-    try:
-        if words[:2] == ["--cfg", "job"]:
-            print(OmegaConf.to_yaml(compose_tree(words[2:])), end="")
-            return 0
-        return _carry_out(words, compose_config(words))
-    except (ConfigError, Refused) as error:
-        print(f"raydd: {error}", file=sys.stderr)
-        return 2
+    return answer(lambda: _carry_out(words))
 
 
-def _carry_out(words: Sequence[str], config: RunConfig) -> int:
+def _carry_out(words: Sequence[str]) -> int:
+    if words[:2] == ["--cfg", "job"]:
+        print(OmegaConf.to_yaml(compose_tree(words[2:])), end="")
+        return 0
+    config = compose_config(words)
     progress = Progress(config.verbose)
     if config.sweep:
         from raydd.sweep import sweep  # Ray Tune takes a second to import

@@ -1,5 +1,6 @@
 """Data and storage on an object store: the S3 protocol, spoken by a server on this machine."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -116,6 +117,50 @@ def write_digits(root: Path) -> None:
         write_parquet(path, labels, images, names=source.class_names, row_group=100)
 
 
+class Gate:
+    """A way to the server that can be shut: connections are refused, those that stand are cut."""
+
+    def __init__(self, server: int) -> None:
+        self.server, self.port = server, 0
+        self.ends: list[socket.socket] = []
+        self.open()
+
+    def __enter__(self) -> "Gate":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.shut()
+
+    def open(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        for end in [self.listener, *self.ends]:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.ends.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.server))
+            self.ends += [client, server]
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(1 << 16):
+                target.sendall(content)
+            target.shutdown(socket.SHUT_WR)
+
+
 @pytest.fixture
 def start():
     """Starts runs whose output goes to a file; ends what a failed test leaves behind."""
@@ -198,6 +243,38 @@ def test_two_workers_share_a_stage_on_the_store(fs, bucket, start, tmp_path):
     finish(start(log, *words, "evaluate=false"), log)
     assert len(units(fs, storage)) == UNITS
     assert len(raydd.load(f"{storage}/small/distilled", verify=True)) == 10 * UNITS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_store_that_is_out_of_reach_for_a_while_costs_nothing_but_time(
+    fs, bucket, start, tmp_path, monkeypatch
+):
+    with Gate(int(os.environ["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{gate.port}")
+        storage, log = f"{bucket}/runs", tmp_path / "log"
+        words = ("dataset=digits", f"storage={storage}", "evaluate=false")
+        more = ("cluster.unit_workers=1", "method.synthesis.steps=150")
+        process = start(log, *words, *more)
+        wait_for(lambda: len(units(fs, storage)) >= 2, process, log)
+        gate.shut()
+        time.sleep(25)
+        gate.open()
+        finish(process, log)
+        assert len(units(fs, storage)) == UNITS
+
+        process = start(log, *words, *more, "name=again", "seed=1")
+        wait_for(lambda: len(units(fs, storage)) >= UNITS + 2, process, log)
+        gate.shut()
+        assert process.wait(TIMEOUT) == 1, log.read_text()
+        assert "raydd: the storage is out of reach" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        before = units(fs, storage)
+        gate.open()
+        finish(start(log, *words, *more, "name=again", "seed=1"), log)
+    after = units(fs, storage)
+    assert len(after) == 2 * UNITS
+    assert all(after[name] == before[name] for name in before), "a finished unit was made again"
 
 
 def test_parts_that_other_processes_write_are_seen(fs, bucket):

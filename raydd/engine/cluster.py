@@ -20,7 +20,9 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune would draw tables over the progress line
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the folder of the command
 }
-for _name, _value in _QUIET.items():
+# An S3 store that is out of reach is asked again for about a minute; boto3 gives up after seconds.
+_PATIENT = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "12"}
+for _name, _value in (_QUIET | _PATIENT).items():
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402

@@ -1,9 +1,63 @@
-"""The one exception that means: the input is at fault, say so in a sentence and stop."""
+"""What the doors say in a sentence: input at fault, and storage that is full or out of reach."""
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
 
 
 class Refused(ValueError):
     """Work that cannot be done as asked; its text is one sentence for the user.
 
     The doors print the text and exit with code 2, without a traceback. Everything else
-    that goes wrong keeps its traceback.
+    that goes wrong keeps its traceback, but for what :func:`storage_trouble` knows.
     """
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NETWORK = ("botocore", "aiohttp", "gcsfs", "azure")  # packages whose errors are the store's
+_REACH = ("Connect", "Timeout", "Disconnected")
+
+
+def answer(act: Callable[[], int]) -> int:
+    """Exit code of a door that does something; what is known to go wrong is said in a sentence.
+
+    2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues.
+    """
+    try:
+        return act()
+    except Refused as error:
+        print(f"raydd: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not (sentence := storage_trouble(error)):
+            raise
+        print(f"raydd: {sentence}", file=sys.stderr)
+        return 1
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """The sentence for a disk that is full or a store out of reach; None for any other error."""
+    for found in _chain(error):
+        kind = type(found)
+        if isinstance(found, OSError) and found.errno in _FULL:
+            trouble = f"the disk is full ({found})"
+        elif kind.__module__.split(".")[0] in _NETWORK and any(w in kind.__name__ for w in _REACH):
+            trouble = f"the storage is out of reach ({found})"
+        else:
+            continue
+        return f"{trouble}. What is finished is kept; mend it and run the same command to continue."
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what led to it, in this process and in Ray's workers."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop(0)
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        causes = (found.__cause__, found.__context__, getattr(found, "cause", None))
+        failures = getattr(found, "worker_failures", {})  # of Ray Train, by rank
+        waiting += [e for e in (*causes, *failures.values()) if isinstance(e, BaseException)]

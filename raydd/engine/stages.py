@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
@@ -162,11 +163,15 @@ def write_atomic(path: UPath, content: bytes) -> None:
     """
     if is_local(path):
         partial = f"{path.path}.{uuid.uuid4().hex[:12]}.partial"
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path.path)
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path.path)
+        except OSError as error:  # of a full disk it would keep a part
+            Path(partial).unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, path.path) from error
     else:
         path.write_bytes(content)
 

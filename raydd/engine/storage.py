@@ -1,5 +1,8 @@
 """Where runs and stages are kept: a local folder or an object-store URI."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyarrow.fs import FSSpecHandler, PyFileSystem
@@ -21,12 +24,25 @@ def open_storage(uri: str) -> UPath:
         return path
     bucket = path.fs._strip_protocol(str(path)).split("/")[0]
     try:
-        exists = path.fs.exists(bucket)
+        with _impatient():  # a client of its own: it remembers how often to ask
+            client = type(path.fs)(**path.storage_options, skip_instance_cache=True)
+            exists = client.exists(bucket)
     except Exception as error:  # every store has its own kinds
         raise Refused(f"storage={uri} cannot be reached: {error}.") from error
     if not exists:
         raise Refused(f"storage={uri} names the bucket {bucket!r}, which does not exist.")
     return path
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Have an S3 client that is made inside give up at once: a wrong address is not an outage."""
+    before = os.environ.get("AWS_MAX_ATTEMPTS", "12")
+    os.environ["AWS_MAX_ATTEMPTS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ["AWS_MAX_ATTEMPTS"] = before
 
 
 def storage_arguments(folder: UPath) -> dict[str, Any]:

@@ -30,7 +30,7 @@ METHODS = {
         "method.student.recipe.epochs=10",
     ],
     "ccfs": [
-        "method=ccfs", "method.ipc=10", "method.synthesis.steps=120",
+        "method=ccfs", "method.ipc=10", "method.synthesis.steps=2000",
         "method.synthesis.batch_size=10",
     ],
 }  # fmt: skip

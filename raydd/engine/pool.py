@@ -130,8 +130,12 @@ class _Pool:
             self.queue.lose(unit, worker)
         self.losses += 1
         if self.losses > self.resources.max_failures * self.resources.count_unit_workers():
-            doing = "loading its networks" if unit is None else f"doing {self.units[unit]}"
+            doing = "loading its networks" if unit is None else f"doing {_name(self.units[unit])}"
             raise RuntimeError(
                 f"workers died {self.losses} times and finished nothing in between, the last while "
                 f"{doing}; run the same command to continue"
             ) from error
+
+
+def _name(unit: Any) -> str:
+    return str(getattr(unit, "name", unit))

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0
+_SHARE = 20  # a pause is at least so many times longer than the count before it
 
 
 class Progress:
@@ -73,14 +74,26 @@ class Progress:
         )
         with Bars(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(label, total=units or None)
-            while not stop.wait(_POLL_SECONDS):
-                bars.update(task, completed=done() if done else 0)
+            for count in _counts(done, _POLL_SECONDS, stop):
+                bars.update(task, completed=count)
 
     def _lines(
         self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event
     ) -> None:
         if self.verbose:
             self.say(f"{label:<34} started")
-        while not stop.wait(_PLAIN_SECONDS):
-            if done and units:
-                self.say(f"{label:<34} {done()} of {units}")
+        for count in _counts(done if units else None, _PLAIN_SECONDS, stop):
+            self.say(f"{label:<34} {count} of {units}")
+
+
+def _counts(done: Callable[[], int] | None, seconds: float, stop: threading.Event) -> Iterator[int]:
+    """Count again and again until told to stop; less often where counting takes long.
+
+    A count that fails is left out: the work itself will say what is wrong with the storage.
+    """
+    pause = seconds
+    while done and not stop.wait(pause):
+        started = time.perf_counter()
+        with suppress(Exception):
+            yield done()
+        pause = max(seconds, _SHARE * (time.perf_counter() - started))

@@ -76,20 +76,44 @@ class DatasetConfig:
 
 
 @dataclass
-class RunConfig:
-    """Everything ``python -m raydd.run`` can be told.
+class CommonConfig:
+    """What every door that works on a data set can be told.
+
+    Attributes:
+        dataset: the real images.
+        teacher: the network that knows them.
+        protocol: how images are judged.
+        data: how real images are read.
+        cluster: processes and devices.
+        name: of the folder; null spells one and a hash of the rest.
+        storage: local folder or object-store URI for results and shared stages.
+        seed: of every random draw.
+        verbose: say more.
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    name: str | None = None
+    storage: str = "runs"
+    seed: int = 0
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.name == "stages":
+            raise ValueError("name=stages is taken: the storage keeps its stages there")
+
+
+@dataclass
+class RunConfig(CommonConfig):
+    """Everything ``python -m raydd.run`` can be told; see :class:`CommonConfig` for the rest.
 
     Attributes:
         method: knobs of the driver.
-        dataset: the real images.
-        teacher: the network that knows them.
-        protocol: how the product is judged.
         labels: soft labels that the product carries.
-        data: how real images are read.
-        cluster: processes and devices.
-        name: of the run's folder; null spells method, data set, ipc, seed and a hash of the rest.
-        storage: local folder or object-store URI for runs and shared stages.
-        seed: of every random draw.
         evaluate: judge the product and random real images of the same size.
         validation: real images per class that no selection takes; 0 judges on the test split, more
             judges on them. The teacher and statistics still see them.
@@ -98,31 +122,20 @@ class RunConfig:
             files), "wandb" or "mlflow".
         export: "none", or "imagefolder" to write the product as PNG files too.
         plan: print stages, units, bytes, memory and hours, and stop.
-        verbose: say more.
     """
 
     method: Any = MISSING
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    name: str | None = None
-    storage: str = "runs"
-    seed: int = 0
     evaluate: bool = True
     validation: int = 0
     sweep: SweepConfig | None = None
     tracker: str = "none"
     export: str = "none"
     plan: bool = False
-    verbose: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        if self.name == "stages":
-            raise ValueError("name=stages is taken: the storage keeps its stages there")
+        super().__post_init__()
         check_choices(self, {"tracker": TRACKERS})
         if self.validation < 0:
             raise ValueError(f"validation must be at least 0, got {self.validation}")

@@ -15,22 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
 from raydd.composing import ConfigError, compose_tree, to_typed
-from raydd.config import DatasetConfig, short_digest, what
+from raydd.config import CommonConfig, short_digest, what
 from raydd.data.any_set import AnySet, open_any_set
 from raydd.data.sources import Source
 from raydd.engine.adopt import adopt_set
-from raydd.engine.cluster import ClusterConfig, connect
+from raydd.engine.cluster import connect
 from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused, answer
-from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.evaluation_report import build_evaluation
 from raydd.engine.evaluation_writer import write_evaluation
 from raydd.engine.judge_config import JudgeConfig
 from raydd.engine.judge_set import judge_set
 from raydd.engine.labels import LabelConfig
-from raydd.engine.pixels import DataConfig
 from raydd.engine.progress import Progress
-from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.storage import open_storage
 from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
 
@@ -44,40 +41,19 @@ _LABELS = {"distilled": "the set", "random": "random real images", "herding": "h
 
 
 @dataclass
-class EvaluateConfig:
-    """Everything ``python -m raydd.evaluate`` can be told.
+class EvaluateConfig(CommonConfig):
+    """Everything ``python -m raydd.evaluate`` can be told; :class:`CommonConfig` has the rest.
+
+    The teacher is asked where soft labels or features are needed and the set brings none; its
+    recipe trains the network on the whole real set that LRS needs.
 
     Attributes:
         folder: of the set, the first word of the command line.
-        dataset: the real images that it stands for.
-        teacher: asked where soft labels or features are needed and the set brings no teacher;
-            its recipe trains the network on the whole real set that LRS needs.
-        protocol: how networks are trained.
         judge: what is measured.
-        data: how images are read.
-        cluster: processes and devices.
-        name: of the folder of the report; null spells set, data set, protocol, seed and a hash.
-        storage: local folder or object-store URI for reports and shared stages.
-        seed: of every random draw.
-        verbose: say more.
     """
 
     folder: str = ""
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    name: str | None = None
-    storage: str = "runs"
-    seed: int = 0
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot run, before any work."""
-        if self.name == "stages":
-            raise ValueError("name=stages is taken: the storage keeps its stages there")
 
 
 _store = ConfigStore.instance()

@@ -93,6 +93,8 @@ class Resources:
         """How many workers do units now; the cluster may have grown since it was joined."""
         if self.unit_workers is not None:
             return self.unit_workers
+        if not ray.is_initialized():
+            return self.num_workers
         return int(ray.cluster_resources().get("GPU", 0))
 
     @property

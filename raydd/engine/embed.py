@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data as rd
 import torch
 import torch.nn.functional as F
 from upath import UPath
@@ -19,9 +18,9 @@ from raydd.data.sources import Source
 from raydd.engine.class_counts import count_labels
 from raydd.engine.cluster import Resources
 from raydd.engine.pixels import DataConfig
-from raydd.engine.row_network import RowNetwork, answer_rows
+from raydd.engine.row_network import RowNetwork, answer_rows, ask_network
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, map_actors, part_files, read_table, run_pass
+from raydd.engine.stream import count_parts, part_files, read_table
 from raydd.models.features import FeatureTap
 
 DTYPE = np.dtype(np.float16)
@@ -49,12 +48,8 @@ def embed_source(
         images of each class, and ``width``, features of an image.
     """
 
-    def transform(rows: rd.Dataset) -> rd.Dataset:
-        arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
-        return map_actors(rows, Embedder, arguments, config.score_batch, resources)
-
     def work(folder: UPath) -> dict[str, Any]:
-        summary = run_pass(folder, source, transform, config.max_rejected)
+        summary = ask_network(Embedder, folder, source, checkpoint, config, resources)
         counts = count_labels(folder, len(source.class_names))
         return {**summary, "counts": counts.tolist(), "width": _width(folder)}
 

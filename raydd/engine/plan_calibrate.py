@@ -59,9 +59,12 @@ def calibrate(
         decoded = _decode_rate(source, preprocessing, max_pixels, each)
     finally:
         torch.set_num_threads(before)
+    workers = max(1, resources.num_workers)
+    unit_workers = max(1, resources.count_unit_workers())
     return Machine(
         name="here",
-        workers=max(1, resources.num_workers),
+        workers=workers,
+        unit_workers=unit_workers,
         parallel=resources.parallel,
         cores=cores,
         rates=rates,
@@ -72,8 +75,8 @@ def calibrate(
         about=(
             f"{len(works)} kinds of steps timed now on one {device.type} worker, "
             f"{decoded:.0f} images decoded per second and core (timed); "
-            f"{max(1, resources.num_workers)} workers, {resources.parallel} tasks at once; assumed "
-            f"{_TRANSFER / 1e9:g} GB/s and {_START:.0f} s to start a stage"
+            f"{workers} workers, {unit_workers} of units, {resources.parallel} tasks at once; "
+            f"assumed {_TRANSFER / 1e9:g} GB/s and {_START:.0f} s to start a stage"
         ),
     )
 

@@ -70,6 +70,7 @@ def _machine(
     return Machine(
         name=name,
         workers=count,
+        unit_workers=count,
         parallel=count,
         cores=cores,
         rates={kind: 1e12 * rate for kind, rate in rates.items()},

@@ -66,9 +66,9 @@ class PlanRow:
         memory: peak bytes of one worker: weights, optimiser and activations of a batch.
         work: what networks do.
         decodes: encoded images that are decoded.
-        divides: "units" over the Train workers, "tasks" (units over Ray tasks), "rows" (images over
-            actors, which decode what they look at), "batch" (each step over the Train workers: one
-            training) or "none".
+        divides: "units" over the workers of units, "tasks" (units over Ray tasks), "rows" (images
+            over actors, which decode what they look at), "batch" (each step over the Train workers:
+            one training) or "none".
     """
 
     stage: str
@@ -87,7 +87,8 @@ class Machine:
 
     Attributes:
         name: as printed.
-        workers: of a fit.
+        workers: of a training.
+        unit_workers: of a stage of independent units.
         parallel: tasks and actors that run at once.
         cores: that decode images.
         rates: operations per second of one device, by a trial's ``repr`` or by kind of work.
@@ -101,6 +102,7 @@ class Machine:
 
     name: str
     workers: int
+    unit_workers: int
     parallel: int
     cores: int
     rates: Mapping[str, float]
@@ -145,6 +147,6 @@ def _share(row: PlanRow, machine: Machine) -> float:
     """Part of a stage's work that the busiest device does."""
     if row.divides == "rows":
         return 1 / machine.parallel
-    lanes = {"units": machine.workers, "tasks": machine.parallel}.get(row.divides, 1)
+    lanes = {"units": machine.unit_workers, "tasks": machine.parallel}.get(row.divides, 1)
     units = max(1, row.units)
     return math.ceil(units / lanes) / units

@@ -1,17 +1,50 @@
 """A network that answers the encoded rows of a pass; the actors of ``score`` and ``embed``."""
 
+from typing import Any
+
 import pyarrow as pa
+import ray.data as rd
 import torch
 from torch import Tensor
 from upath import UPath
 
 from raydd.data.rows import decode_rows
+from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_frozen
+from raydd.engine.cluster import Resources
 from raydd.engine.memory import release_memory
 from raydd.engine.pixels import DataConfig
+from raydd.engine.stages import Artifact
+from raydd.engine.stream import map_actors, run_pass
 from raydd.models.preprocess import normalise, pad_batch
 
 _RELEASE_EVERY = 4  # batches
+
+
+def ask_network(
+    actor: "type[RowNetwork]",
+    folder: UPath,
+    source: Source,
+    checkpoint: Artifact,
+    config: DataConfig,
+    resources: Resources,
+) -> dict[str, Any]:
+    """Pass over a source with one ``actor`` per device; see :func:`raydd.engine.stream.run_pass`.
+
+    Args:
+        actor: answers a batch of encoded rows.
+        folder: stage folder.
+        source: the real images.
+        checkpoint: artifact of the network.
+        config: batch size and limits.
+        resources: actors and devices.
+    """
+    arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return map_actors(rows, actor, arguments, config.score_batch, resources)
+
+    return run_pass(folder, source, transform, config.max_rejected)
 
 
 class RowNetwork:

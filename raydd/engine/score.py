@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data as rd
 import torch
 from upath import UPath
 
@@ -21,15 +20,9 @@ from raydd.data.sources import Source
 from raydd.engine.cluster import Resources
 from raydd.engine.forgetting import ForgettingTable
 from raydd.engine.pixels import DataConfig
-from raydd.engine.row_network import RowNetwork, answer_rows
+from raydd.engine.row_network import RowNetwork, answer_rows, ask_network
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import (
-    count_parts,
-    map_actors,
-    part_files,
-    read_table,
-    run_pass,
-)
+from raydd.engine.stream import count_parts, part_files, read_table
 
 
 def score_source(
@@ -54,12 +47,8 @@ def score_source(
         rejected rows.
     """
 
-    def transform(rows: rd.Dataset) -> rd.Dataset:
-        arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
-        return map_actors(rows, Scorer, arguments, config.score_batch, resources)
-
     def work(folder: UPath) -> dict[str, Any]:
-        summary = run_pass(folder, source, transform, config.max_rejected)
+        summary = ask_network(Scorer, folder, source, checkpoint, config, resources)
         return summary | {"top1": _top1(folder)}
 
     return stages.run(

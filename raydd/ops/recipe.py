@@ -119,6 +119,10 @@ class Recipe:
         check_at_least_one(self, "epochs", "batch_size", "test_points")
         if self.zeta < 1 or not 0 <= self.average_decay < 1:
             raise ValueError("zeta must be at least 1 and average_decay lie in [0, 1)")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs:g} must be below epochs={self.epochs}"
+            )
         if not 0 < self.step_factor <= 1:
             raise ValueError(f"step_factor must lie in (0, 1], got {self.step_factor}")
         if self.step_milestones != sorted(self.step_milestones):

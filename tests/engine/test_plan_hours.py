@@ -41,8 +41,8 @@ TINY = ModelConfig("resnet10_thin", width=8)
 NETWORKS = Networks(10, Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3)))
 ASK = AskTrial(NETWORKS, TINY, flops=1000)
 MACHINE = Machine(
-    "test", workers=1, parallel=1, cores=1, rates={"convnet": 1e6, repr(ASK): 2e6}, decode=10.0,
-    transfer=100.0, step=0.0, start=0.0,
+    "test", workers=1, unit_workers=1, parallel=1, cores=1,
+    rates={"convnet": 1e6, repr(ASK): 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
 )  # fmt: skip
 
 
@@ -76,9 +76,13 @@ def test_seconds_are_operations_over_the_rate():
 def test_more_workers_shorten_what_divides(divides, two, three):
     stage = row(4, divides, work=(Work(ASK, steps=100, batch=20),))
     one = stage_seconds(stage, MACHINE)
-    assert stage_seconds(stage, replace(MACHINE, workers=2)) == pytest.approx(two * one)
+    assert stage_seconds(stage, replace(MACHINE, workers=2, unit_workers=2)) == pytest.approx(
+        two * one
+    )
     # of four units on three workers, one does two
-    assert stage_seconds(stage, replace(MACHINE, workers=3)) == pytest.approx(three * one)
+    assert stage_seconds(stage, replace(MACHINE, workers=3, unit_workers=3)) == pytest.approx(
+        three * one
+    )
 
 
 @pytest.mark.parametrize(("divides", "share"), [("tasks", 1 / 3), ("rows", 1 / 8), ("units", 1)])
@@ -185,7 +189,7 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
         for row in rows
         for work in row.work
     }
-    here = Machine("here", 1, 2, 2, rates, RECORDED["decode"], 5e8, 0.0, 5.0)
+    here = Machine("here", 1, 1, 2, 2, rates, RECORDED["decode"], 5e8, 0.0, 5.0)
     planned: dict[str, float] = {}
     for item in rows:
         planned[item.stage] = planned.get(item.stage, 0) + stage_seconds(item, here)

@@ -6,19 +6,18 @@ a fit keeps nothing of its own: it only spreads a loop over workers and restarts
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray.data as rd
 import ray.exceptions
 import ray.train
-import torch
 from ray.train.torch import TorchTrainer
 from upath import UPath
 
 from raydd.engine.cluster import Resources
 from raydd.engine.storage import storage_arguments
+from raydd.engine.threads import torch_threads
 
 _CONTROLLER_FAILURES = 3  # without a limit, a fit that can never start waits for ever
 
@@ -79,14 +78,3 @@ def rank_and_world() -> tuple[int, int]:
     """This worker's rank and the number of workers; (0, 1) in this process."""
     context = ray.train.get_context()
     return context.get_world_rank(), context.get_world_size()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

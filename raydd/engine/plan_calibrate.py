@@ -19,6 +19,7 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.cluster import Resources
 from raydd.engine.plan_work import Machine, PlanRow, Trial
+from raydd.engine.threads import torch_threads
 
 _TRANSFER, _STEP, _START = 5e8, 0.0, 5.0  # a plain disk; steps are timed; Ray's own processes
 _MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}  # of a tried step: about a second of a slow device
@@ -49,16 +50,12 @@ def calibrate(
     works = {repr(work.trial): work for row in rows for work in row.work}
     device = torch.device(resources.device)
     each = seconds / (len(works) + 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(resources.threads_per_worker)
-    try:
+    with torch_threads(resources.threads_per_worker):
         rates = {
             key: trial_rate(work.trial, work.batch, device, resources.threads_per_worker, each)
             for key, work in works.items()
         }
         decoded = _decode_rate(source, preprocessing, max_pixels, each)
-    finally:
-        torch.set_num_threads(before)
     workers = max(1, resources.num_workers)
     unit_workers = max(1, resources.count_unit_workers())
     return Machine(

@@ -14,8 +14,8 @@ import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from raydd.engine.cluster import Resources
-from raydd.engine.fit import torch_threads
 from raydd.engine.queue import UnitQueue
+from raydd.engine.threads import torch_threads
 
 _POLL_SECONDS = 1.0
 _LOST = (RayActorError, OutOfMemoryError)
@@ -98,10 +98,13 @@ class _Pool:
 
     def _grow(self) -> None:
         """Ask for the workers that are missing; those without room wait for a machine."""
-        wanted = min(self.resources.count_unit_workers(), len(self.queue.unfinished))
+        wanted = min(self._most(), len(self.queue.unfinished))
         for _ in range(wanted - len(self.busy) - len(self.idle)):
             worker = self.actor.remote(*self.arguments)
             self.busy[worker.ready.remote()] = (worker, None)
+
+    def _most(self) -> int:
+        return max(1, self.resources.count_unit_workers())  # GPUs may all be gone for a while
 
     def _hand_out(self) -> None:
         for worker in self.idle.copy():
@@ -129,7 +132,7 @@ class _Pool:
         if unit is not None:
             self.queue.lose(unit, worker)
         self.losses += 1
-        if self.losses > self.resources.max_failures * self.resources.count_unit_workers():
+        if self.losses > self.resources.max_failures * self._most():
             doing = "loading its networks" if unit is None else f"doing {_name(self.units[unit])}"
             raise RuntimeError(
                 f"workers died {self.losses} times and finished nothing in between, the last while "

@@ -47,7 +47,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one minute")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.ipc, chosen.steps, chosen.every, chosen.driver = 6, 30, 6.0, [15.0]
+        chosen.ipc, chosen.steps, chosen.every, chosen.driver = 8, 60, 12.0, [30.0]
     return chosen
 
 
@@ -83,7 +83,7 @@ def run(storage: Path, chosen: argparse.Namespace, toll: Toll | None) -> float:
         if toll and now >= next_worker and kill_worker(driver.pid, draws, toll):
             next_worker = next(workers)
     if driver.returncode:
-        sys.exit(f"the run failed: {storage}.log")
+        sys.exit(f"the run failed:\n{Path(f'{storage}.log').read_text()}")
     return time.perf_counter() - begin
 
 

@@ -9,7 +9,7 @@ import io
 import logging
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,7 @@ def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Da
     """Write the missing parts; a dead process or node costs the shards in flight, not the pass."""
     shards = source.shards()
     losses, left = 0, len(shards)
-    while todo := {i: shard for i, shard in enumerate(shards) if not _part(folder, i).exists()}:
+    while todo := _missing(folder, shards):
         losses, left = (losses if len(todo) == left else 0), len(todo)
         try:
             _collect(transform(encoded_rows(source, todo)), folder)
@@ -147,6 +147,12 @@ def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Da
             losses += 1
             if losses > _RESTARTS:
                 raise
+
+
+def _missing(folder: UPath, shards: Sequence[Shard]) -> dict[int, Shard]:
+    """Shards without a part file, by number; one listing tells for all."""
+    done = {path.stem for path in part_files(folder)}
+    return {i: shard for i, shard in enumerate(shards) if _part(folder, i).stem not in done}
 
 
 def _configure() -> None:

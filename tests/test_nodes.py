@@ -31,7 +31,8 @@ METHODS = {
     ],
     "ccfs": [
         "method=ccfs", "method.ipc=10", "method.synthesis.steps=2000",
-        "method.synthesis.batch_size=10",
+        "method.synthesis.batch_size=10", "method.curricula=2",
+        "method.filter_model.model.width=8", "method.filter_model.recipe.epochs=10",
     ],
 }  # fmt: skip
 STAGES = {  # a word in the title of the processes that do it

@@ -6,7 +6,7 @@ Rounds of one and two workers take turns. Prints for each stage the efficiency (
 twice the rate of one), the overhead of Ray for synthesize (bare loop over one worker), and as its
 last line the lowest efficiency. ``replay.py`` goes on to a thousand simulated workers.
 
-    python benchmarks/scaling.py            # about 8 minutes on 2 cores
+    python benchmarks/scaling.py            # about ten minutes on 2 cores
     python benchmarks/scaling.py --quick
 """
 
@@ -57,10 +57,10 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="of one worker and of two")
-    parser.add_argument("--units", type=int, default=16, help="of synthesize, per round")
-    parser.add_argument("--steps", type=int, default=6, help="of a unit of ten images")
-    parser.add_argument("--shards", type=int, default=24, help="of score, 100 images each")
-    parser.add_argument("--trainings", type=int, default=6, help="of evaluate, per round")
+    parser.add_argument("--units", type=int, default=10, help="of synthesize, per round")
+    parser.add_argument("--steps", type=int, default=3, help="of a unit of ten images")
+    parser.add_argument("--shards", type=int, default=12, help="of score, 100 images each")
+    parser.add_argument("--trainings", type=int, default=4, help="of evaluate, per round")
     parser.add_argument("--quick", action="store_true", help="one short round")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -168,7 +168,9 @@ class Bench:
 
     def _synthesize_job(self) -> SynthesizeJob:
         folder, chosen = self._folder(), self.chosen
-        config = SynthesisConfig(steps=chosen.steps, batch_size=CLASSES, start="noise")
+        config = SynthesisConfig(
+            steps=chosen.steps, batch_size=CLASSES, start="noise", start_weight=0.0
+        )
         (folder / "parts").mkdir()
         return SynthesizeJob(
             folder=str(folder),
@@ -195,7 +197,7 @@ class Bench:
             preprocessing=PREPROCESSING,
             images=(self.images,),
             resolution=SIDE,
-            recipe=Recipe(epochs=12, batch_size=50),
+            recipe=Recipe(epochs=6, batch_size=50),
             flip=0.5,
             seed_parts=(0, folder.name),
             stage="evaluate",
@@ -269,7 +271,10 @@ def main() -> None:
         for _ in range(chosen.rounds):
             bare, ours = bench.bare(1), bench.synthesize(1)
             overheads.append(bare / ours - 1)
-        print(f"Ray's overhead for synthesize: {statistics.median(overheads):+.1%} per unit")
+        print(
+            f"Ray's overhead for synthesize: {statistics.median(overheads):+.1%} per unit",
+            flush=True,
+        )
         for name in ("bare", "synthesize", "evaluate", "score"):
             begin = time.perf_counter()
             (one, two), found = measure(getattr(bench, name), chosen.rounds)

@@ -11,7 +11,7 @@ _LATE = 2.0  # a unit that has taken that many times the usual is expected to ta
 
 
 class UnitQueue:
-    """Hands out the numbers of units in order; a lost one comes first again.
+    """Hands out the numbers of units in order; a lost one comes first again, then last.
 
     When none is left, a free worker gets a unit that it would finish before the worker that has it:
     that one may be slow or cut off. Units are functions of their number alone and appear whole, so
@@ -25,6 +25,7 @@ class UnitQueue:
         self.unfinished = set(range(count))
         self._waiting = deque(range(count))
         self._taken: dict[int, dict[Hashable, float]] = {}  # unit: since when each worker has it
+        self._lost: set[int] = set()
         self._pace: dict[Hashable, float] = {}  # what the newest unit of each worker took, s
 
     def take(self, worker: Hashable, now: float) -> int | None:
@@ -50,8 +51,13 @@ class UnitQueue:
         """A worker is gone with the unit that it had taken."""
         del self._taken[unit][worker]
         self._pace.pop(worker, None)
-        if unit in self.unfinished and not self._taken[unit]:
+        if unit not in self.unfinished or self._taken[unit]:
+            return
+        if unit in self._lost:  # it may be what ends its workers: the others first
+            self._waiting.append(unit)
+        else:
             self._waiting.appendleft(unit)
+        self._lost.add(unit)
 
     def _late(self, worker: Hashable, now: float) -> int | None:
         """The last unit to be finished as it looks, if the worker would finish it earlier."""

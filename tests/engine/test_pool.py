@@ -16,13 +16,14 @@ from raydd.engine.queue import UnitQueue
 from tests.small_engine import resources
 
 
-def test_units_go_out_in_order_and_a_lost_one_comes_first_again():
+def test_units_go_out_in_order_and_a_lost_one_comes_first_again_then_last():
     queue = UnitQueue(4)
     assert [queue.take("a", 0.0), queue.take("b", 0.0)] == [0, 1]
     queue.lose(0, "a")
     assert queue.take("c", 1.0) == 0
+    queue.lose(0, "c")
     assert queue.finish(1, "b", 1.0)
-    assert [queue.take("b", 1.0), queue.take("d", 1.0), queue.take("e", 1.0)] == [2, 3, None]
+    assert [queue.take("b", 1.0), queue.take("d", 1.0), queue.take("e", 1.0)] == [2, 3, 0]
 
 
 def test_a_unit_of_a_slow_worker_is_handed_out_again_to_one_that_finishes_it_earlier():
@@ -125,6 +126,7 @@ def test_a_dead_worker_costs_the_unit_in_flight(ray4, tmp_path):
     assert tries == {unit: 2 if unit in (1, 4) else 1 for unit in range(8)}
 
 
+@pytest.mark.slow
 def test_a_unit_that_always_ends_its_worker_is_named_and_the_others_are_kept(ray4, tmp_path):
     few = replace(resources(2), max_failures=1)
     with pytest.raises(RuntimeError, match=r"died 3 times .* the last while doing 5; run the same"):
@@ -137,6 +139,7 @@ def test_an_error_of_a_unit_ends_the_stage_as_it_is(ray4, tmp_path):
         run_units(Writer, Job(str(tmp_path), breaks=3), range(8), resources(2))
 
 
+@pytest.mark.slow
 def test_a_worker_that_finds_no_room_does_not_hold_a_unit(ray4, tmp_path):
     """Six are asked for, the cluster has four CPUs: those that wait for a machine have no unit."""
     run_units(Writer, Job(str(tmp_path), 0.3), range(12), replace(resources(), unit_workers=6))

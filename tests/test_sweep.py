@@ -87,6 +87,7 @@ def test_a_trial_is_the_command_line_and_its_overrides():
     assert spell("x", [1, None, {"a": True}]) == "x=[1,null,{a:true}]"
 
 
+@pytest.mark.slow
 def test_images_held_out_judge_and_are_never_chosen(ray4, tmp_path):
     words = ["method=random", "method.ipc=3", "validation=20", f"storage={tmp_path}", *TINY]
     assert main([*words, "name=held"]) == 0

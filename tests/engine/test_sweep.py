@@ -81,7 +81,8 @@ def test_a_failed_trial_says_why_and_is_tried_again(ray4, tmp_path):
     assert lines(tmp_path / "attempts") == {"0.5": 1, "0.6": 2, "0.7": 1}
 
 
-@pytest.mark.parametrize("is_nested", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_nested", [False, True])
 def test_early_stopping_leaves_nothing_behind(ray4, tmp_path, is_nested):
     cpus = ray.cluster_resources()["CPU"]
     assert wait_until_free(cpus)

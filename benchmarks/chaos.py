@@ -23,6 +23,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from processes import read_stat
+
 _UNIT = "ray::_Worker.do"
 _TITLES = (_UNIT, "ray::_Worker", "ray::MapWorker", "ray::_fetch_part", "ray::_task")
 
@@ -123,11 +125,8 @@ def working(driver: int) -> dict[int, str]:
 def ancestors(pid: int) -> list[int]:
     """Parent, grandparent and so on."""
     found = []
-    while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            break
+    while pid > 1 and (fields := read_stat(pid)):
+        pid = int(fields[1])
         found.append(pid)
     return found
 

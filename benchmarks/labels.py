@@ -152,7 +152,7 @@ class Bench:
         folder = self.root / name
         (folder / LABELS).mkdir(parents=True)
         images, teacher = (self.images["set"],), str(self.root / "teacher")
-        job = RelabelJob(str(folder), images, teacher, info, "cpu", self.chosen.threads)
+        job = RelabelJob(str(folder), images, teacher, info, "cpu")
         worker = Labeller(job)
         for unit in label_units(info):
             worker(unit)

@@ -197,7 +197,7 @@ class Sampler:
         started: dict[int, str] = {}
         ticks: dict[int, int] = {}
         for entry in os.listdir("/proc"):
-            if entry.isdecimal() and (words := _stat(int(entry))):
+            if entry.isdecimal() and (words := read_stat(int(entry))):
                 children[int(words[1])].append(int(entry))
                 started[int(entry)] = words[19]
                 ticks[int(entry)] = int(words[11]) + int(words[12])
@@ -258,7 +258,7 @@ GROUPS: dict[str, Callable[[Sample], float]] = {
 }
 
 
-def _stat(pid: int) -> list[str] | None:
+def read_stat(pid: int) -> list[str] | None:
     """/proc/PID/stat from its third field on: 1 parent, 11 and 12 ticks used, 19 start time."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

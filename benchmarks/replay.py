@@ -1,10 +1,11 @@
 """What a stage of units costs on 16 to 1,000 workers, replayed with the engine's own queue.
 
 Simulated workers take units from :class:`raydd.engine.queue.UnitQueue`, the one that the engine
-uses, with recorded unit times (their spread, scaled to --unit seconds). Some workers are slow, and
-spot machines are taken away and come back. Beside it the fixed shares of a group of workers (every
-n-th unit, as with Ray Train). Efficiency is the work at nominal speed over workers times wall time.
-The last line is the lowest efficiency of the queue where each worker has at least 20 units.
+uses, with unit times that spread by a few per cent (assumed) around --unit seconds. Some workers
+are slow, and spot machines are taken away and come back. Beside it the fixed shares of a group of
+workers (every n-th unit, as with Ray Train). Efficiency is the work at nominal speed over workers
+times wall time. The last line is the lowest efficiency of the queue where each worker has at least
+20 units.
 
     python benchmarks/replay.py
     python benchmarks/replay.py --unit 60 --units 1092 4369     # in21k, ipc 5 and 20, batch 100
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 from raydd.engine.queue import UnitQueue
 
-SPREAD = (0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.05)  # of unit times, see scaling.py
+SPREAD = (0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.05)  # of unit times, assumed
 _TICK = 1.0  # s, how often an idle worker asks again, as the pool polls
 
 

@@ -185,7 +185,6 @@ class Bench:
             seed=0,
             journal=None,
             device="cpu",
-            threads=1,
         )
 
     def _train_job(self, folder: Path) -> TrainJob:

@@ -33,14 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(lambda: browse(*_parse(words)))
 
 
-def browse(folders: Sequence[str], out: UPath) -> int:
+def browse(folders: Sequence[str], out: UPath) -> None:
     """Write the page of some folders and say what is on it.
 
     Args:
         folders: runs, sweeps or storages.
         out: the page's file.
-    Returns:
-        The exit code.
     Raises:
         Refused: a folder that cannot be read, or a file that cannot be written.
     """
@@ -56,7 +54,6 @@ def browse(folders: Sequence[str], out: UPath) -> int:
     parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
     print(f"{len(trials)} trials: {', '.join(parts) or 'none has begun'}")
     print(f"{out}  ({len(page) / 1e6:.1f} MB)")
-    return 0
 
 
 def _parse(words: Sequence[str]) -> tuple[list[str], UPath]:

@@ -70,13 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answer(lambda: _carry_out(words))
 
 
-def _carry_out(words: Sequence[str]) -> int:
+def _carry_out(words: Sequence[str]) -> None:
     tree = _compose(words)
     if "--cfg" in words:
         print(OmegaConf.to_yaml(tree), end="")
     else:
         evaluate(to_typed(tree, EvaluateConfig))
-    return 0
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pytest
 from upath import UPath
 
 import raydd
+from ray_nodes import free_port
 from raydd.data.distilled import read_distilled
 from raydd.data.sources import open_source
 from raydd.engine.errors import Refused
@@ -47,9 +48,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """An empty store; this process and those it starts find it by their environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("moto") / "log"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with log.open("w") as file:

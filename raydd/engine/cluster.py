@@ -93,8 +93,6 @@ class Resources:
         """How many workers do units now; the cluster may have grown since it was joined."""
         if self.unit_workers is not None:
             return self.unit_workers
-        if not ray.is_initialized():
-            return self.num_workers
         return int(ray.cluster_resources().get("GPU", 0))
 
     @property
@@ -140,7 +138,9 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
 
 def local_resources(config: ClusterConfig) -> Resources:
     """What a run would have on this machine alone; starts nothing."""
-    return resolve(config, {"CPU": _local_cpus(config), "GPU": _local_gpus()})
+    found = resolve(config, {"CPU": _local_cpus(config), "GPU": _local_gpus()})
+    alone = found.num_workers if found.unit_workers is None else found.unit_workers
+    return replace(found, unit_workers=alone)
 
 
 @contextmanager

@@ -118,7 +118,6 @@ class Engine(TeacherStages, GeneratorStages, ObserverStages, SynthesisStages):
             teacher=str(teacher.folder),
             info=self.label_info(images, recipe),
             device=self.resources.device,
-            threads=self.resources.threads_per_worker,
         )
         return relabel_images(self.stages, job, images, teacher, self.resources, title)
 

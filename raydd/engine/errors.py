@@ -18,13 +18,13 @@ _NETWORK = ("botocore", "aiohttp", "gcsfs", "azure")  # packages whose errors ar
 _REACH = ("Connect", "Timeout", "Disconnected")
 
 
-def answer(act: Callable[[], int]) -> int:
+def answer(act: Callable[[], int | None]) -> int:
     """Exit code of a door that does something; what is known to go wrong is said in a sentence.
 
     2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues.
     """
     try:
-        return act()
+        return act() or 0
     except Refused as error:
         print(f"raydd: {error}", file=sys.stderr)
         return 2

@@ -89,7 +89,6 @@ class GeneratorStages(Context):
             seed=self.seed,
             journal=self.journal,
             device=self.resources.device,
-            threads=self.resources.threads_per_worker,
         )
         inputs = [generator, *(item for item in (judge, anchor) if item), *avoided]
         return sample_images(self.stages, job, slots, inputs, self.resources, self.seed)

@@ -43,7 +43,6 @@ class ObserverStages(Context):
             max_pixels=self.data.max_pixels,
             seed=self.seed,
             device=self.resources.device,
-            threads=self.resources.threads_per_worker,
         )
         return measure_statistics(self.stages, job, observers, self.resources)
 
@@ -70,6 +69,5 @@ class ObserverStages(Context):
             seed=self.seed,
             journal=self.journal,
             device=self.resources.device,
-            threads=self.resources.threads_per_worker,
         )
         return crop_images(self.stages, job, selection, observer, self.resources)

@@ -57,7 +57,7 @@ def calibrate(
         }
         decoded = _decode_rate(source, preprocessing, max_pixels, each)
     workers = max(1, resources.num_workers)
-    unit_workers = max(1, resources.count_unit_workers())
+    unit_workers = max(1, resources.unit_workers or 0)
     return Machine(
         name="here",
         workers=workers,

@@ -77,7 +77,6 @@ class CropJob:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads of a worker.
     """
 
     folder: str
@@ -91,7 +90,6 @@ class CropJob:
     seed: int
     journal: str | None
     device: str
-    threads: int
 
     @property
     def num_crops(self) -> int:

@@ -46,7 +46,6 @@ class RelabelJob:
         teacher: checkpoint folder.
         info: what is labelled how; its digest and check are found out by the worker.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads of a worker.
     """
 
     folder: str
@@ -54,7 +53,6 @@ class RelabelJob:
     teacher: str
     info: LabelInfo
     device: str
-    threads: int
 
 
 def plan_labels(

@@ -48,7 +48,6 @@ class SampleJob:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads of a worker.
     """
 
     folder: str
@@ -64,7 +63,6 @@ class SampleJob:
     seed: int
     journal: str | None
     device: str
-    threads: int
 
 
 def sample_images(

@@ -63,7 +63,6 @@ class StatisticsJob:
         max_pixels: cap of the decoder.
         seed: run seed.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads of a worker.
     """
 
     folder: str
@@ -76,4 +75,3 @@ class StatisticsJob:
     max_pixels: int
     seed: int
     device: str
-    threads: int

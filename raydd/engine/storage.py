@@ -37,12 +37,14 @@ def open_storage(uri: str) -> UPath:
 @contextmanager
 def _impatient() -> Iterator[None]:
     """Have an S3 client that is made inside give up at once: a wrong address is not an outage."""
-    before = os.environ.get("AWS_MAX_ATTEMPTS", "12")
+    before = os.environ.get("AWS_MAX_ATTEMPTS")
     os.environ["AWS_MAX_ATTEMPTS"] = "1"
     try:
         yield
     finally:
-        os.environ["AWS_MAX_ATTEMPTS"] = before
+        del os.environ["AWS_MAX_ATTEMPTS"]
+        if before is not None:
+            os.environ["AWS_MAX_ATTEMPTS"] = before
 
 
 def storage_arguments(folder: UPath) -> dict[str, Any]:

@@ -93,6 +93,5 @@ class SynthesisStages(Context):
             seed=self.seed,
             journal=self.journal,
             device=self.resources.device,
-            threads=self.resources.threads_per_worker,
         )
         return synthesize_images(self.stages, job, slots, inputs, self.resources, self.seed)

@@ -113,7 +113,6 @@ class SynthesizeJob:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
-        threads: CPU threads of a worker.
     """
 
     folder: str
@@ -128,7 +127,6 @@ class SynthesizeJob:
     seed: int
     journal: str | None
     device: str
-    threads: int
 
 
 def synthesize_images(

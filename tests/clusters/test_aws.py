@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ray_nodes import free_port
+
 boto3 = pytest.importorskip("boto3", reason="needs boto3")
 pytest.importorskip("moto.server", reason="needs moto[server]")
 
@@ -71,9 +73,7 @@ def surroundings(tmp_path: Path) -> Iterator[dict[str, str]]:
     `ssh` and `rsync` are stubs that log what they are called with: nothing answers at the
     addresses that the mock invents.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     for name in ("ssh", "rsync"):
         stub = tmp_path / "bin" / name
         stub.parent.mkdir(exist_ok=True)

@@ -83,7 +83,6 @@ def label(folder, made, config, num_workers=0, block=4):
         teacher=str(teacher.folder),
         info=replace(info, block=block),
         device="cpu",
-        threads=1,
     )
     stages = Stages(UPath(folder), Progress())
     return relabel_images(stages, job, [images], teacher, resources(num_workers), "test")

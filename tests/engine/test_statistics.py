@@ -54,7 +54,6 @@ def measure(folder, observers, config, source=None):
         max_pixels=10**6,
         seed=0,
         device="cpu",
-        threads=1,
     )
     return measure_statistics(Stages(UPath(folder), Progress()), job, observers, resources())
 

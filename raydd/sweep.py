@@ -14,8 +14,9 @@ from ray import tune
 from upath import UPath
 
 from raydd.config import HOW, RunConfig, compose_config, short_digest, what
-from raydd.engine.cluster import connect, count_lanes
+from raydd.engine.cluster import connect
 from raydd.engine.errors import Refused
+from raydd.engine.lanes import count_lanes
 from raydd.engine.progress import Progress
 from raydd.engine.stage_locks import make_keeper
 from raydd.engine.stages import Guard, write_atomic

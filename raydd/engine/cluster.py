@@ -138,7 +138,7 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
 
 def local_resources(config: ClusterConfig) -> Resources:
     """What a run would have on this machine alone; starts nothing."""
-    found = resolve(config, {"CPU": _local_cpus(config), "GPU": _local_gpus()})
+    found = resolve(config, {"CPU": _local_cpus(config), "GPU": local_gpus()})
     alone = found.num_workers if found.unit_workers is None else found.unit_workers
     return replace(found, unit_workers=alone)
 
@@ -158,48 +158,9 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
-    """How many trials of a sweep run at once without ever waiting for each other's CPUs.
-
-    Args:
-        config: of each trial.
-        asked: by the user; None takes as many as fit.
-        trials: how many there are.
-    Raises:
-        Refused: not one trial fits into the cluster that was joined.
-    """
-    if not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
-        fitting = _lanes_here(config)
-    else:
-        connect(config)
-        fitting = fitting_lanes(config, ray.cluster_resources())
-    return min(trials, fitting if asked is None else min(asked, fitting))
-
-
-def _lanes_here(config: ClusterConfig) -> int:
-    """Trials that keep this machine busy; its private cluster gets logical CPUs for all of them."""
-    gpus = 0 if config.use_gpu is False else _local_gpus()
-    if gpus:
-        return max(1, gpus // max(1, gpus if config.num_workers is None else config.num_workers))
-    return max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
-
-
-def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
-    """How many trials fit into a cluster's totals; refuses one that is too small for any."""
-    cpus, each = int(totals.get("CPU", 0)), _cpus_per_trial(config)
-    if cpus < each:
-        raise Refused(
-            f"this cluster has {cpus} CPUs, but a trial needs {each} so that its stages never wait "
-            "for each other; add nodes, or run without RAY_ADDRESS."
-        )
-    resources = resolve(config, totals)
-    gpus = int(totals.get("GPU", 0)) // max(1, resources.num_workers)
-    return max(1, min(cpus // each, gpus) if resources.use_gpu else cpus // each)
-
-
 def _local_cpus(config: ClusterConfig, lanes: int = 0) -> int:
     """Logical CPUs of a private cluster on this machine."""
-    return max(os.cpu_count() or 1, _cpus_per_run(config), lanes * _cpus_per_trial(config))
+    return max(os.cpu_count() or 1, _cpus_per_run(config), lanes * cpus_per_trial(config))
 
 
 def _cpus_per_run(config: ClusterConfig) -> int:
@@ -208,7 +169,7 @@ def _cpus_per_run(config: ClusterConfig) -> int:
     return max(_MIN_LOGICAL_CPUS, workers + 2)
 
 
-def _cpus_per_trial(config: ClusterConfig) -> int:
+def cpus_per_trial(config: ClusterConfig) -> int:
     """The same, and one for the process that drives the run."""
     return _cpus_per_run(config) + 1
 
@@ -258,7 +219,8 @@ def _single_node(totals: dict[str, float]) -> bool:
     return sum(name.startswith("node:") and "__" not in name for name in totals) <= 1
 
 
-def _local_gpus() -> int:
+def local_gpus() -> int:
+    """GPUs of this machine."""
     import torch  # processes that only decode do not import it
 
     return torch.cuda.device_count()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from raydd.engine.cluster import ClusterConfig, fitting_lanes, resolve
+from raydd.engine.cluster import ClusterConfig, resolve
 from raydd.engine.errors import Refused
+from raydd.engine.lanes import fitting_lanes
 
 
 def test_too_many_workers_are_refused_with_the_number_that_fits():

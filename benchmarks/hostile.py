@@ -33,7 +33,8 @@ from upath import UPath
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
 from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
-from raydd.engine.cluster import ClusterConfig, Resources, connect
+from raydd.engine.cluster import Resources, connect
+from raydd.engine.cluster_config import ClusterConfig
 from raydd.engine.pixels import DataConfig
 from raydd.engine.progress import Progress
 from raydd.engine.score import score_source

@@ -33,7 +33,8 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
-from raydd.engine.cluster import ClusterConfig, connect
+from raydd.engine.cluster import connect
+from raydd.engine.cluster_config import ClusterConfig
 from raydd.engine.evaluate import run_many
 from raydd.engine.pixels import DataConfig
 from raydd.engine.pool import run_units

@@ -138,7 +138,8 @@ def selection_digest(output: Path) -> tuple[int, str]:
 
 def drive(folder: Path, count: int, num_classes: int) -> None:
     """The measured process: start Ray, select, print when the selection began and ended."""
-    from raydd.engine.cluster import ClusterConfig, connect
+    from raydd.engine.cluster import connect
+    from raydd.engine.cluster_config import ClusterConfig
 
     connect(ClusterConfig())
     time.sleep(3)  # Ray's helpers are still starting

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from raydd.composing import ConfigError, compose_tree, to_typed
-from raydd.engine.cluster import ClusterConfig
+from raydd.engine.cluster_config import ClusterConfig
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.labels import LabelConfig
 from raydd.engine.pixels import DataConfig

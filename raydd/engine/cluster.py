@@ -28,40 +28,10 @@ for _name, _value in (_QUIET | _PATIENT).items():
 import ray  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 
+from raydd.engine.cluster_config import ClusterConfig  # noqa: E402
 from raydd.engine.errors import Refused  # noqa: E402
 
 _MIN_LOGICAL_CPUS = 4  # fewer starve Ray Data's readers beside actors: a silent hang
-
-
-@dataclass
-class ClusterConfig:
-    """Machines and processes; no value here changes a synthesised byte."""
-
-    num_workers: int | None = None
-    """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
-    use_gpu: bool | None = None
-    """null uses GPUs when the cluster has them."""
-    unit_workers: int | None = None
-    """Workers of the stages whose units are independent: synthesize, sample, crop, statistics,
-    relabel. null is num_workers, or every GPU, those of machines that join later too. More than the
-    cluster has may be asked for: those wait for machines, and an autoscaler sees them."""
-    threads_per_worker: int = 1
-    """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
-    object_store_mb: int = 300
-    """Shared memory of a private local cluster, MiB."""
-    max_failures: int = 8
-    """Worker-group restarts that one fit survives."""
-    plan_for: str | None = None
-    """A machine that ``plan=true`` also counts hours for, e.g. 8xh200; a wrong name lists all."""
-    plan_seconds: float = 20.0
-    """How long ``plan=true`` may try the networks on this machine, s; 0 counts no hours here."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot run, before any work."""
-        if self.unit_workers is not None and self.unit_workers < 0:
-            raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")
-        if self.plan_seconds < 0:
-            raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")
 
 
 @dataclass(frozen=True)
@@ -69,13 +39,16 @@ class Resources:
     """What the connected cluster offers, resolved against the configuration.
 
     Attributes:
-        num_workers: of a training; 0 trains in the driver's process.
+        num_workers: of a training; 0 trains in the driver's process. Of an elastic one those that
+            the cluster has room for when it is joined.
         unit_workers: of a stage of independent units; 0 does them in the driver's process, None is
             one per GPU that the cluster has at the time.
         use_gpu: whether each of them gets one.
         threads_per_worker: CPU threads.
-        parallel: actors of a pass and tasks at once.
+        parallel: actors of a pass and tasks at once, when the cluster was joined.
         max_failures: deaths that a fit, a task or a worker of units survives.
+        elastic: fewest and most workers of a training; None keeps ``num_workers``.
+        grows: whether machines may join or leave, so that ``parallel`` is counted again.
     """
 
     num_workers: int
@@ -84,10 +57,19 @@ class Resources:
     threads_per_worker: int
     parallel: int
     max_failures: int
+    elastic: tuple[int, int] | None = None
+    grows: bool = False
 
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
-        return replace(self, parallel=max(1, self.parallel // runs))
+        alone = runs == 1
+        return replace(self, parallel=max(1, self.parallel // runs), grows=self.grows and alone)
+
+    def count_parallel(self) -> int:
+        """How many actors of a pass or tasks run at once now."""
+        if not self.grows:
+            return self.parallel
+        return _count_parallel(ray.cluster_resources(), self.use_gpu, self.threads_per_worker)
 
     def count_unit_workers(self) -> int:
         """How many workers do units now; the cluster may have grown since it was joined."""
@@ -122,7 +104,7 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
     """
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if os.environ.get("RAY_ADDRESS"):
+        if _joins():
             ray.init(address="auto", **quiet)
         else:
             with _loopback():
@@ -133,7 +115,12 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
                     object_store_memory=config.object_store_mb << 20,
                     **quiet,
                 )
-    return resolve(config, ray.cluster_resources())
+    return replace(resolve(config, ray.cluster_resources()), grows=_joins())
+
+
+def _joins() -> bool:
+    """Whether a cluster is named, to which machines may be added."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def local_resources(config: ClusterConfig) -> Resources:
@@ -189,23 +176,33 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         )
     workers = config.num_workers if config.num_workers is not None else (gpus if use_gpu else 0)
     room = gpus if use_gpu else cpus - 1
-    if workers > room:
+    name, least = "num_workers", workers
+    if config.min_workers is not None:
+        name, least = "min_workers", config.min_workers
+    if least > room:
         raise Refused(
-            f"cluster.num_workers={workers} asks for more than this cluster can run at once: "
+            f"cluster.{name}={least} asks for more than this cluster can run at once: "
             f"{cpus} CPUs (one is kept for reading data) and {gpus} GPUs; use at most {room}."
         )
-    computing = cpus - 1  # actors that held all CPUs would wait for their readers for ever
-    if _single_node(totals):
-        computing = min(computing, os.cpu_count() or 1)
-    parallel = gpus if use_gpu else max(1, computing // max(1, config.threads_per_worker))
     return Resources(
-        workers,
+        min(workers, room),
         _unit_workers(config, use_gpu),
         use_gpu,
         config.threads_per_worker,
-        parallel,
+        _count_parallel(totals, use_gpu, config.threads_per_worker),
         config.max_failures,
+        elastic=None if config.min_workers is None else (config.min_workers, workers),
     )
+
+
+def _count_parallel(totals: dict[str, float], use_gpu: bool, threads: int) -> int:
+    """Actors of a pass, or tasks, that a cluster of these totals runs at once."""
+    if use_gpu:
+        return max(1, int(totals.get("GPU", 0)))  # they may all be gone for a while
+    computing = int(totals.get("CPU", 0)) - 1  # one is the readers', who would wait for ever
+    if _single_node(totals):
+        computing = min(computing, os.cpu_count() or 1)
+    return max(1, computing // max(1, threads))
 
 
 def _unit_workers(config: ClusterConfig, use_gpu: bool) -> int | None:

@@ -172,11 +172,12 @@ def run_many(
     outcomes: list[dict[str, Any]] = [{}] * len(jobs)
     waiting = list(enumerate(jobs))
     while waiting or running:
-        while waiting and len(running) < resources.parallel:
+        while waiting and len(running) < resources.count_parallel():
             index, job = waiting.pop(0)
             running[task.remote(work, job, resources.threads_per_worker)] = index
-        (ready, *_), _ = ray.wait(list(running), num_returns=1)
-        outcomes[running.pop(ready)] = ray.get(ready)
+        answers, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
+        for answer in answers:
+            outcomes[running.pop(answer)] = ray.get(answer)
     return outcomes
 
 

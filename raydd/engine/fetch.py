@@ -100,7 +100,7 @@ def _fetch_parts(reader: _Reader, chosen: pd.DataFrame, resources: Resources) ->
         path = _path(reader.folder, part)
         if path.exists():
             continue
-        if len(pending) >= 2 * resources.parallel:
+        if len(pending) >= 2 * resources.count_parallel():
             (ready, *_), pending = ray.wait(pending, num_returns=1)
             ray.get(ready)
         pending.append(task.remote(shared, part, chosen[begin : begin + PART_ROWS]))

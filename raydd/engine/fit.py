@@ -16,10 +16,14 @@ from ray.train.torch import TorchTrainer
 from upath import UPath
 
 from raydd.engine.cluster import Resources
+from raydd.engine.meeting import MeetingConfig
 from raydd.engine.storage import storage_arguments
 from raydd.engine.threads import torch_threads
 
-_CONTROLLER_FAILURES = 3  # without a limit, a fit that can never start waits for ever
+# A group that finds no room within a minute tries again so often: a spot machine needs minutes to be
+# replaced, and a fit that can never start must end.
+_STARTS = 15
+_RESIZE_SECONDS = 30.0  # how often an elastic training looks for machines that joined
 
 
 def fit(
@@ -41,7 +45,8 @@ def fit(
         RuntimeError: the workers died more often than ``cluster.max_failures`` allows.
     """
     scaling = ray.train.ScalingConfig(
-        num_workers=resources.num_workers,
+        num_workers=resources.elastic or resources.num_workers,
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
         use_gpu=resources.use_gpu and resources.num_workers > 0,
         resources_per_worker=resources.per_worker if resources.num_workers else None,
     )
@@ -51,12 +56,13 @@ def fit(
         failure_config=ray.train.FailureConfig(
             max_failures=resources.max_failures,
             # the types are Ray Train's first version, what runs is the second
-            controller_failure_limit=_CONTROLLER_FAILURES,  # type: ignore[call-arg]
+            controller_failure_limit=_STARTS,  # type: ignore[call-arg]
         ),
     )
     trainer = TorchTrainer(
         loop,
         train_loop_config=arguments,
+        torch_config=MeetingConfig(),
         scaling_config=scaling,
         run_config=run,
         datasets=dict(datasets or {}),

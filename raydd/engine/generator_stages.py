@@ -162,9 +162,11 @@ class GeneratorStages(Context):
             device=self.resources.device,
         )
 
+        equal = replace(self.resources, elastic=None)  # every worker must have as many images
+
         def work(folder: UPath) -> dict[str, Any]:
             arguments = {"job": replace(job, folder=str(folder))}
-            outcome = fit(generator_worker, arguments, self.resources, folder, real.datasets)
+            outcome = fit(generator_worker, arguments, equal, folder, real.datasets)
             return {**_describe(folder), **outcome}
 
         return self.stages.run(

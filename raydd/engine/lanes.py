@@ -4,7 +4,8 @@ import os
 
 import ray
 
-from raydd.engine.cluster import ClusterConfig, connect, cpus_per_trial, local_gpus, resolve
+from raydd.engine.cluster import connect, cpus_per_trial, local_gpus, resolve
+from raydd.engine.cluster_config import ClusterConfig
 from raydd.engine.errors import Refused
 
 

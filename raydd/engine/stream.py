@@ -126,7 +126,7 @@ def map_actors(
             fn_constructor_args=arguments,
             batch_size=batch_size,
             batch_format="pyarrow",
-            compute=rd.ActorPoolStrategy(size=resources.parallel),
+            compute=rd.ActorPoolStrategy(size=resources.count_parallel()),
             max_restarts=0,
             max_task_retries=0,
             num_cpus=None if resources.use_gpu else 1,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from raydd.engine.cluster import ClusterConfig, resolve
+from raydd.engine.cluster import resolve
+from raydd.engine.cluster_config import ClusterConfig
 from raydd.engine.errors import Refused
 from raydd.engine.lanes import fitting_lanes
 

@@ -12,7 +12,8 @@ START = """
 import json
 from ipaddress import ip_address
 
-from raydd.engine.cluster import ClusterConfig, connect
+from raydd.engine.cluster import connect
+from raydd.engine.cluster_config import ClusterConfig
 
 resources = connect(ClusterConfig(object_store_mb=100))
 import psutil  # Ray's own copy

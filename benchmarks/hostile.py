@@ -35,11 +35,11 @@ from raydd.data.sources import open_source
 from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
 from raydd.engine.cluster import Resources, connect
 from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.pixels import DataConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.progress import Progress
 from raydd.engine.score import score_source
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.models.registry import ModelConfig, create_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))

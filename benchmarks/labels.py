@@ -27,7 +27,7 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.engine.labels import LABELS, TEACHER, LabelConfig
 from raydd.engine.relabel import Labeller, RelabelJob, label_units, plan_labels
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
 from raydd.models.registry import ModelConfig

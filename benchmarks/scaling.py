@@ -35,13 +35,14 @@ from raydd.data.sources import Source, open_source
 from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
 from raydd.engine.cluster import connect
 from raydd.engine.cluster_config import ClusterConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.evaluate import run_many
-from raydd.engine.pixels import DataConfig
 from raydd.engine.pool import run_units
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.score import Scorer
-from raydd.engine.stream import map_actors, run_pass, write_table
+from raydd.engine.stream import map_actors, run_pass
 from raydd.engine.synthesize import SynthesizeJob, Synthesizer, TeacherNetworks
+from raydd.engine.tables import write_table
 from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
 from raydd.engine.units import plan_units

@@ -35,7 +35,7 @@ from raydd.data.sources import Source, open_source
 from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
 from raydd.engine.cluster import connect
 from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.pixels import DataConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.progress import Progress
 from raydd.engine.score import score_source
 from raydd.engine.stages import Artifact, Stages

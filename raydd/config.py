@@ -15,9 +15,9 @@ from omegaconf import MISSING
 
 from raydd.composing import ConfigError, compose_tree, to_typed
 from raydd.engine.cluster_config import ClusterConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.labels import LabelConfig
-from raydd.engine.pixels import DataConfig
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.sweep_config import SweepConfig
 from raydd.engine.trackers import TRACKERS

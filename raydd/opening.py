@@ -13,10 +13,10 @@ from raydd.data.classes import read_class_names
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
 from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused
 from raydd.engine.labels import LabelConfig
-from raydd.engine.pixels import DataConfig
 from raydd.engine.progress import Progress
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Guard, Stages, free, write_atomic

@@ -9,13 +9,13 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
 from raydd.engine.engine import Engine
-from raydd.engine.pixels import DataConfig
 from raydd.engine.progress import Progress
 from raydd.engine.recover_config import SynthesisConfig
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Stages
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 

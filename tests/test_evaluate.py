@@ -16,8 +16,8 @@ from raydd.composing import config_dir, to_typed
 from raydd.data.any_set import open_any_set
 from raydd.data.distilled import read_distilled
 from raydd.data.export import export_imagefolder
+from raydd.engine.decode import list_images
 from raydd.engine.labels import LabelConfig
-from raydd.engine.pixels import list_images
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.writer import write_product
 from raydd.evaluate import EvaluateConfig, main

@@ -45,6 +45,32 @@ def test_importing_a_floor_does_not_load(package: str, forbidden: tuple[str, ...
     assert done.stdout.split() == []
 
 
+def test_a_worker_that_makes_images_starts_without_what_it_does_not_need() -> None:
+    """Every one would pay 0.3 GB and two seconds for torch's compiler, Ray Data and pandas."""
+    code = """
+import sys
+
+import torch
+
+from raydd.engine import rded, relabel, sample, statistics, synthesize
+from raydd.engine.recover import Recovery
+from raydd.engine.recover_config import SynthesisConfig
+from raydd.engine.teacher_objective import TeacherObjective
+from raydd.models.registry import ModelConfig, create_model
+
+config = SynthesisConfig(steps=1, start="noise", start_weight=0.0)
+network = create_model(ModelConfig("resnet10_thin", width=8), 10, 16).eval()
+recovery = Recovery(TeacherObjective(network, None, config, "cpu"), config, *2 * [(1,) * 3], 16, "cpu")
+recovery.run(None, torch.arange(2), (0, "unit"))
+print(*{"torch._dynamo", "torchvision", "ray.data", "ray.train", "pandas"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
 def test_a_driver_reads_like_the_algorithm_of_its_paper() -> None:
     """150 lines at most: what does not fit belongs to the engine."""
     for file in (ROOT / "raydd" / "methods").glob("*.py"):

@@ -26,7 +26,7 @@ from raydd.engine.journal import Journal
 from raydd.engine.progress import Progress
 from raydd.engine.stages import Stages
 from raydd.engine.storage import open_storage
-from raydd.engine.stream import count_parts, part_files
+from raydd.engine.tables import count_parts, part_files
 from raydd.run import main
 from small_sets import all_rows, png, write_imagefolder, write_parquet, write_tar
 

@@ -20,7 +20,7 @@ from raydd.data.rows import image_table
 from raydd.engine.ahead import map_ahead
 from raydd.engine.errors import Refused
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 
 _PART_ROWS = 500  # images of a unit
 _THREADS = 4  # decoders leave Python's lock

@@ -7,7 +7,8 @@ from upath import UPath
 
 from raydd.data.sources import Source
 from raydd.engine.stages import Stages
-from raydd.engine.stream import part_files, read_table, run_pass
+from raydd.engine.stream import run_pass
+from raydd.engine.tables import part_files, read_table
 
 
 def count_classes(stages: Stages, source: Source) -> np.ndarray:

@@ -11,7 +11,8 @@ class ClusterConfig:
     """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
     min_workers: int | None = None
     """With how few workers a training goes on while machines are missing; num_workers is then the
-    most, and may be more than the cluster has yet. null keeps the number, as repeatable sums need."""
+    most, and may be more than the cluster has yet. null keeps the number: a training is repeatable
+    for one number only."""
     use_gpu: bool | None = None
     """null uses GPUs when the cluster has them."""
     unit_workers: int | None = None

@@ -11,8 +11,9 @@ from raydd.data.sources import Source
 from raydd.engine.checkpoint import CheckpointCard, load_card
 from raydd.engine.class_counts import count_classes
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
+from raydd.engine.decode import decode_source
 from raydd.engine.labels import LabelConfig
-from raydd.engine.pixels import DataConfig, decode_source
 from raydd.engine.relabel import plan_labels
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact, Stages

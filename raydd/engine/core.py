@@ -12,7 +12,7 @@ from raydd.data.distilled import MANIFEST, DistilledRow, DistilledSet, hash_file
 from raydd.data.rows import image_table
 from raydd.engine.errors import Refused
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 
 _PART_ROWS = 1000  # images in memory at once
 

@@ -18,7 +18,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.shortlist import hash_ids
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_rows, part_files, read_table, write_table
+from raydd.engine.tables import count_rows, part_files, read_table, write_table
 
 KINDS = ("forgetting", "logit", "table")
 _SUFFIXES = (".npy", ".npz", ".parquet")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from raydd.engine.stream import count_rows, part_files, read_table
+from raydd.engine.tables import count_rows, part_files, read_table
 from raydd.ops.seeds import generator
 
 

@@ -17,10 +17,10 @@ from raydd.data.rows import binary_array, binary_column
 from raydd.data.sources import Source
 from raydd.engine.class_counts import count_labels
 from raydd.engine.cluster import Resources
-from raydd.engine.pixels import DataConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.row_network import RowNetwork, answer_rows, ask_network
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, part_files, read_table
+from raydd.engine.tables import count_parts, part_files, read_table
 from raydd.models.features import FeatureTap
 
 DTYPE = np.dtype(np.float16)

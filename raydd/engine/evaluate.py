@@ -24,6 +24,8 @@ from raydd.engine.training_state import OUTCOME
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 
+_POLL_SECONDS = 1.0  # how often machines that joined are seen
+
 Job = TypeVar("Job")
 
 

@@ -14,7 +14,7 @@ from raydd.engine.page import Grid
 from raydd.engine.pixels import pick_stored
 from raydd.engine.shown import read_grid
 from raydd.engine.stages import write_atomic
-from raydd.engine.stream import part_files
+from raydd.engine.tables import part_files
 
 
 def write_evaluation(

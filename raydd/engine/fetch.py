@@ -13,9 +13,9 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import fetch_pixels, image_table
 from raydd.data.sources import Source
 from raydd.engine.cluster import Resources
-from raydd.engine.pixels import DataConfig
+from raydd.engine.data_config import DataConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, read_table, write_table
+from raydd.engine.tables import count_parts, read_table, write_table
 
 PART_ROWS = 1000  # images in one task's memory at once
 

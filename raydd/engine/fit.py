@@ -20,8 +20,8 @@ from raydd.engine.meeting import MeetingConfig
 from raydd.engine.storage import storage_arguments
 from raydd.engine.threads import torch_threads
 
-# A group that finds no room within a minute tries again so often: a spot machine needs minutes to be
-# replaced, and a fit that can never start must end.
+# A group that finds no room within a minute tries again so often: a spot machine is replaced within
+# minutes, and a fit that can never start must end.
 _STARTS = 15
 _RESIZE_SECONDS = 30.0  # how often an elastic training looks for machines that joined
 
@@ -44,9 +44,10 @@ def fit(
     Raises:
         RuntimeError: the workers died more often than ``cluster.max_failures`` allows.
     """
+    # the types are Ray Train's first version, what runs is the second
     scaling = ray.train.ScalingConfig(
-        num_workers=resources.elastic or resources.num_workers,
-        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+        num_workers=resources.elastic or resources.num_workers,  # type: ignore[arg-type]
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,  # type: ignore[call-arg]
         use_gpu=resources.use_gpu and resources.num_workers > 0,
         resources_per_worker=resources.per_worker if resources.num_workers else None,
     )
@@ -55,7 +56,6 @@ def fit(
         **storage_arguments(folder),
         failure_config=ray.train.FailureConfig(
             max_failures=resources.max_failures,
-            # the types are Ray Train's first version, what runs is the second
             controller_failure_limit=_STARTS,  # type: ignore[call-arg]
         ),
     )

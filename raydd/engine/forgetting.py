@@ -15,7 +15,7 @@ import torch.distributed
 from torch import Tensor
 from upath import UPath
 
-from raydd.engine.stream import read_table, write_table
+from raydd.engine.tables import read_table, write_table
 
 FOLDER = "forgetting"
 

@@ -8,6 +8,7 @@ from upath import UPath
 
 from raydd.data.distilled import hash_file
 from raydd.engine.context import Context
+from raydd.engine.decode import place_images
 from raydd.engine.diagnose import diagnose_images
 from raydd.engine.diagnose_config import DiagnoseConfig
 from raydd.engine.errors import Refused
@@ -16,7 +17,6 @@ from raydd.engine.generator_adopt import adopt_generator, fresh_generator
 from raydd.engine.generator_checkpoint import load_generator_card, save_generator
 from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator_train import GeneratorJob, generator_worker
-from raydd.engine.pixels import place_images
 from raydd.engine.sample import SampleJob, sample_images
 from raydd.engine.sample_config import SampleConfig
 from raydd.engine.stages import Artifact

@@ -20,7 +20,7 @@ from raydd.engine.evaluate import run_many
 from raydd.engine.select import ANY, Ranking, conclude_selection
 from raydd.engine.shortlist import Shortlist
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import part_files, read_table, write_table
+from raydd.engine.tables import part_files, read_table, write_table
 from raydd.ops.herding import herd
 from raydd.ops.seeds import derive_seed
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from raydd.data.any_set import AnySet
 from raydd.data.labels import INFO
 from raydd.engine.checkpoint import CARD
+from raydd.engine.decode import list_images
 from raydd.engine.embed import embed_source
 from raydd.engine.engine import Engine
 from raydd.engine.errors import Refused
 from raydd.engine.evaluate import ProtocolConfig
 from raydd.engine.herding import HerdingConfig, herd_images
 from raydd.engine.labels import LABELS, TEACHER, LabelConfig, differing_views, read_info
-from raydd.engine.pixels import list_images
 from raydd.engine.squeeze import TeacherConfig
 from raydd.engine.stages import Artifact
 

@@ -22,7 +22,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.journal import Journal
 from raydd.engine.label_views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.engine.pixels import ImageSet
-from raydd.engine.stream import read_table
+from raydd.engine.tables import read_table
 from raydd.engine.train_job import TrainJob
 from raydd.ops.labels import CompressedLogits, expand_logits
 from raydd.ops.recipe import VIEW_FIELDS, Recipe

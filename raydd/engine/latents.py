@@ -14,7 +14,7 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.rows import binary_column
-from raydd.engine.stream import read_table, write_table
+from raydd.engine.tables import read_table, write_table
 from raydd.engine.units import Unit, covering
 
 FOLDER = "latents"

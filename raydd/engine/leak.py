@@ -19,11 +19,12 @@ from raydd.data.images import shrink
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import pixel_array
 from raydd.data.sources import Source
+from raydd.engine.data_config import DataConfig
 from raydd.engine.draws import draw_rows
 from raydd.engine.leak_pass import Comparison
-from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, part_files, read_table, run_pass
+from raydd.engine.stream import run_pass
+from raydd.engine.tables import count_parts, part_files, read_table
 from raydd.ops.checks import check_at_least_one
 from raydd.ops.describe import describe
 

@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.train._internal.base_worker_group import BaseWorkerGroup
@@ -33,7 +34,7 @@ class MeetingConfig(TorchConfig):
 
 
 class _Meeting(_TorchBackend):
-    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: Any) -> None:
         """Have every worker join; the addresses of workers on a loopback are all this machine's."""
         address, _ = worker_group.execute_single(0, get_address_and_port)
         if not ip_address(address).is_loopback:
@@ -43,7 +44,7 @@ class _Meeting(_TorchBackend):
         worker_group.execute(_stay_on_loopback)
         meeting = Path(tempfile.gettempdir()) / f"raydd-meeting-{uuid.uuid4().hex}"
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
-        joining = [
+        joining: list[Any] = [
             worker_group.execute_single_async(
                 rank,
                 _setup_torch_process_group,

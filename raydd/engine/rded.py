@@ -29,7 +29,7 @@ from raydd.engine.pool import run_units
 from raydd.engine.rded_config import Block, CropJob
 from raydd.engine.rded_crops import Observer, crop_class
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, read_table, write_table
+from raydd.engine.tables import count_parts, read_table, write_table
 from raydd.engine.units import unfinished, unit_path
 from raydd.models.registry import create_meta_model
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from raydd.engine.objective import Objective
 from raydd.engine.recover_config import LoopConfig
 from raydd.ops import augment
+from raydd.ops.adam import Adam
 from raydd.ops.augment import ViewParameters
 from raydd.ops.schedules import crop_scale_minimum, smooth_factor
 from raydd.ops.seeds import generator
@@ -87,23 +88,18 @@ class Recovery:
         self.objective.begin(origin, labels.to(self.device))
         lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
         views = self._draw_views(len(labels), seed_parts)
-        adam = torch.optim.Adam(
-            [images], betas=(config.adam_betas[0], config.adam_betas[1]), fused=True
-        )
+        adam = Adam(images, config.adam_betas)
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
             for step in range(config.steps):
-                adam.param_groups[0]["lr"] = config.learning_rate * smooth_factor(
-                    step, config.steps, config.zeta
-                )
                 view = ViewParameters(*(draws[step] for draws in views))
                 rows, columns = augment.view_matrices(view, self.resolution)
                 terms = self.objective.terms(images, rows, columns, step)
                 (gradient,) = torch.autograd.grad(terms["total"], images)
                 # the fused step walks through memory: both need one layout, or pixels are mixed up
-                images.grad = gradient.contiguous()
-                adam.step()
+                factor = smooth_factor(step, config.steps, config.zeta)
+                adam.step(gradient.contiguous(), config.learning_rate * factor)
                 with torch.no_grad():
                     images.clamp_(lowest, highest)
                     self.objective.stepped(images)

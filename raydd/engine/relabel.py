@@ -27,7 +27,7 @@ from raydd.engine.labels import LABELS, TEACHER, LabelConfig, view_settings
 from raydd.engine.pixels import load_sets
 from raydd.engine.pool import run_units
 from raydd.engine.stages import Artifact, Stages, write_atomic
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from raydd.models.precision import round_weights
 from raydd.ops.labels import compress_logits, expand_logits
 from raydd.ops.recipe import Recipe

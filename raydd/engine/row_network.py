@@ -12,8 +12,8 @@ from raydd.data.rows import decode_rows
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import load_frozen
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
 from raydd.engine.memory import release_memory
-from raydd.engine.pixels import DataConfig
 from raydd.engine.stages import Artifact
 from raydd.engine.stream import map_actors, run_pass
 from raydd.models.preprocess import normalise, pad_batch

@@ -26,7 +26,7 @@ from raydd.engine.pool import run_units
 from raydd.engine.sample_config import SampleConfig
 from raydd.engine.sampler import Sampled, Sampler
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, write_table
+from raydd.engine.tables import count_parts, write_table
 from raydd.engine.units import Unit, unfinished, unit_path, unit_table
 
 

@@ -18,11 +18,11 @@ from upath import UPath
 
 from raydd.data.sources import Source
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
 from raydd.engine.forgetting import ForgettingTable
-from raydd.engine.pixels import DataConfig
 from raydd.engine.row_network import RowNetwork, answer_rows, ask_network
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import count_parts, part_files, read_table
+from raydd.engine.tables import count_parts, part_files, read_table
 
 
 def score_source(

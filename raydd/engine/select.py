@@ -20,7 +20,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.forgetting import encode_places
 from raydd.engine.shortlist import Shortlist
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import part_files, read_table, write_table
+from raydd.engine.tables import part_files, read_table, write_table
 from raydd.ops.describe import describe
 
 Columns = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from upath import UPath
 
 from raydd.data.rows import pixel_row
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 
 
 def read_grid(folder: UPath, classes: int, slots: range, resolution: int) -> np.ndarray:

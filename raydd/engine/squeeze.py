@@ -14,8 +14,9 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.checkpoint import CARD, WEIGHTS, CheckpointCard, load_checkpoint, save_checkpoint
 from raydd.engine.cluster import Resources
+from raydd.engine.data_config import DataConfig
+from raydd.engine.decode import place_images
 from raydd.engine.errors import Refused
-from raydd.engine.pixels import DataConfig, place_images
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.train_job import TrainJob
 from raydd.engine.train_stage import train_stage

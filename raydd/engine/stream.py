@@ -5,7 +5,6 @@ sorted by position, so that the files do not depend on workers, block sizes or a
 A pass that is killed continues with the shards that have no part file.
 """
 
-import io
 import logging
 import warnings
 from collections import Counter, defaultdict
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray.data as rd
 from ray.exceptions import ActorDiedError, NodeDiedError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
@@ -24,7 +22,7 @@ from upath import UPath
 from raydd.data.sources import Shard, Source
 from raydd.engine.cluster import Resources
 from raydd.engine.errors import Refused
-from raydd.engine.stages import write_atomic
+from raydd.engine.tables import count_rows, part_files, read_table, write_table
 
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
@@ -81,37 +79,6 @@ def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
     _configure()
     indices = rd.from_items([{"index": i} for i in shards], override_num_blocks=len(shards))
     return indices.map_batches(read, batch_size=1)
-
-
-def part_files(folder: UPath) -> list[UPath]:
-    """The part files of a finished pass, in shard order."""
-    return sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.name)
-
-
-def count_parts(folder: UPath) -> int:
-    """How many part files a pass has finished so far."""
-    return len(list((folder / "parts").glob("*.parquet")))
-
-
-def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
-    """Read one parquet file, local or on an object store; columns that it lacks are left out."""
-    with path.open("rb") as file:
-        opened = pq.ParquetFile(file)
-        present = opened.schema_arrow.names
-        return opened.read(None if columns is None else [n for n in columns if n in present])
-
-
-def count_rows(path: UPath) -> int:
-    """Rows of one parquet file, from its footer."""
-    with path.open("rb") as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
-
-
-def write_table(path: UPath, table: pa.Table, **encoding: Any) -> None:
-    """Write one parquet file; it is there whole or not at all. ``encoding`` is pyarrow's."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", **encoding)
-    write_atomic(path, sink.getvalue())
 
 
 def map_actors(

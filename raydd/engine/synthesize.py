@@ -27,7 +27,7 @@ from raydd.engine.recover import Recovery
 from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
 from raydd.engine.stages import Artifact, Stages
 from raydd.engine.statistics import read_targets
-from raydd.engine.stream import count_parts, write_table
+from raydd.engine.tables import count_parts, write_table
 from raydd.engine.teacher_objective import TeacherObjective
 from raydd.engine.units import Unit, unfinished, unit_path, unit_table
 

@@ -1,8 +1,8 @@
 """Train one network: teachers on real images, students and judges on distilled ones.
 
-The same loop serves Ray Train's workers (:func:`train_worker`) and a single Ray task
-(:func:`train_network`). Small sets are held as uint8 on the device and augmented there, a
-batch at a time; sets above the memory limit arrive through Ray Data.
+The same loop serves Ray Train's workers (:mod:`raydd.engine.train_stage`) and single Ray tasks,
+which do without Ray Train and Ray Data. Small sets are held as uint8 on the device and augmented
+there, a batch at a time; sets above the memory limit arrive through Ray Data.
 """
 
 import json
@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray.train.torch
 import torch
 from torch import Tensor, nn
 from upath import UPath
@@ -21,7 +20,6 @@ from raydd.engine.checkpoint import (
     load_frozen,
     save_checkpoint,
 )
-from raydd.engine.fit import rank_and_world
 from raydd.engine.forgetting import ForgettingCounter
 from raydd.engine.journal import Journal
 from raydd.engine.labels import LabelledBatch
@@ -53,11 +51,6 @@ class _State:
     seconds: float = 0.0
 
 
-def train_worker(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Train loop of Ray Train: every rank trains on its share of each batch."""
-    return train_network(arguments["job"], *rank_and_world())
-
-
 def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
     """Train to the last epoch, continuing from the newest epoch checkpoint.
 
@@ -81,7 +74,7 @@ class Training:
         self.dtype = autocast_dtype(job.recipe.precision, self.device)
         self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
-        self.model = ray.train.torch.prepare_model(self.network) if world > 1 else self.network
+        self.model = _distributed(self.network) if world > 1 else self.network
         self.optimizer = build_optimizer(self.network, job.recipe)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
@@ -227,3 +220,10 @@ class Training:
         save_checkpoint(self.folder, self._judged, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome
+
+
+def _distributed(network: nn.Module) -> nn.Module:
+    """The network that shares its gradients with those of the other workers."""
+    import ray.train.torch
+
+    return ray.train.torch.prepare_model(network)

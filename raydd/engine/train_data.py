@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import ray.train
 import torch
 from torch import Tensor
 
@@ -103,6 +102,8 @@ class _Streamed:
         self.steps = max(1, feed.num_images // feed.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
+        import ray.train
+
         shard = ray.train.get_dataset_shard("train")
         size = self.feed.batch_size // self.world
         step, laps = 0, 0

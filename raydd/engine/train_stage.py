@@ -8,9 +8,9 @@ import ray.data as rd
 from upath import UPath
 
 from raydd.engine.cluster import Resources
-from raydd.engine.fit import fit
+from raydd.engine.fit import fit, rank_and_world
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train import train_worker
+from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
 
 
@@ -41,7 +41,7 @@ def train_stage(
 
     def work(folder: UPath) -> dict[str, Any]:
         arguments = {"job": replace(job, folder=str(folder))}
-        return fit(train_worker, arguments, resources, folder, datasets)
+        return fit(_worker, arguments, resources, folder, datasets)
 
     config = {
         "draws": list(job.seed_parts[1:]),
@@ -51,3 +51,8 @@ def train_stage(
         "preprocessing": job.preprocessing.to_json(),
     }
     return stages.run(name, work, inputs=inputs, config=config, seed=seed, title=title)
+
+
+def _worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Loop of Ray Train: every rank trains on its share of each batch."""
+    return train_network(arguments["job"], *rank_and_world())

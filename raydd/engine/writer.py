@@ -24,7 +24,7 @@ from raydd.engine.product import Curriculum, Product
 from raydd.engine.report import render_report
 from raydd.engine.shown import read_grid
 from raydd.engine.stages import write_atomic
-from raydd.engine.stream import count_rows, part_files, read_table, write_table
+from raydd.engine.tables import count_rows, part_files, read_table, write_table
 
 
 def write_product(

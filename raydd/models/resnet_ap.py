@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
-from torchvision.models.resnet import conv1x1, conv3x3
 
 _LEAST_RESOLUTION = 16  # the last stage sees 2 pixels a side: an instance norm of one pixel is 0
 
@@ -68,14 +67,18 @@ class _Block(nn.Module):
         self, inputs: int, width: int, pool: int, norm_layer: Callable[[int], nn.Module]
     ) -> None:
         super().__init__()
-        first = [conv3x3(inputs, width), norm_layer(width), nn.ReLU(inplace=True)]
         self.body = nn.Sequential(
-            *first, nn.AvgPool2d(pool), conv3x3(width, width), norm_layer(width)
+            nn.Conv2d(inputs, width, 3, padding=1, bias=False),
+            norm_layer(width),
+            nn.ReLU(inplace=True),
+            nn.AvgPool2d(pool),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            norm_layer(width),
         )
         self.shortcut: nn.Module = nn.Identity()
         if inputs != width:  # pooling first costs a quarter: the two commute
             self.shortcut = nn.Sequential(
-                nn.AvgPool2d(pool), conv1x1(inputs, width), norm_layer(width)
+                nn.AvgPool2d(pool), nn.Conv2d(inputs, width, 1, bias=False), norm_layer(width)
             )
         self.relu = nn.ReLU(inplace=True)
 

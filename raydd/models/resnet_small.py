@@ -1,6 +1,8 @@
 """ResNets for small images: 3x3 stem with stride 1, no max-pooling, else as in torchvision.
 
 Parameter names equal torchvision's, so checkpoints of the usual CIFAR ResNet-18 load as they are.
+The block is spelled out: importing torchvision brings torch's compiler along, which every worker
+would pay for with 150 MB and more than a second at its start.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, conv1x1
 
 
 class SmallResNet(nn.Module):
@@ -56,7 +57,32 @@ def _stage(
 ) -> nn.Sequential:
     shortcut = None
     if stride != 1 or inputs != width:
-        shortcut = nn.Sequential(conv1x1(inputs, width, stride), norm_layer(width))
-    first = BasicBlock(inputs, width, stride, shortcut, norm_layer=norm_layer)
-    rest = [BasicBlock(width, width, norm_layer=norm_layer) for _ in range(count - 1)]
+        shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), norm_layer(width))
+    first = _BasicBlock(inputs, width, stride, shortcut, norm_layer)
+    rest = [_BasicBlock(width, width, 1, None, norm_layer) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, with torchvision's names."""
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        stride: int,
+        downsample: nn.Module | None,
+        norm_layer: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+        self.bn1 = norm_layer(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = norm_layer(width)
+        self.downsample = downsample
+
+    def forward(self, features: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(features)))))
+        out += features if self.downsample is None else self.downsample(features)
+        return self.relu(out)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -38,4 +38,4 @@ def quantile(count: int) -> float:
     Args:
         count: at least 2.
     """
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1))
+    return float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2))

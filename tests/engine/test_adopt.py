@@ -15,7 +15,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.pixels import load_pixels
 from raydd.engine.progress import Progress
 from raydd.engine.stages import Stages
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from small_sets import CLASSES, picture
 
 PREPROCESSING = Preprocessing(12, 14, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

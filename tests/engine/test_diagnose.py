@@ -20,7 +20,7 @@ from raydd.engine.pixels import load_pixels
 from raydd.engine.plan import Planner
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from raydd.engine.train import train_network
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise

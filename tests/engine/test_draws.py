@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from raydd.engine.draws import draw_rows
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 
 
 @pytest.fixture

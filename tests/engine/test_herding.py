@@ -8,14 +8,16 @@ import torch.nn.functional as F
 from upath import UPath
 
 from raydd.engine.checkpoint import CheckpointCard, load_frozen, save_checkpoint
+from raydd.engine.data_config import DataConfig
+from raydd.engine.decode import decode_source
 from raydd.engine.embed import embed_source, read_features
 from raydd.engine.errors import Refused
 from raydd.engine.herding import HerdingConfig, herd_images, plan_blocks
-from raydd.engine.pixels import DataConfig, decode_source, load_pixels
+from raydd.engine.pixels import load_pixels
 from raydd.engine.progress import Progress
 from raydd.engine.select import ANY, selected_ids
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model

@@ -18,7 +18,7 @@ from raydd.engine.pixels import load_sets
 from raydd.engine.progress import Progress
 from raydd.engine.relabel import RelabelJob, plan_labels, relabel_images
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from raydd.engine.train import train_network
 from raydd.engine.train_job import TrainJob
 from raydd.models.precision import round_weights

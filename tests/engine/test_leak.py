@@ -11,12 +11,13 @@ from upath import UPath
 
 from raydd.data.rows import image_table
 from raydd.engine import leak
+from raydd.engine.decode import decode_source
 from raydd.engine.leak import LeakConfig, check_leaks
 from raydd.engine.leak_pass import Comparison
-from raydd.engine.pixels import decode_source, load_pixels
+from raydd.engine.pixels import load_pixels
 from raydd.engine.progress import Progress
 from raydd.engine.stages import Artifact, Stages
-from raydd.engine.stream import write_table
+from raydd.engine.tables import write_table
 from small_engine import PREPROCESSING, make_engine
 
 COPIES, NOISY = 12, 8

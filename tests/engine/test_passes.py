@@ -21,10 +21,12 @@ from ray import cloudpickle
 from raydd.data.sources import open_source
 from raydd.engine import pixels
 from raydd.engine.checkpoint import load_checkpoint
+from raydd.engine.data_config import DataConfig
+from raydd.engine.decode import stream_pixels
 from raydd.engine.errors import Refused
-from raydd.engine.pixels import DataConfig, load_pixels, stream_pixels
+from raydd.engine.pixels import load_pixels
 from raydd.engine.squeeze import TeacherConfig
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.models.preprocess import normalise
 from raydd.ops.recipe import Recipe
 from small_engine import PREPROCESSING, RECIPE, TINY, make_engine
@@ -45,7 +47,7 @@ def test_score_table_equals_a_plain_forward(squeezed):
     engine, teacher = squeezed
     table = table_of(engine.score(teacher, "teacher"))
     whole = replace(PREPROCESSING)
-    from raydd.engine.pixels import decode_source
+    from raydd.engine.decode import decode_source
 
     pixels = load_pixels(
         decode_source(engine.stages, engine.train_source, "train", whole, engine.data).folder, 16

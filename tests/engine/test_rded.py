@@ -17,7 +17,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.select import ANY
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import part_files, read_table, write_table
+from raydd.engine.tables import part_files, read_table, write_table
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.augment import crop_and_resize, resized_crop_boxes
 from raydd.ops.seeds import generator

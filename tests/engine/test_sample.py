@@ -15,7 +15,7 @@ from raydd.engine.latents import read_memory
 from raydd.engine.pixels import pick_pixels
 from raydd.engine.sample_config import AdversaryConfig, SampleConfig
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.models.registry import create_model
 from small_engine import PREPROCESSING, TINY, make_engine
 from small_generator import SIDE, pixel_generator

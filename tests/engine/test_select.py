@@ -14,7 +14,7 @@ from raydd.engine.errors import Refused
 from raydd.engine.select import Ranking, select_images, selected_ids
 from raydd.engine.shortlist import Shortlist, hash_ids
 from raydd.engine.stages import Artifact
-from raydd.engine.stream import read_table, write_table
+from raydd.engine.tables import read_table, write_table
 
 
 def score_table(folder, labels, predictions, cuts, **more):

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from raydd.engine.select import Ranking
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.engine.units import plan_units
 from raydd.methods.curricular import FIRST_LADDER, rung
 from small_engine import SYNTHESIS, make_engine

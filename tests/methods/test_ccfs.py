@@ -20,7 +20,7 @@ from raydd.engine.filter_config import FilterConfig
 from raydd.engine.judge import build_report
 from raydd.engine.pixels import load_pixels
 from raydd.engine.select import selected_ids
-from raydd.engine.stream import part_files, read_table, write_table
+from raydd.engine.tables import part_files, read_table, write_table
 from raydd.engine.writer import write_product, write_report
 from raydd.methods.ccfs import CcfsConfig, arrangement, distil, ranking
 from small_engine import PREPROCESSING, RECIPE, SYNTHESIS, TINY, make_engine

@@ -11,7 +11,7 @@ from raydd.engine.pixels import load_pixels
 from raydd.engine.rded_config import CropConfig
 from raydd.engine.recover_config import MatchConfig
 from raydd.engine.statistics_config import StatisticsConfig
-from raydd.engine.stream import part_files, read_table
+from raydd.engine.tables import part_files, read_table
 from raydd.methods.edc import EdcConfig, distil
 from raydd.models.registry import ModelConfig
 from small_engine import TINY, make_engine

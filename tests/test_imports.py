@@ -60,7 +60,8 @@ from raydd.models.registry import ModelConfig, create_model
 
 config = SynthesisConfig(steps=1, start="noise", start_weight=0.0)
 network = create_model(ModelConfig("resnet10_thin", width=8), 10, 16).eval()
-recovery = Recovery(TeacherObjective(network, None, config, "cpu"), config, *2 * [(1,) * 3], 16, "cpu")
+objective = TeacherObjective(network, None, config, "cpu")
+recovery = Recovery(objective, config, (0, 0, 0), (1, 1, 1), 16, "cpu")
 recovery.run(None, torch.arange(2), (0, "unit"))
 print(*{"torch._dynamo", "torchvision", "ray.data", "ray.train", "pandas"} & set(sys.modules))
 """

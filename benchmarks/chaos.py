@@ -7,7 +7,8 @@ once. The products must have the same sha256. Prints what was killed, the units 
 that of the calm one. A unit is one image here, so that there are many.
 
     python benchmarks/chaos.py            # digits, about 25 minutes
-    python benchmarks/chaos.py --quick    # digits, a minute and a half
+    python benchmarks/chaos.py --quick    # digits, two minutes
+    python benchmarks/chaos.py --ipc 300 --steps 40 dataset=cifar10 dataset.root=/data/cifar10
 """
 
 import argparse
@@ -45,6 +46,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="of the stages of units")
     parser.add_argument("--every", type=float, default=20.0, help="seconds from kill to kill")
     parser.add_argument("--driver", type=float, nargs="*", default=[200.0, 400.0], help="seconds")
+    parser.add_argument("words", nargs="*", help="more of the run's configuration")
     parser.add_argument("--seed", type=int, default=0, help="which worker is killed")
     parser.add_argument("--quick", action="store_true", help="one minute")
     chosen = parser.parse_args()
@@ -60,7 +62,7 @@ def command(storage: Path, chosen: argparse.Namespace) -> list[str]:
         f"method.synthesis.steps={chosen.steps}", "method.synthesis.batch_size=1",
         "method.student.model.width=8", "method.student.recipe.epochs=4",
         "teacher.model.width=8", "teacher.recipe.epochs=4", "evaluate=false",
-        f"cluster.unit_workers={chosen.workers}", f"storage={storage}", "name=run",
+        f"cluster.unit_workers={chosen.workers}", f"storage={storage}", "name=run", *chosen.words,
     ]  # fmt: skip
     return [sys.executable, "-m", "raydd.run", *words]
 

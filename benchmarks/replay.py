@@ -1,14 +1,15 @@
 """What a stage of units costs on 16 to 1,000 workers, replayed with the engine's own queue.
 
 Simulated workers take units from :class:`raydd.engine.queue.UnitQueue`, the one that the engine
-uses, with unit times that spread by a few per cent (assumed) around --unit seconds. Some workers
-are slow, and spot machines are taken away and come back. Beside it the fixed shares of a group of
-workers (every n-th unit, as with Ray Train). Efficiency is the work at nominal speed over workers
-times wall time. The last line is the lowest efficiency of the queue where each worker has at least
-20 units.
+uses. Unit times spread around --unit seconds as recorded ones did: those of a run's journal
+(--recorded), else quantiles of such a run that are kept here. Some workers are slow, and spot
+machines are taken away and come back. Beside it the fixed shares of a group of workers (every n-th
+unit, as with Ray Train). Efficiency is the work at nominal speed over workers times wall time. The
+last line is the lowest efficiency of the queue where each worker has at least 20 units.
 
     python benchmarks/replay.py
     python benchmarks/replay.py --unit 60 --units 1092 4369     # in21k, ipc 5 and 20, batch 100
+    python benchmarks/replay.py --recorded runs/mine            # its synthesize units
 """
 
 import argparse
@@ -16,8 +17,11 @@ import heapq
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from upath import UPath
+
+from raydd.engine.journal import read_events
 from raydd.engine.queue import UnitQueue
 
 SPREAD = (0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.05)  # of unit times, assumed
@@ -126,6 +130,18 @@ def replay_shares(units: int, workers: int, unit: float, world: World) -> float 
     return None
 
 
+def recorded_spread(folder: str, stage: str) -> list[float]:
+    """Unit times of a run as multiples of their mean."""
+    events = (event for event in read_events(UPath(folder)) if event.get("stage") == stage)
+    seconds = sorted(event["seconds"] for event in events if "unit" in event)
+    if not seconds:
+        raise SystemExit(f"{folder} has recorded no unit of {stage}")
+    mean = sum(seconds) / len(seconds)
+    print(f"{len(seconds)} units of {stage}, mean {mean:.2f} s, {seconds[0]:.2f} to "
+          f"{seconds[-1]:.2f} s")  # fmt: skip
+    return [one / mean for one in seconds]
+
+
 def efficiency(seconds: float | None, units: int, workers: int, unit: float) -> float:
     """Work at nominal speed over what the workers were there for."""
     return units * unit / (workers * seconds) if seconds else 0.0
@@ -137,10 +153,14 @@ def main() -> None:
     parser.add_argument("--unit", type=float, default=60.0, help="mean seconds of a unit")
     parser.add_argument("--units", type=int, nargs="+", default=[1_092, 4_369, 20_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[16, 64, 256, 1_000])
+    parser.add_argument("--recorded", help="folder of a run whose unit times are taken")
+    parser.add_argument("--stage", default="synthesize", help="of the recorded run")
     parser.add_argument("--quick", action="store_true", help="accepted, it takes seconds anyway")
     chosen = parser.parse_args()
+    spread = recorded_spread(chosen.recorded, chosen.stage) if chosen.recorded else SPREAD
     lowest = 1.0
     for units, (name, world) in itertools.product(chosen.units, WORLDS.items()):
+        world = replace(world, spread=spread)
         print(f"{units} units of {chosen.unit:g} s, {name}")
         for workers in chosen.workers:
             queue = replay_queue(units, workers, chosen.unit, world)

@@ -65,22 +65,12 @@ def diagnose_images(
     """
     if len(discriminators) >= max(1, len(curricula)):
         raise ValueError("every discriminator needs a curriculum after those it was trained on")
-    crossed = range(count_trainings(len(curricula)))
 
     def work(folder: UPath) -> dict[str, Any]:
-        train_many([_training(job, folder, curricula, i) for i in crossed], resources)
-        crosses = [folder / f"curriculum{i}" for i in crossed]
-        jobs = list(
-            _measure_jobs(job, folder, crosses, curricula, discriminators, reference, config)
-        )
-        found = run_many(measure, jobs, resources)
-        cross, tried, known = found[: len(crosses)], found[len(crosses) : -1], found[-1]
-        return {
-            "model": config.model.name,
-            **_cross(cross),
-            **_curricula(tried, known),
-            "classes": _failures(known, job.class_names, config.listed_classes),
-        }
+        crosses = _train(job, folder, curricula, resources)
+        jobs = _measure_jobs(job, folder, crosses, curricula, discriminators, reference, config)
+        found = run_many(measure, list(jobs), resources)
+        return _summary(found, len(crosses), config, job.class_names)
 
     return stages.run(
         "diagnose",
@@ -109,6 +99,15 @@ def count_trainings(curricula: int) -> int:
 def count_units(curricula: int, discriminators: int) -> int:
     """Trainings, and networks that are tried: those trained, the discriminators, the reference."""
     return 2 * count_trainings(curricula) + discriminators + 1
+
+
+def _train(
+    job: TrainJob, folder: UPath, curricula: Sequence[Artifact], resources: Resources
+) -> list[UPath]:
+    """Train a network on every single curriculum; returns their folders."""
+    crossed = range(count_trainings(len(curricula)))
+    train_many([_training(job, folder, curricula, number) for number in crossed], resources)
+    return [folder / f"curriculum{number}" for number in crossed]
 
 
 def _training(job: TrainJob, folder: UPath, curricula: Sequence[Artifact], number: int) -> TrainJob:
@@ -151,6 +150,22 @@ def _measure_jobs(
     for i, item in enumerate(discriminators):
         yield of(f"discriminator{i}", item.folder, [curricula[i + 1]])
     yield of("reference", reference.folder, curricula)
+
+
+def _summary(
+    found: Sequence[dict[str, Any]],
+    crosses: int,
+    config: DiagnoseConfig,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """What the networks found: those of single curricula, the discriminators, the reference."""
+    known = found[-1]
+    return {
+        "model": config.model.name,
+        **_cross(found[:crosses]),
+        **_curricula(found[crosses:-1], known),
+        "classes": _failures(known, class_names, config.listed_classes),
+    }
 
 
 def _cross(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

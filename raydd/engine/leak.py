@@ -99,12 +99,7 @@ def check_leaks(
         queries = np.concatenate([drawn[0], tests[0]])
         labels = np.concatenate([names["class_index"] for _, names in (drawn, tests)])
         comparison = Comparison(queries, labels, preprocessing, data.max_pixels, side)
-
-        def transform(rows: rd.Dataset) -> rd.Dataset:
-            return rows.map_batches(comparison.compare, batch_size=_BATCH, batch_format="pyarrow")
-
-        run_pass(folder, source, transform, data.max_rejected)
-        distances, ids = _fold(folder, len(labels), queries.shape[1])
+        distances, ids = _compare(folder, source, comparison, data.max_rejected)
         count = len(drawn[0])
         return {
             **_figures(distances[:count], config.threshold),
@@ -126,6 +121,18 @@ def check_leaks(
         units=len(source.shards()),
         count_done=count_parts,
     )
+
+
+def _compare(
+    folder: UPath, source: Source, comparison: Comparison, max_rejected: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One pass over the real images; what :func:`_fold` makes of it."""
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return rows.map_batches(comparison.compare, batch_size=_BATCH, batch_format="pyarrow")
+
+    run_pass(folder, source, transform, max_rejected)
+    return _fold(folder, len(comparison.labels), comparison.queries.shape[1])
 
 
 def _draw(

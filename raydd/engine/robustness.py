@@ -94,15 +94,9 @@ def measure_robustness(
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / _UNITS).mkdir(parents=True, exist_ok=True)
+        common = (str(test.folder), config, seed, resources.device)
         jobs = [
-            _Job(
-                str(folder / _UNITS / f"{number:05d}.json"),
-                str(checkpoint),
-                str(test.folder),
-                config,
-                seed,
-                resources.device,
-            )
+            _Job(str(folder / _UNITS / f"{number:05d}.json"), str(checkpoint), *common)
             for number, checkpoint in enumerate(checkpoints)
         ]
         found = run_many(_measure, jobs, resources)

@@ -5,6 +5,7 @@ alone and an image's draws by its class and slot, so the images are the same for
 workers; a finished unit is a file and is never redone.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -124,14 +125,20 @@ class UnitSampler:
 
     def __call__(self, unit: Unit) -> None:
         """See :func:`raydd.engine.pool.run_units`."""
-        job = self.job
+        job, started = self.job, time.perf_counter()
         sampled = _sample_unit(job, self.sampler, unit)
         # latents first: a part file says that the unit is finished
         write_latents(UPath(job.folder), unit, sampled.latents)
         write_table(unit_path(job.folder, unit), unit_table(unit, sampled.images, job.curriculum))
         means = sampled.energies.mean(dim=1).tolist()
         gain = {"first": means[0], "last": means[-1], "gain": means[-1] - means[0]} if means else {}
-        self.journal.log("sample", curriculum=job.curriculum, unit=unit.name, **gain)
+        self.journal.log(
+            "sample",
+            curriculum=job.curriculum,
+            unit=unit.name,
+            seconds=time.perf_counter() - started,
+            **gain,
+        )
 
 
 def _sample_unit(job: SampleJob, sampler: Sampler, unit: Unit) -> Sampled:

@@ -5,6 +5,7 @@ and fixed by the configuration alone, so the images are the same for any number 
 finished unit is a file and is never redone.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -186,7 +187,7 @@ class Synthesizer:
 
     def __call__(self, unit: Unit) -> None:
         """See :func:`raydd.engine.pool.run_units`."""
-        job, labels = self.job, torch.tensor(unit.labels)
+        job, labels, started = self.job, torch.tensor(unit.labels), time.perf_counter()
         draws = (job.seed, "synthesize", job.curriculum, unit.name)
         recovered = self.recovery.run(_start_images(job, unit), labels, draws)
         write_table(unit_path(job.folder, unit), unit_table(unit, recovered.images, job.curriculum))
@@ -196,6 +197,7 @@ class Synthesizer:
             unit=unit.name,
             first=recovered.first,
             last=recovered.last,
+            seconds=time.perf_counter() - started,
         )
 
 

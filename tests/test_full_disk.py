@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from raydd.engine.errors import answer, storage_trouble
+from raydd.engine.errors import answer, known_trouble
 from raydd.engine.stages import write_atomic
 
 SMALL = [
@@ -60,9 +60,9 @@ def test_trouble_is_found_behind_other_errors():
     full = OSError(errno.ENOSPC, "No space left on device", "x.parquet")
     behind = RuntimeError("a worker died")
     behind.__cause__ = full
-    assert storage_trouble(behind).startswith("the disk is full ([Errno 28] No space")
-    assert storage_trouble(OSError(errno.EACCES, "no")) is None
-    assert storage_trouble(ConnectionError("no Ray is running")) is None
+    assert known_trouble(behind).startswith("the disk is full ([Errno 28] No space")
+    assert known_trouble(OSError(errno.EACCES, "no")) is None
+    assert known_trouble(ConnectionError("no Ray is running")) is None
 
 
 def test_what_nobody_expects_keeps_its_traceback():

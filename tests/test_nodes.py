@@ -4,6 +4,7 @@ Two workers train, so the product is that of an undisturbed run with two workers
 """
 
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -83,6 +84,12 @@ def units(storage: Path) -> dict[str, int]:
             for path in storage.glob("stages/synthesize-*/parts/*.parquet")}  # fmt: skip
 
 
+def epoch(storage: Path) -> int:
+    """The newest epoch of the teacher's training."""
+    lines = (storage / "run" / "metrics.jsonl").read_text().splitlines()
+    return max((json.loads(line).get("epoch", 0) for line in lines), default=0)
+
+
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
     """Products of undisturbed runs on this machine alone."""
@@ -115,6 +122,20 @@ def test_a_node_that_joins_late_gets_units(tmp_path):
             time.sleep(0.1)
         nodes.add(2)
         wait_for(nodes, STAGES["synthesize"], process)
+        finish(process)
+
+
+def test_a_training_goes_on_with_fewer_workers_and_takes_those_that_join(tmp_path):
+    with started_nodes(tmp_path, 1, 1) as nodes:
+        more = ["cluster.min_workers=1", "cluster.unit_workers=0", "evaluate=false"]
+        process = start(tmp_path, "curricular", nodes, *more, "teacher.recipe.epochs=800")
+        nodes.kill(wait_for(nodes, STAGES["train"], process))
+        lost = epoch(tmp_path)
+        while epoch(tmp_path) <= lost + 5:  # on the head alone
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.2)
+        nodes.add(1)
+        wait_for(nodes, STAGES["train"], process)
         finish(process)
 
 

@@ -19,6 +19,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune would draw tables over the progress line
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the folder of the command
+    "RAY_task_oom_retries": "4",  # a task that never fits into memory would be tried for ever
 }
 # An S3 store that is out of reach is asked again for about a minute; boto3 gives up after seconds.
 _PATIENT = {"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "12"}

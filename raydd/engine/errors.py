@@ -1,4 +1,4 @@
-"""What the doors say in a sentence: input at fault, and storage that is full or out of reach."""
+"""What the doors say in a sentence: input at fault, storage and memory that are full or gone."""
 
 import errno
 import sys
@@ -9,13 +9,14 @@ class Refused(ValueError):
     """Work that cannot be done as asked; its text is one sentence for the user.
 
     The doors print the text and exit with code 2, without a traceback. Everything else
-    that goes wrong keeps its traceback, but for what :func:`storage_trouble` knows.
+    that goes wrong keeps its traceback, but for what :func:`known_trouble` knows.
     """
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NETWORK = ("botocore", "aiohttp", "gcsfs", "azure")  # packages whose errors are the store's
 _REACH = ("Connect", "Timeout", "Disconnected")
+_MEMORY = "OutOfMemoryError"  # Ray's, of a worker that its node has ended, and torch's, of a GPU
 
 
 def answer(act: Callable[[], int | None]) -> int:
@@ -29,20 +30,23 @@ def answer(act: Callable[[], int | None]) -> int:
         print(f"raydd: {error}", file=sys.stderr)
         return 2
     except Exception as error:
-        if not (sentence := storage_trouble(error)):
+        if not (sentence := known_trouble(error)):
             raise
         print(f"raydd: {sentence}", file=sys.stderr)
         return 1
 
 
-def storage_trouble(error: BaseException) -> str | None:
-    """The sentence for a disk that is full or a store out of reach; None for any other error."""
+def known_trouble(error: BaseException) -> str | None:
+    """The sentence for a full disk or memory or a store out of reach; None for any other error."""
     for found in _chain(error):
         kind = type(found)
         if isinstance(found, OSError) and found.errno in _FULL:
             trouble = f"the disk is full ({found})"
         elif kind.__module__.split(".")[0] in _NETWORK and any(w in kind.__name__ for w in _REACH):
             trouble = f"the storage is out of reach ({found})"
+        elif kind.__name__ == _MEMORY:
+            said = str(error).partition("\n")[0]
+            trouble = f"memory is full ({said}): use smaller batches, fewer workers or more memory"
         else:
             continue
         return f"{trouble}. What is finished is kept; mend it and run the same command to continue."

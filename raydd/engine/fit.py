@@ -44,9 +44,12 @@ def fit(
     Raises:
         RuntimeError: the workers died more often than ``cluster.max_failures`` allows.
     """
+    # an elastic group takes all the CPUs that it finds: readers of a stream would wait for ever
+    may_stretch = resources.use_gpu or not datasets
+    workers = (resources.elastic if may_stretch else None) or resources.num_workers
     # the types are Ray Train's first version, what runs is the second
     scaling = ray.train.ScalingConfig(
-        num_workers=resources.elastic or resources.num_workers,  # type: ignore[arg-type]
+        num_workers=workers,  # type: ignore[arg-type]
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,  # type: ignore[call-arg]
         use_gpu=resources.use_gpu and resources.num_workers > 0,
         resources_per_worker=resources.per_worker if resources.num_workers else None,

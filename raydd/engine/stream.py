@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data as rd
-from ray.exceptions import ActorDiedError, NodeDiedError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 from upath import UPath
 
@@ -110,7 +110,7 @@ def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Da
         try:
             _collect(transform(encoded_rows(source, todo)), folder)
             break
-        except (ActorDiedError, WorkerCrashedError, NodeDiedError):
+        except (ActorDiedError, WorkerCrashedError, NodeDiedError, OutOfMemoryError):
             losses += 1
             if losses > _RESTARTS:
                 raise

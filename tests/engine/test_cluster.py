@@ -1,5 +1,8 @@
 """What a cluster's totals allow is said in numbers, before anything can hang."""
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from raydd.engine.cluster import resolve
@@ -47,3 +50,28 @@ def test_a_cpu_is_left_to_the_readers_of_a_pass():
     assert resolve(ClusterConfig(), {"CPU": 2.0}).parallel == 1
     with pytest.raises(Refused, match="has 1 CPUs, but one must read data while another computes"):
         resolve(ClusterConfig(), {"CPU": 1.0})
+
+
+def test_an_elastic_training_starts_with_what_is_there():
+    found = resolve(ClusterConfig(num_workers=8, min_workers=1), {"CPU": 4})
+    assert (found.num_workers, found.elastic) == (3, (1, 8))
+    assert resolve(ClusterConfig(num_workers=2), {"CPU": 4}).elastic is None
+
+
+def test_an_elastic_training_is_refused_where_not_even_its_least_workers_fit():
+    with pytest.raises(Refused, match=r"cluster.min_workers=4 asks for more .* use at most 3"):
+        resolve(ClusterConfig(num_workers=8, min_workers=4), {"CPU": 4})
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 2), (3, 2), (1, None)])
+def test_the_least_workers_are_between_one_and_the_most(least, most):
+    with pytest.raises(ValueError, match=f"min_workers={least} must be at least 1 and at most"):
+        ClusterConfig(num_workers=most, min_workers=least)
+
+
+def test_tasks_and_passes_use_machines_that_joined_later(ray4):
+    joined = resolve(ClusterConfig(), {"CPU": 2.0})
+    assert joined.count_parallel() == 1
+    now = replace(joined, grows=True)
+    assert now.count_parallel() == min(os.cpu_count(), ray4.cluster_resources()["CPU"] - 1)
+    assert now.shared(2).count_parallel() == 1

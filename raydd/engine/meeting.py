@@ -37,7 +37,8 @@ class _Meeting(_TorchBackend):
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: Any) -> None:
         """Have every worker join; the addresses of workers on a loopback are all this machine's."""
         address, _ = worker_group.execute_single(0, get_address_and_port)
-        if not ip_address(address).is_loopback:
+        found = socket.getaddrinfo(address, None)[0][4][0]  # a node may be known by a name
+        if not ip_address(found).is_loopback:
             super().on_start(worker_group, backend_config)
             return
         worker_group.execute(_set_torch_distributed_env_vars)

@@ -4,15 +4,16 @@ Two workers train, so the product is that of an undisturbed run with two workers
 """
 
 import hashlib
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from ray_nodes import Nodes, started_nodes
+from raydd.engine.journal import read_events
 
 pytestmark = pytest.mark.slow
 
@@ -86,8 +87,15 @@ def units(storage: Path) -> dict[str, int]:
 
 def epoch(storage: Path) -> int:
     """The newest epoch of the teacher's training."""
-    lines = (storage / "run" / "metrics.jsonl").read_text().splitlines()
-    return max((json.loads(line).get("epoch", 0) for line in lines), default=0)
+    return max((event.get("epoch", 0) for event in read_events(UPath(storage / "run"))), default=0)
+
+
+def wait_for_epoch(storage: Path, number: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while epoch(storage) < number:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the training does not go on"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +136,10 @@ def test_a_node_that_joins_late_gets_units(tmp_path):
 def test_a_training_goes_on_with_fewer_workers_and_takes_those_that_join(tmp_path):
     with started_nodes(tmp_path, 1, 1) as nodes:
         more = ["cluster.min_workers=1", "cluster.unit_workers=0", "evaluate=false"]
-        process = start(tmp_path, "curricular", nodes, *more, "teacher.recipe.epochs=800")
+        process = start(tmp_path, "curricular", nodes, *more, "teacher.recipe.epochs=500")
+        wait_for_epoch(tmp_path, 5, process)
         nodes.kill(wait_for(nodes, STAGES["train"], process))
-        lost = epoch(tmp_path)
-        while epoch(tmp_path) <= lost + 5:  # on the head alone
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.2)
+        wait_for_epoch(tmp_path, epoch(tmp_path) + 5, process)  # on the head alone
         nodes.add(1)
         wait_for(nodes, STAGES["train"], process)
         finish(process)

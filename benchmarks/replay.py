@@ -24,7 +24,11 @@ from upath import UPath
 from raydd.engine.journal import read_events
 from raydd.engine.queue import UnitQueue
 
-SPREAD = (0.97, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.05)  # of unit times, assumed
+# of 100 unit times of `method=cda` on CIFAR-10, two workers on two cores: every fifth percentile
+SPREAD = (
+    0.941, 0.947, 0.958, 0.962, 0.966, 0.970, 0.974, 0.979, 0.982, 0.987,
+    0.994, 1.002, 1.011, 1.015, 1.021, 1.025, 1.038, 1.054, 1.069, 1.102,
+)  # fmt: skip
 _TICK = 1.0  # s, how often an idle worker asks again, as the pool polls
 
 

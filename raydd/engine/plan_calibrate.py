@@ -21,7 +21,7 @@ from raydd.engine.cluster import Resources
 from raydd.engine.plan_work import Machine, PlanRow, Trial
 from raydd.engine.threads import torch_threads
 
-_TRANSFER, _STEP, _START = 5e8, 0.0, 5.0  # a plain disk; steps are timed; Ray's own processes
+_TRANSFER, _STEP, _START = 5e8, 0.0, 3.0  # a plain disk; steps are timed; processes start
 _MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}  # of a tried step: about a second of a slow device
 _DECODED, _MOST_STEPS = 64, 30
 _FULL_SIZE = (375, 500)  # of a typical photograph, height and width in pixels

@@ -41,10 +41,8 @@ def _decode(
     config: DataConfig,
     kept: bool,
 ) -> Artifact:
-    max_pixels = config.max_pixels  # `config` would make every decoding process import torch
-
     def decode_batch(batch: pa.Table) -> pa.Table:
-        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
         batch = batch.drop_columns(["image"])
         if kept:
             batch = batch.append_column("pixels", pixel_column(pixels))
@@ -70,10 +68,9 @@ def _decode(
 
 def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
     """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
-    max_pixels = config.max_pixels  # as in _decode
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
-        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
         good = np.array([not reason for reason in reasons])
         columns = ("class_index", "shard", "row")
         return {"pixels": pixels[good]} | {n: batch.column(n).to_numpy()[good] for n in columns}

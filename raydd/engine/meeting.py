@@ -7,13 +7,13 @@ file, and their sockets stay on the loopback, too.
 
 import os
 import socket
-import tempfile
 import uuid
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.worker
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train._internal.utils import get_address_and_port
 from ray.train.torch import TorchConfig
@@ -43,7 +43,8 @@ class _Meeting(_TorchBackend):
             return
         worker_group.execute(_set_torch_distributed_env_vars)
         worker_group.execute(_stay_on_loopback)
-        meeting = Path(tempfile.gettempdir()) / f"raydd-meeting-{uuid.uuid4().hex}"
+        session: Any = ray._private.worker._global_node
+        meeting = Path(session.get_session_dir_path()) / f"meeting-{uuid.uuid4().hex}"
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         joining: list[Any] = [
             worker_group.execute_single_async(

@@ -85,9 +85,7 @@ def diagnose_images(
         seed=seed,
         title=f"{len(curricula)} curricula",
         units=count_units(len(curricula), len(discriminators)),
-        count_done=lambda folder: sum(
-            len(list(folder.glob(f"*/{name}"))) for name in (OUTCOME, MEASURED)
-        ),
+        count_done=_count_done,
     )
 
 
@@ -99,6 +97,11 @@ def count_trainings(curricula: int) -> int:
 def count_units(curricula: int, discriminators: int) -> int:
     """Trainings, and networks that are tried: those trained, the discriminators, the reference."""
     return 2 * count_trainings(curricula) + discriminators + 1
+
+
+def _count_done(folder: UPath) -> int:
+    """Networks that were trained, and those that were tried."""
+    return sum(len(list(folder.glob(f"*/{name}"))) for name in (OUTCOME, MEASURED))
 
 
 def _train(

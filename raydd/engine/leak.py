@@ -94,18 +94,17 @@ def check_leaks(
     side = min(config.side, preprocessing.resolution)
 
     def work(folder: UPath) -> dict[str, Any]:
-        drawn = _draw([i.folder for i in images], preprocessing.resolution, side, config, seed)
-        tests = _draw([test.folder], preprocessing.resolution, side, config, seed)
-        queries = np.concatenate([drawn[0], tests[0]])
-        labels = np.concatenate([names["class_index"] for _, names in (drawn, tests)])
+        size = preprocessing.resolution, side
+        drawn, names = _draw([i.folder for i in images], *size, config, seed)
+        tests, test_names = _draw([test.folder], *size, config, seed)
+        queries = np.concatenate([drawn, tests])
+        labels = np.concatenate([names["class_index"], test_names["class_index"]])
         comparison = Comparison(queries, labels, preprocessing, data.max_pixels, side)
-        distances, ids = _compare(folder, source, comparison, data.max_rejected)
-        count = len(drawn[0])
-        return {
-            **_figures(distances[:count], config.threshold),
-            "test": _figures(distances[count:], config.threshold),
-            "nearest": _pairs(drawn[1], distances[:count], ids[:count], config.listed),
-        }
+        near, ids = _compare(folder, source, comparison, data.max_rejected)
+        ours, theirs = near[: len(drawn)], near[len(drawn) :]
+        nearest = _pairs(names, ours, ids[: len(drawn)], config.listed)
+        figures = _figures(ours, config.threshold)
+        return {**figures, "test": _figures(theirs, config.threshold), "nearest": nearest}
 
     return stages.run(
         "leak",

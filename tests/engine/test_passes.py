@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray.data as rd
 import torch
 from PIL import Image
 from ray import cloudpickle
 
 from raydd.data.sources import open_source
-from raydd.engine import pixels
 from raydd.engine.checkpoint import load_checkpoint
 from raydd.engine.data_config import DataConfig
 from raydd.engine.decode import stream_pixels
@@ -237,7 +237,7 @@ def test_processes_that_only_decode_never_import_torch(monkeypatch):
         def randomize_block_order(self, **_):
             return self
 
-    monkeypatch.setattr(pixels.rd, "from_items", lambda *_, **__: Recorder())
+    monkeypatch.setattr(rd, "from_items", lambda *_, **__: Recorder())
     stream_pixels(open_source("digits", "", "train"), PREPROCESSING, DataConfig())
     assert len(sent) == 2
     code = (

@@ -76,12 +76,7 @@ def diagnose_images(
         "diagnose",
         work,
         inputs=[*curricula, *discriminators, reference],
-        config={
-            "diagnose": asdict(config),
-            "flip": job.flip,
-            "preprocessing": job.preprocessing.to_json(),
-            "discriminators": len(discriminators),
-        },
+        config=_key(job, config, len(discriminators)),
         seed=seed,
         title=f"{len(curricula)} curricula",
         units=count_units(len(curricula), len(discriminators)),
@@ -97,6 +92,11 @@ def count_trainings(curricula: int) -> int:
 def count_units(curricula: int, discriminators: int) -> int:
     """Trainings, and networks that are tried: those trained, the discriminators, the reference."""
     return 2 * count_trainings(curricula) + discriminators + 1
+
+
+def _key(job: TrainJob, config: DiagnoseConfig, discriminators: int) -> dict[str, Any]:
+    trained = {"flip": job.flip, "preprocessing": job.preprocessing.to_json()}
+    return {"diagnose": asdict(config), **trained, "discriminators": discriminators}
 
 
 def _count_done(folder: UPath) -> int:

@@ -110,16 +110,17 @@ def check_leaks(
         "leak",
         work,
         inputs=[*images, test, source.fingerprint],
-        config={
-            **asdict(config),
-            "size": [preprocessing.resolution, preprocessing.resize],
-            "max_pixels": data.max_pixels,
-        },
+        config=_key(config, preprocessing, data),
         seed=seed,
         title=title,
         units=len(source.shards()),
         count_done=count_parts,
     )
+
+
+def _key(config: LeakConfig, preprocessing: Preprocessing, data: DataConfig) -> dict[str, Any]:
+    size = [preprocessing.resolution, preprocessing.resize]
+    return {**asdict(config), "size": size, "max_pixels": data.max_pixels}
 
 
 def _compare(

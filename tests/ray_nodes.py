@@ -22,9 +22,11 @@ class Nodes:
         cpus: logical CPUs of each node.
     """
 
+    host = "127.0.0.1"  # of the head
+
     def __init__(self, folder: Path, cpus: tuple[int, ...]) -> None:
         self.folder, self.port = folder, free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{self.host}:{self.port}"
         self.variables = environment(
             RAY_AUTH_MODE="disabled", RAY_ADDRESS=self.address, RAY_worker_niceness="0"
         )
@@ -61,11 +63,25 @@ class Nodes:
             if title in words and node.pid in ancestors(pid)
         }
 
+    def command(self, *words: str) -> list[str]:
+        """A command of the driver, at the head."""
+        return list(words)
+
+    def close(self) -> None:
+        """End all nodes, the head last."""
+        for node in reversed(self.processes.copy()):
+            self.kill(node)
+
+    def _place(self) -> tuple[str, str]:
+        """How a node's command begins and ends."""
+        return "", ""
+
     def _start(self, where: str, cpus: int, wait: bool = True) -> subprocess.Popen:
         log = self.folder / f"node-{time.monotonic_ns()}.log"
+        begin, end = self._place()
         command = (
-            f"{BIN / 'ray'} start --block {where} --num-cpus={cpus} --disable-usage-stats "
-            "--object-store-memory=200000000"
+            f"{begin} {BIN / 'ray'} start --block {where} --num-cpus={cpus} --disable-usage-stats "
+            f"--object-store-memory=200000000 {end}"
         )
         variables = {k: v for k, v in self.variables.items() if k != "RAY_ADDRESS"}
         with log.open("w") as file:
@@ -81,15 +97,61 @@ class Nodes:
         return process
 
 
+class Hosts(Nodes):
+    """The same, each node with a network and an address of its own, joined by a bridge."""
+
+    host = "10.77.0.1"
+
+    def __init__(self, folder: Path, cpus: tuple[int, ...]) -> None:
+        self.bridge, self.spaces = f"rdbr{os.getpid()}", list[str]()
+        _ip(f"link add {self.bridge} type bridge")
+        _ip(f"link set {self.bridge} up")
+        try:
+            super().__init__(folder, cpus)
+        except BaseException:
+            self.close()
+            raise
+
+    def command(self, *words: str) -> list[str]:
+        """See :meth:`Nodes.command`."""
+        return f"ip netns exec {self.spaces[0]}".split() + list(words)
+
+    def close(self) -> None:
+        """End all nodes, then take their networks away."""
+        super().close()
+        for space in self.spaces:
+            _ip(f"netns del {space}")
+        _ip(f"link del {self.bridge}")
+
+    def _place(self) -> tuple[str, str]:
+        number = len(self.spaces) + 1
+        space, cable = f"raydd-{os.getpid()}-{number}", f"rd{os.getpid()}-{number}"
+        _ip(f"netns add {space}")
+        self.spaces.append(space)
+        _ip(f"link add {cable} type veth peer name eth0 netns {space}")
+        _ip(f"link set {cable} master {self.bridge} up")
+        for command in (
+            f"addr add 10.77.0.{number}/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            "route add default via 10.77.0.254",  # nobody is there: Ray finds its address by it
+        ):
+            _ip(f"-n {space} {command}")
+        return f"ip netns exec {space}", f"--node-ip-address=10.77.0.{number}"
+
+
+def _ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+
+
 @contextmanager
-def started_nodes(folder: Path, *cpus: int) -> Iterator[Nodes]:
+def started_nodes(folder: Path, *cpus: int, kind: type[Nodes] = Nodes) -> Iterator[Nodes]:
     """A cluster that is gone at the end."""
-    nodes = Nodes(folder, cpus)
+    nodes = kind(folder, cpus)
     try:
         yield nodes
     finally:
-        for node in reversed(nodes.processes.copy()):
-            nodes.kill(node)
+        nodes.close()
 
 
 def free_port() -> int:

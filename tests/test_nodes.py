@@ -4,6 +4,7 @@ Two workers train, so the product is that of an undisturbed run with two workers
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from ray_nodes import Nodes, started_nodes
+from ray_nodes import Hosts, Nodes, started_nodes
 from raydd.engine.journal import read_events
 
 pytestmark = pytest.mark.slow
@@ -48,8 +49,9 @@ TIMEOUT = 400  # seconds
 
 def start(storage: Path, method: str, nodes: Nodes | None = None, *more: str) -> subprocess.Popen:
     words = [*SMALL, *METHODS[method], f"storage={storage}", *more]
+    command = [sys.executable, "-m", "raydd.run", *words]
     return subprocess.Popen(
-        [sys.executable, "-m", "raydd.run", *words],
+        nodes.command(*command) if nodes else command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,6 +121,18 @@ def test_a_node_is_lost_in_every_stage_and_the_bytes_stay(calm, method, tmp_path
             nodes.add(2, wait=False)
         finish(process)
     assert product(tmp_path) == calm[method]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make networks")
+def test_hosts_with_addresses_of_their_own_give_the_same_bytes(calm, tmp_path):
+    """One CPU each, so that the two workers of a training meet across the network."""
+    with started_nodes(tmp_path, 1, 1, 1, kind=Hosts) as hosts:
+        process = start(tmp_path, "curricular", hosts, "cluster.unit_workers=2")
+        for stage in ("train", "synthesize"):
+            hosts.kill(wait_for(hosts, STAGES[stage], process))
+            hosts.add(1, wait=False)
+        finish(process)
+    assert product(tmp_path) == calm["curricular"]
 
 
 def test_a_node_that_joins_late_gets_units(tmp_path):

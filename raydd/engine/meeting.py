@@ -1,8 +1,9 @@
 """How the workers of a training find each other; on one machine nobody else can find them.
 
-Ray Train has them meet at a store of torch's that listens on every interface, and Gloo and NCCL
-take the machine's outer address. A private cluster is on the loopback: there the workers meet in a
-file, and their sockets stay on the loopback, too.
+Gloo takes the address of the host's name, on many machines a loopback that no other machine
+reaches, NCCL any outer one: both are told to use the interface of Ray's own address. Ray Train has
+the workers meet at a store of torch's that listens on every interface. A private cluster is on the
+loopback: there they meet in a file instead.
 """
 
 import os
@@ -36,13 +37,13 @@ class MeetingConfig(TorchConfig):
 class _Meeting(_TorchBackend):
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: Any) -> None:
         """Have every worker join; the addresses of workers on a loopback are all this machine's."""
+        worker_group.execute(_use_own_interface)
         address, _ = worker_group.execute_single(0, get_address_and_port)
         found = socket.getaddrinfo(address, None)[0][4][0]  # a node may be known by a name
         if not ip_address(found).is_loopback:
             super().on_start(worker_group, backend_config)
             return
         worker_group.execute(_set_torch_distributed_env_vars)
-        worker_group.execute(_stay_on_loopback)
         session: Any = ray._private.worker._global_node
         meeting = Path(session.get_session_dir_path()) / f"meeting-{uuid.uuid4().hex}"
         has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
@@ -61,6 +62,12 @@ class _Meeting(_TorchBackend):
         ray.get(joining)
 
 
-def _stay_on_loopback() -> None:
-    name = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = name
+def _use_own_interface() -> None:
+    """Name the interface of this node's address; what the user has set stays."""
+    import psutil  # Ray's own copy
+
+    own = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if own in (address.address for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

@@ -40,13 +40,21 @@ class Toll:
 
 def options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ipc", type=int, default=130, help="images per class, ten classes")
     parser.add_argument("--steps", type=int, default=110, help="optimisation steps per image")
     parser.add_argument("--workers", type=int, default=2, help="of the stages of units")
     parser.add_argument("--every", type=float, default=20.0, help="seconds from kill to kill")
-    parser.add_argument("--driver", type=float, nargs="*", default=[200.0, 400.0], help="seconds")
-    parser.add_argument("words", nargs="*", help="more of the run's configuration")
+    parser.add_argument(
+        "--driver",
+        type=float,
+        nargs="*",
+        default=[200.0, 400.0],
+        help="seconds at which it is killed",
+    )
+    parser.add_argument("words", nargs="*", help="more of the run, key=value; before --driver")
     parser.add_argument("--seed", type=int, default=0, help="which worker is killed")
     parser.add_argument("--quick", action="store_true", help="one minute")
     chosen = parser.parse_args()

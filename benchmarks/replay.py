@@ -5,16 +5,19 @@ uses. Unit times spread around --unit seconds as recorded ones did: those of a r
 (--recorded), else quantiles of such a run that are kept here. Some workers are slow, and spot
 machines are taken away and come back. Beside it the fixed shares of a group of workers (every n-th
 unit, as with Ray Train). Efficiency is the work at nominal speed over workers times wall time. The
-last line is the lowest efficiency of the queue where each worker has at least 20 units.
+units are those of --curricula stages, one after another. The last line is the lowest efficiency of
+the queue where each worker has at least 20 units of a stage (of all, where none has).
 
     python benchmarks/replay.py
-    python benchmarks/replay.py --unit 60 --units 1092 4369     # in21k, ipc 5 and 20, batch 100
+    python benchmarks/replay.py --units 1045 2090 --curricula 4   # in21k, ipc 10, 20
+    python benchmarks/replay.py --units 8360 --unit 15 --curricula 4   # ipc 20, batch 25
     python benchmarks/replay.py --recorded runs/mine            # its synthesize units
 """
 
 import argparse
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +68,8 @@ class Worker:
     def __init__(self, number: int, world: World, unit: float) -> None:
         self.draws = random.Random(number)
         self.world, self.unit = world, unit
-        self.factor = world.slowness if self.draws.random() < world.slow else 1.0
+        is_slow = world.slow > 0 and number % round(1 / world.slow) == 0
+        self.factor = world.slowness if is_slow else 1.0
         self.end = self._life(0.0)
 
     def work(self, now: float) -> tuple[float, bool]:
@@ -139,42 +143,45 @@ def recorded_spread(folder: str, stage: str) -> list[float]:
     events = (event for event in read_events(UPath(folder)) if event.get("stage") == stage)
     seconds = sorted(event["seconds"] for event in events if "unit" in event)
     if not seconds:
-        raise SystemExit(f"{folder} has recorded no unit of {stage}")
+        raise SystemExit(f"{folder} is no run that has recorded units of {stage}")
     mean = sum(seconds) / len(seconds)
     print(f"{len(seconds)} units of {stage}, mean {mean:.2f} s, {seconds[0]:.2f} to "
           f"{seconds[-1]:.2f} s")  # fmt: skip
     return [one / mean for one in seconds]
 
 
-def efficiency(seconds: float | None, units: int, workers: int, unit: float) -> float:
+def efficiency(seconds: float, units: int, workers: int, unit: float) -> float:
     """Work at nominal speed over what the workers were there for."""
-    return units * unit / (workers * seconds) if seconds else 0.0
+    return units * unit / (workers * seconds)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--unit", type=float, default=60.0, help="mean seconds of a unit")
-    parser.add_argument("--units", type=int, nargs="+", default=[1_092, 4_369, 20_000])
+    parser.add_argument("--units", type=int, nargs="+", default=[1_045, 2_090, 20_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[16, 64, 256, 1_000])
-    parser.add_argument("--recorded", help="folder of a run whose unit times are taken")
+    parser.add_argument("--curricula", type=int, default=1, help="stages that share the units")
+    parser.add_argument("--recorded", help="folder of a run whose unit times set the spread")
     parser.add_argument("--stage", default="synthesize", help="of the recorded run")
     parser.add_argument("--quick", action="store_true", help="accepted, it takes seconds anyway")
     chosen = parser.parse_args()
     spread = recorded_spread(chosen.recorded, chosen.stage) if chosen.recorded else SPREAD
-    lowest = 1.0
+    found: dict[bool, list[float]] = {True: [], False: []}
     for units, (name, world) in itertools.product(chosen.units, WORLDS.items()):
         world = replace(world, spread=spread)
         print(f"{units} units of {chosen.unit:g} s, {name}")
         for workers in chosen.workers:
-            queue = replay_queue(units, workers, chosen.unit, world)
-            shares = replay_shares(units, workers, chosen.unit, world)
-            ours, theirs = (efficiency(s, units, workers, chosen.unit) for s in (queue, shares))
-            print(f"  {workers:5} workers: queue {ours:6.1%}, {queue / 60:6.1f} min; "
-                  f"fixed shares {theirs:6.1%}")  # fmt: skip
-            if units >= 20 * workers:
-                lowest = min(lowest, ours)
-    print(f"value: {lowest:.3f} lowest efficiency with 20 units or more per worker")
+            each = math.ceil(units / chosen.curricula)
+            queue = replay_queue(each, workers, chosen.unit, world)
+            shares = replay_shares(each, workers, chosen.unit, world)
+            ours = efficiency(queue, each, workers, chosen.unit)
+            theirs = f"{efficiency(shares, each, workers, chosen.unit):.1%}" if shares else "no end"
+            print(f"  {workers:5} workers: queue {ours:6.1%}, {queue * chosen.curricula / 60:6.1f} "
+                  f"min; fixed shares {theirs}")  # fmt: skip
+            found[each >= 20 * workers].append(ours)
+    print(f"value: {min(found[True] or found[False]):.3f} lowest efficiency, "
+          f"{'20 units or more' if found[True] else 'fewer than 20 units'} per worker")  # fmt: skip
 
 
 if __name__ == "__main__":

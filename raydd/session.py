@@ -75,8 +75,13 @@ def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str
         Refused: the request cannot be carried out; nothing was written.
     """
     sources = check(config)
-    resources = connect(config.cluster).shared(place.share)
-    folder = claim_folder(place.folder or run_folder(config), what(config))
+    folder = place.folder or run_folder(config)
+    progress.say(
+        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
+        f"ipc {config.method.ipc}"
+    )
+    resources = connect(config.cluster).shared(place.share)  # seconds
+    folder = claim_folder(folder, what(config))
     engine = make_engine(
         Engine,
         config,
@@ -87,10 +92,6 @@ def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str
         config.labels,
         place.guard,
         config.validation,
-    )
-    progress.say(
-        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
-        f"ipc {config.method.ipc}"
     )
     product = _distil(engine, config)
     results = judge(engine, product, config.protocol) if config.evaluate else []

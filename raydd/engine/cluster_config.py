@@ -34,8 +34,8 @@ class ClusterConfig:
         """Refuse what cannot run, before any work."""
         if self.min_workers is not None and not 1 <= self.min_workers <= (self.num_workers or 0):
             raise ValueError(
-                f"min_workers={self.min_workers} must be at least 1 and at most num_workers, which "
-                f"is {'not set' if self.num_workers is None else self.num_workers}"
+                f"cluster.min_workers={self.min_workers} must be at least 1 and at most "
+                f"cluster.num_workers={self.num_workers}, which must be set"
             )
         if self.unit_workers is not None and self.unit_workers < 0:
             raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")

@@ -49,6 +49,7 @@ class _State:
     epoch: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    workers: list[int] = field(default_factory=list)  # how many there were, each time it changed
 
 
 def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
 
     Returns:
         ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
-        ``curve`` and the wall ``seconds``; rank 0 leaves the same in ``outcome.json``.
+        ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
+        same in ``outcome.json``.
     """
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
@@ -85,6 +87,8 @@ class Training:
         """See :func:`train_network`."""
         job, journal = self.job, Journal(self.job.journal)
         state = self._restore()
+        if state.workers[-1:] != [self.world]:
+            state.workers.append(self.world)
         while state.epoch < job.recipe.epochs:
             started = time.perf_counter()
             loss = self._epoch(state.epoch)
@@ -211,6 +215,7 @@ class Training:
             "top1_best": max(top1, default=None),
             "curve": state.curve,
             "seconds": state.seconds,
+            "workers": state.workers,
         }
         card = CheckpointCard(
             self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]

@@ -4,6 +4,7 @@ Two workers train, so the product is that of an undisturbed run with two workers
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -157,6 +158,8 @@ def test_a_training_goes_on_with_fewer_workers_and_takes_those_that_join(tmp_pat
         nodes.add(1)
         wait_for(nodes, STAGES["train"], process)
         finish(process)
+    (manifest,) = tmp_path.glob("stages/squeeze-*/manifest.json")
+    assert json.loads(manifest.read_text())["summary"]["workers"] == [2, 1, 2]
 
 
 def test_everything_is_lost_and_the_same_command_continues(calm, tmp_path):

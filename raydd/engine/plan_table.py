@@ -24,7 +24,7 @@ def plan_lines(rows: Sequence[PlanRow], machines: Sequence[Machine] = ()) -> Ite
 
 
 def _hours(values: Sequence[float]) -> str:
-    return "".join(f"{value:>12.3g}" if value < 1000 else f"{value:>12.0f}" for value in values)
+    return "".join(f"{value:>12.3f}" if value < 100 else f"{value:>12.0f}" for value in values)
 
 
 def _size(count: int) -> str:

@@ -56,7 +56,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", help="more of the run, key=value; before --driver")
     parser.add_argument("--seed", type=int, default=0, help="which worker is killed")
-    parser.add_argument("--quick", action="store_true", help="one minute")
+    parser.add_argument("--quick", action="store_true", help="two minutes")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.ipc, chosen.steps, chosen.every, chosen.driver = 8, 60, 12.0, [30.0]

@@ -80,7 +80,7 @@ def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    resources = connect(config.cluster).shared(place.share)  # seconds
+    resources = connect(config.cluster).shared(place.share)  # silent for seconds
     folder = claim_folder(folder, what(config))
     engine = make_engine(
         Engine,

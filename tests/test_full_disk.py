@@ -65,6 +65,13 @@ def test_trouble_is_found_behind_other_errors():
     assert known_trouble(ConnectionError("no Ray is running")) is None
 
 
+def test_a_full_gpu_is_said_in_a_sentence():
+    import torch
+
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    assert known_trouble(error).startswith("memory is full (CUDA out of memory. Tried to allocate")
+
+
 def test_what_nobody_expects_keeps_its_traceback():
     def fail() -> int:
         raise RuntimeError("odd")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from raydd.engine.errors import known_trouble
-
 pytestmark = pytest.mark.slow
 
 MARGIN = 3 << 30  # bytes beyond what is in use now: more than that and Ray ends the worker
@@ -93,10 +91,3 @@ def test_what_never_fits_ends_in_a_sentence_and_the_rest_is_kept(kind, tmp_path)
     assert "Traceback" not in done.stderr
     assert 2 not in tries
     assert len(tries) == 5 or kind == "tasks"
-
-
-def test_a_full_gpu_is_said_in_a_sentence():
-    import torch
-
-    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-    assert known_trouble(error).startswith("memory is full (CUDA out of memory. Tried to allocate")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import ray.train.torch
 import torch
 from torch import Tensor, nn
 from upath import UPath
@@ -24,7 +23,7 @@ from raydd.engine.journal import Journal
 from raydd.engine.minimax import MinimaxTerms
 from raydd.engine.stages import write_atomic
 from raydd.engine.train_data import Batch, Feed, open_images
-from raydd.engine.training_state import OUTCOME, StateFile, running_average
+from raydd.engine.training_state import OUTCOME, StateFile, distributed, running_average
 from raydd.models.diffit import fold_scales, start_diffit
 from raydd.models.diffusion import TRAIN_STEPS, new_scheduler
 from raydd.models.precision import autocast, autocast_dtype
@@ -97,7 +96,7 @@ class _Training:
             weights, job.recipe.learning_rate, weight_decay=job.recipe.weight_decay, fused=True
         )
         self.average = running_average(self.network, job.recipe.average_decay)
-        self.model = ray.train.torch.prepare_model(self.generator) if world > 1 else self.generator
+        self.model = distributed(self.generator, world)
         scheduler: Any = new_scheduler()
         self.schedule = noise_schedule(scheduler.betas).to(self.device)
         self.data = open_images(job.feed, rank, world, self.device)

@@ -27,7 +27,7 @@ from raydd.engine.pixels import iterate_pixels
 from raydd.engine.stages import write_atomic
 from raydd.engine.train_data import Batch, open_data
 from raydd.engine.train_job import TrainJob
-from raydd.engine.training_state import OUTCOME, StateFile, running_average
+from raydd.engine.training_state import OUTCOME, StateFile, distributed, running_average
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
@@ -76,7 +76,7 @@ class Training:
         self.dtype = autocast_dtype(job.recipe.precision, self.device)
         self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
-        self.model = _distributed(self.network) if world > 1 else self.network
+        self.model = distributed(self.network, world)
         self.optimizer = build_optimizer(self.network, job.recipe)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
@@ -225,10 +225,3 @@ class Training:
         save_checkpoint(self.folder, self._judged, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome
-
-
-def _distributed(network: nn.Module) -> nn.Module:
-    """The network that shares its gradients with those of the other workers."""
-    import ray.train.torch
-
-    return ray.train.torch.prepare_model(network)

@@ -1,4 +1,4 @@
-"""What training loops share: the state that survives a kill, and the running average."""
+"""What training loops share: the state that survives a kill, workers, the running average."""
 
 import io
 import time
@@ -60,3 +60,12 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def distributed(network: nn.Module, world: int) -> nn.Module:
+    """The network, sharing its gradients with those of the other workers where there are any."""
+    if world == 1:
+        return network
+    import ray.train.torch  # single tasks do without it
+
+    return ray.train.torch.prepare_model(network)

@@ -30,17 +30,17 @@ from ray._private.state import state
 from ray.core.generated import common_pb2, gcs_pb2
 from upath import UPath
 
+from raydd.cluster.config import ClusterConfig
+from raydd.cluster.connect import Resources, connect
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
-from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
-from raydd.engine.cluster import Resources, connect
-from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.data_config import DataConfig
-from raydd.engine.progress import Progress
-from raydd.engine.score import score_source
-from raydd.engine.stages import Artifact, Stages
-from raydd.engine.tables import part_files, read_table
+from raydd.engine.passes.score import score_source
+from raydd.engine.passes.stream import DataConfig
 from raydd.models.registry import ModelConfig, create_model
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import CheckpointCard, save_checkpoint
+from raydd.store.progress import Progress
+from raydd.store.tables import part_files, read_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
 from hostile_images import image_at_the_cap

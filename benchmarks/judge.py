@@ -1,9 +1,10 @@
 """Many small trainings in one process: K ConvNets together against the same K one by one.
 
 A judge trains the same small network many times (seeds, sets). All sides do what a step of
-``raydd.engine.train`` does (augment, mix, forward, loss, backward, AdamW) with the same draws per
-network, on one thread, in turn in one process; processor time is measured, so that others on the
-machine count little. The baseline is a network at a time, channels last, in eager mode. Against it:
+``raydd.engine.training.loop`` does (augment, mix, forward, loss, backward, AdamW) with the same
+draws per network, on one thread, in turn in one process; processor time is measured, so that
+others on the machine count little. The baseline is a network at a time, channels last, in eager
+mode. Against it:
 
 - ``vmap``: torch.func.stack_module_state, functional_call and vmap over the K networks;
 - ``grouped``: one network K times as wide, whose convolutions have K groups;
@@ -31,14 +32,7 @@ from torch.func import functional_call, stack_module_state
 
 from raydd.models import ModelConfig, create_model
 from raydd.models.preprocess import normalise
-from raydd.ops.recipe import (
-    Mix,
-    Recipe,
-    augment_batch,
-    build_optimizer,
-    mix_batch,
-    training_loss,
-)
+from raydd.ops.recipe import Mix, Recipe, augment_batch, build_optimizer, mix_batch, training_loss
 from raydd.ops.seeds import generator
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

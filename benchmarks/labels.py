@@ -25,14 +25,14 @@ from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
-from raydd.engine.labels import LABELS, TEACHER, LabelConfig
-from raydd.engine.relabel import Labeller, RelabelJob, label_units, plan_labels
-from raydd.engine.tables import write_table
-from raydd.engine.train import train_network
-from raydd.engine.train_job import TrainJob
+from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig
+from raydd.engine.labels.relabel import Labeller, RelabelJob, label_units, plan_labels
+from raydd.engine.training.job import TrainJob
+from raydd.engine.training.loop import train_network
 from raydd.models.registry import ModelConfig
 from raydd.ops.intervals import mean_and_interval
 from raydd.ops.recipe import Recipe
+from raydd.store.tables import write_table
 
 SIDE, GROUP = 16, 10
 PREPROCESSING = Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -19,10 +19,10 @@ import numpy as np
 from processes import Sampler
 
 from raydd import session
-from raydd.config import compose_config
-from raydd.engine.plan_work import stage_seconds
-from raydd.engine.progress import Progress
-from raydd.engine.stages import Stages
+from raydd.config.tree import compose_config
+from raydd.plan.work import stage_seconds
+from raydd.store.artifacts import Stages
+from raydd.store.progress import Progress
 
 RUN = [
     "+experiment=ccfs_cifar10_cpu", "dataset.image_column=image", "method.ipc=20",

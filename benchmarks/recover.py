@@ -28,10 +28,9 @@ from plain_recover import (
 )
 from torch import Tensor, nn
 
-from raydd.engine.observer_objective import ObserverObjective
-from raydd.engine.recover import Recovery
-from raydd.engine.recover_config import MatchConfig, SynthesisConfig
-from raydd.engine.teacher_objective import TeacherObjective
+from raydd.engine.synthesis.loop import Recovery
+from raydd.engine.synthesis.observers import MatchConfig, ObserverObjective
+from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherObjective
 from raydd.models import ModelConfig, create_model
 from raydd.models.observer import ObserverTap
 

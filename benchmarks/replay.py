@@ -1,6 +1,6 @@
 """What a stage of units costs on 16 to 1,000 workers, replayed with the engine's own queue.
 
-Simulated workers take units from :class:`raydd.engine.queue.UnitQueue`, the one that the engine
+Simulated workers take units from :class:`raydd.cluster.queue.UnitQueue`, the one that the engine
 uses. Unit times spread around --unit seconds as recorded ones did: those of a run's journal
 (--recorded), else quantiles of such a run that are kept here. Some workers are slow, and spot
 machines are taken away and come back. Beside it the fixed shares of a group of workers (every n-th
@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from raydd.engine.journal import read_events
-from raydd.engine.queue import UnitQueue
+from raydd.cluster.queue import UnitQueue
+from raydd.store.journal import read_events
 
 # of 100 unit times of `method=cda` on CIFAR-10, two workers on two cores: every fifth percentile
 SPREAD = (

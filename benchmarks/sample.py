@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from raydd.engine.sample_config import AdversaryConfig, SampleConfig
-from raydd.engine.sampler import Sampler
+from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
+from raydd.engine.sampling.sampler import Sampler
 from raydd.models import ModelConfig, create_model
 from raydd.models.diffusion import Generator, GeneratorCard, create_transformer
 from raydd.models.sampling_steps import Step, sampling_steps

@@ -29,25 +29,24 @@ import ray.data as rd
 from PIL import Image
 from upath import UPath
 
+from raydd.cluster.config import ClusterConfig
+from raydd.cluster.connect import connect
+from raydd.cluster.pool import run_units
+from raydd.cluster.tasks import run_many
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
-from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
-from raydd.engine.cluster import connect
-from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.data_config import DataConfig
-from raydd.engine.evaluate import run_many
-from raydd.engine.pool import run_units
-from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.score import Scorer
-from raydd.engine.stream import map_actors, run_pass
-from raydd.engine.synthesize import SynthesizeJob, Synthesizer, TeacherNetworks
-from raydd.engine.tables import write_table
-from raydd.engine.train import train_network
-from raydd.engine.train_job import TrainJob
-from raydd.engine.units import plan_units
+from raydd.engine.passes.score import Scorer
+from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
+from raydd.engine.synthesis.stage import SynthesizeJob, Synthesizer
+from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
+from raydd.engine.training.job import TrainJob
+from raydd.engine.training.loop import train_network
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.recipe import Recipe
+from raydd.store.checkpoint import CheckpointCard, save_checkpoint
+from raydd.store.tables import write_table
+from raydd.store.units import plan_units
 
 CLASSES, SIDE = 10, 32
 NAMES = tuple(map(str, range(CLASSES)))

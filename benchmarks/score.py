@@ -18,18 +18,18 @@ import time
 import torch
 from upath import UPath
 
+from raydd.cluster.config import ClusterConfig
+from raydd.cluster.connect import Resources, connect
 from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
-from raydd.engine.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from raydd.engine.cluster import Resources, connect
-from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.data_config import DataConfig
-from raydd.engine.progress import Progress
-from raydd.engine.score import score_source
-from raydd.engine.stages import Artifact, Stages
+from raydd.engine.passes.score import score_source
+from raydd.engine.passes.stream import DataConfig
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.store.progress import Progress
 
 
 def bare(source: Source, folder: str, batch: int, index: int, count: int, gate, results) -> None:

@@ -100,8 +100,8 @@ def call_selection(folder: Path, output: Path, count: int, num_classes: int) -> 
     """The call that is measured: CCFS's order, on Ray that already runs."""
     from upath import UPath
 
-    from raydd.engine.select import Ranking, select_images
-    from raydd.engine.stages import Artifact
+    from raydd.engine.selection.select import Ranking, select_images
+    from raydd.store.artifacts import Artifact
 
     ranking = Ranking(
         ladder=("misclassified", "easiest", "other"),
@@ -138,8 +138,8 @@ def selection_digest(output: Path) -> tuple[int, str]:
 
 def drive(folder: Path, count: int, num_classes: int) -> None:
     """The measured process: start Ray, select, print when the selection began and ended."""
-    from raydd.engine.cluster import connect
-    from raydd.engine.cluster_config import ClusterConfig
+    from raydd.cluster.config import ClusterConfig
+    from raydd.cluster.connect import connect
 
     connect(ClusterConfig())
     time.sleep(3)  # Ray's helpers are still starting

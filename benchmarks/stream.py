@@ -30,16 +30,16 @@ from processes import Sampler, mean, mib, quarters_table, role_table
 from ray._private.internal_api import memory_summary
 from upath import UPath
 
+from raydd.cluster.config import ClusterConfig
+from raydd.cluster.connect import connect
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
-from raydd.engine.checkpoint import CheckpointCard, save_checkpoint
-from raydd.engine.cluster import connect
-from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.data_config import DataConfig
-from raydd.engine.progress import Progress
-from raydd.engine.score import score_source
-from raydd.engine.stages import Artifact, Stages
+from raydd.engine.passes.score import score_source
+from raydd.engine.passes.stream import DataConfig
 from raydd.models.registry import ModelConfig, create_model
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import CheckpointCard, save_checkpoint
+from raydd.store.progress import Progress
 
 NUM_CLASSES, SIDE = 100, 32
 MODEL = ModelConfig("resnet10_thin", width=8)

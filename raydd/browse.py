@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from upath import UPath
 
-from raydd.engine.browse_model import page_model
-from raydd.engine.browse_page import render_browser
-from raydd.engine.browse_pictures import draw_sheets
-from raydd.engine.errors import Refused, answer
-from raydd.engine.stages import write_atomic
-from raydd.engine.trials import STATUSES, open_folder, read_trials
+from raydd.browser.model import page_model
+from raydd.browser.page import render_browser
+from raydd.browser.pictures import draw_sheets
+from raydd.browser.trials import STATUSES, open_folder, read_trials
+from raydd.errors import Refused, answer
+from raydd.store.files import write_atomic
 
 USAGE = """usage: python -m raydd.browse FOLDER... [--out FILE]
 

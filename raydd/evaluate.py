@@ -14,22 +14,22 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
-from raydd.composing import ConfigError, compose_tree, to_typed
-from raydd.config import CommonConfig, short_digest, what
+from raydd.cluster.connect import connect
+from raydd.config.compose import ConfigError, compose_tree, to_typed
+from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.tree import CommonConfig, check_networks, make_engine, short_digest, what
 from raydd.data.any_set import AnySet, open_any_set
 from raydd.data.sources import Source
-from raydd.engine.adopt import adopt_set
-from raydd.engine.cluster import connect
 from raydd.engine.engine import Engine
-from raydd.engine.errors import Refused, answer
-from raydd.engine.evaluation_report import build_evaluation
-from raydd.engine.evaluation_writer import write_evaluation
-from raydd.engine.judge_config import JudgeConfig
-from raydd.engine.judge_set import judge_set
-from raydd.engine.labels import LabelConfig
-from raydd.engine.progress import Progress
-from raydd.engine.storage import open_storage
-from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
+from raydd.engine.labels.data import LabelConfig
+from raydd.errors import Refused, answer
+from raydd.judge.adopt import adopt_set
+from raydd.judge.any_set import judge_set
+from raydd.judge.config import JudgeConfig
+from raydd.report.gather import build_evaluation
+from raydd.report.write import write_evaluation
+from raydd.store.files import claim_folder, open_storage
+from raydd.store.progress import Progress
 
 PRIMARY = "evaluate"
 USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]

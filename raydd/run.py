@@ -13,12 +13,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from upath import UPath
 
-from raydd.composing import compose_tree
-from raydd.config import compose_config
-from raydd.engine.errors import answer
-from raydd.engine.progress import Progress
-from raydd.engine.stages import is_local
-from raydd.session import plan, run, run_folder
+from raydd.config.compose import compose_tree
+from raydd.config.tree import compose_config
+from raydd.errors import answer
+from raydd.plan.command import plan
+from raydd.session import run, run_folder
+from raydd.store.files import is_local
+from raydd.store.progress import Progress
 
 USAGE = """usage: python -m raydd.run [--cfg job] [key=value ...]
 
@@ -43,7 +44,7 @@ def _carry_out(words: Sequence[str]) -> int:
     config = compose_config(words)
     progress = Progress(config.verbose)
     if config.sweep:
-        from raydd.sweep import sweep  # Ray Tune takes a second to import
+        from raydd.sweep.sweep import sweep  # Ray Tune takes a second to import
 
         return 1 if sweep(words, config, progress) else 0
     if config.plan:

@@ -3,31 +3,25 @@
 The doors (``run``, ``sweep``) say which configuration; this is what they have in common.
 """
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from upath import UPath
 
-from raydd.config import RunConfig, run_name, what
+from raydd.cluster.connect import connect
+from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.tree import RunConfig, check_networks, make_engine, run_name, what
 from raydd.data.sources import Source
-from raydd.engine.cluster import Resources, connect, local_resources
 from raydd.engine.engine import Engine
-from raydd.engine.errors import Refused
-from raydd.engine.judge import build_report, judge
-from raydd.engine.plan import Planner
-from raydd.engine.plan_calibrate import calibrate
-from raydd.engine.plan_machines import named_machine
-from raydd.engine.plan_source import CountedSource
-from raydd.engine.plan_table import plan_lines
-from raydd.engine.plan_work import Machine
 from raydd.engine.product import Product
-from raydd.engine.progress import Progress
-from raydd.engine.stages import Guard, free
-from raydd.engine.storage import open_storage
-from raydd.engine.writer import write_product, write_report
+from raydd.errors import Refused
+from raydd.judge.product import judge
 from raydd.methods import DRIVERS
-from raydd.opening import check_networks, claim_folder, make_engine, open_sources, preprocessing_of
+from raydd.report.gather import build_report
+from raydd.report.write import write_product, write_report
+from raydd.store.artifacts import Guard, free
+from raydd.store.files import claim_folder, open_storage
+from raydd.store.progress import Progress
 
 Sources = tuple[Source, Source]
 
@@ -38,7 +32,7 @@ class Place:
 
     Attributes:
         folder: of the run; None names it by its configuration, below the storage.
-        guard: held while a stage is made, see :class:`raydd.engine.stages.Stages`.
+        guard: held while a stage is made, see :class:`raydd.store.artifacts.Stages`.
         share: how many runs share the cluster.
     """
 
@@ -131,71 +125,6 @@ def _check_request(config: RunConfig, train: Source) -> None:
             f"method.ipc={config.method.ipc} is more than class {train.class_names[smallest]!r} "
             f"has{held_out}: {counts[smallest]} training images."
         )
-
-
-def plan(config: RunConfig, progress: Progress) -> None:
-    """Say what a run would do, how large it is and how long it takes; starts no Ray."""
-    cluster = config.cluster
-    named = [named_machine(cluster.plan_for)] if cluster.plan_for else []
-    planner = walk(config, progress)
-    machines = [*([this_machine(config, planner)] if cluster.plan_seconds else []), *named]
-    for line in plan_lines(planner.rows, machines):
-        progress.say(line)
-
-
-def walk(config: RunConfig, progress: Progress) -> Planner:
-    """Walk through a run's stages without work: the planner then has a row for each."""
-    sources = _plan_sources(config, progress)
-    nothing, storage = Resources(0, 0, False, 1, 1, 0), open_storage(config.storage)
-    planner = make_engine(
-        Planner,
-        config,
-        sources,
-        nothing,
-        progress,
-        storage,
-        config.labels,
-        validation=config.validation,
-    )
-    product = _distil(planner, config)
-    if config.evaluate:
-        judge(planner, product, config.protocol)
-    return planner
-
-
-def _plan_sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
-    """The data, or their published numbers where they are not at hand."""
-    data = config.dataset
-    train: Source
-    test: Source
-    try:
-        train, test = open_sources(data)
-    except Refused as reason:
-        if not (data.num_classes and data.train_images and data.test_images):
-            raise
-        progress.say(
-            f"{reason} Planned from published numbers: {data.num_classes:,} classes, "
-            f"{data.train_images:,} training and {data.test_images:,} test images."
-        )
-        train = CountedSource(data.num_classes, data.train_images)
-        test = CountedSource(data.num_classes, data.test_images)
-    _check_request(config, train)
-    return train, test
-
-
-def this_machine(config: RunConfig, planner: Planner) -> Machine:
-    """Time the plan's steps with what a private cluster on this machine would have."""
-    # a GPU that is asked for may be the named machine's
-    here = replace(config.cluster, use_gpu=config.cluster.use_gpu and None)
-    return calibrate(
-        planner.rows,
-        planner.train_source,
-        planner.preprocessing,
-        config.data.max_pixels,
-        local_resources(here),
-        os.cpu_count() or 1,
-        config.cluster.plan_seconds,
-    )
 
 
 def _about(config: RunConfig) -> dict[str, Any]:

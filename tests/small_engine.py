@@ -5,19 +5,19 @@ from pathlib import Path
 import torch
 from upath import UPath
 
+from raydd.cluster.connect import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
-from raydd.engine.cluster import Resources
-from raydd.engine.data_config import DataConfig
 from raydd.engine.engine import Engine
-from raydd.engine.progress import Progress
-from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.squeeze import TeacherConfig
-from raydd.engine.stages import Stages
-from raydd.engine.tables import write_table
+from raydd.engine.passes.stream import DataConfig
+from raydd.engine.synthesis.teacher import SynthesisConfig
+from raydd.engine.training.teacher import TeacherConfig
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Stages
+from raydd.store.progress import Progress
+from raydd.store.tables import write_table
 
 TINY = ModelConfig("resnet10_thin", width=8)
 PREPROCESSING = Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.32, 0.32, 0.32))

@@ -9,12 +9,12 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.engine.cluster import Resources
-from raydd.engine.evaluate import run_many
-from raydd.engine.fit import fit
-from raydd.engine.journal import Journal
-from raydd.engine.progress import Progress
-from raydd.engine.stages import Guard, Stages
+from raydd.cluster.connect import Resources
+from raydd.cluster.fit import fit
+from raydd.cluster.tasks import run_many
+from raydd.store.artifacts import Guard, Stages
+from raydd.store.journal import Journal
+from raydd.store.progress import Progress
 
 
 @dataclass(frozen=True)

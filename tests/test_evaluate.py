@@ -12,17 +12,18 @@ import pytest
 import yaml
 from upath import UPath
 
-from raydd.composing import config_dir, to_typed
+from raydd.config.compose import config_dir, to_typed
+from raydd.config.dataset import preprocessing_of
+from raydd.config.tree import check_networks
 from raydd.data.any_set import open_any_set
 from raydd.data.distilled import read_distilled
 from raydd.data.export import export_imagefolder
-from raydd.engine.decode import list_images
-from raydd.engine.labels import LabelConfig
+from raydd.engine.labels.data import LabelConfig
+from raydd.engine.passes.decode import list_images
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.writer import write_product
 from raydd.evaluate import EvaluateConfig, main
 from raydd.evaluate import _compose as compose
-from raydd.opening import check_networks, preprocessing_of
+from raydd.report.write import write_product
 from small_engine import make_engine
 
 SMALL = [

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from raydd.engine.errors import answer, known_trouble
-from raydd.engine.stages import write_atomic
+from raydd.errors import answer, known_trouble
+from raydd.store.files import write_atomic
 
 SMALL = [
     "method.ipc=10", "method.boundaries=[]", "method.synthesis.steps=60",

@@ -52,10 +52,13 @@ import sys
 
 import torch
 
-from raydd.engine import rded, relabel, sample, statistics, synthesize
-from raydd.engine.recover import Recovery
-from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.teacher_objective import TeacherObjective
+import raydd.engine.labels.relabel
+import raydd.engine.passes.statistics
+import raydd.engine.sampling.stage
+import raydd.engine.synthesis.crop
+import raydd.engine.synthesis.stage
+from raydd.engine.synthesis.loop import Recovery
+from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherObjective
 from raydd.models.registry import ModelConfig, create_model
 
 config = SynthesisConfig(steps=1, start="noise", start_weight=0.0)

@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from raydd.engine.cluster import connect
-from raydd.engine.cluster_config import ClusterConfig
-from raydd.engine.errors import answer
-from raydd.engine.evaluate import run_many
-from raydd.engine.pool import run_units
+from raydd.cluster.connect import connect
+from raydd.cluster.config import ClusterConfig
+from raydd.errors import answer
+from raydd.engine.protocol import run_many
+from raydd.cluster.pool import run_units
 
 folder, greedy = Path(sys.argv[2]), int(sys.argv[3])  # how often unit 2 asks for too much
 

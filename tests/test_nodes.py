@@ -15,7 +15,7 @@ import pytest
 from upath import UPath
 
 from ray_nodes import Hosts, Nodes, started_nodes
-from raydd.engine.journal import read_events
+from raydd.store.journal import read_events
 
 pytestmark = pytest.mark.slow
 

@@ -33,7 +33,7 @@ def test_the_wheel_carries_every_config_module_and_page(wheel):
         for path in (ROOT / "raydd").rglob(f"*.{suffix}")
     }
     assert "raydd/configs/config.yaml" in configs
-    assert {"raydd/engine/browse.html.jinja", "raydd/engine/look.css"} <= modules
+    assert {"raydd/browser/browser.html.jinja", "raydd/report/page.css"} <= modules
     assert configs | modules <= names
 
 
@@ -58,8 +58,8 @@ def test_an_unpacked_wheel_composes_its_own_configs(wheel, tmp_path):
     """What `pip install` lays down, without the checkout on the path."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "from raydd import composing, config; print(composing.config_dir());"
-        "print(config.compose_config(['dataset=cifar10', 'dataset.root=/d']).dataset.num_classes)"
+        "from raydd.config import compose, tree; print(compose.config_dir());"
+        "print(tree.compose_config(['dataset=cifar10', 'dataset.root=/d']).dataset.num_classes)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

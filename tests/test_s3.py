@@ -21,13 +21,13 @@ import raydd
 from ray_nodes import free_port
 from raydd.data.distilled import read_distilled
 from raydd.data.sources import open_source
-from raydd.engine.errors import Refused
-from raydd.engine.journal import Journal
-from raydd.engine.progress import Progress
-from raydd.engine.stages import Stages
-from raydd.engine.storage import open_storage
-from raydd.engine.tables import count_parts, part_files
+from raydd.errors import Refused
 from raydd.run import main
+from raydd.store.artifacts import Stages
+from raydd.store.files import open_storage
+from raydd.store.journal import Journal
+from raydd.store.progress import Progress
+from raydd.store.tables import count_parts, part_files
 from small_sets import all_rows, png, write_imagefolder, write_parquet, write_tar
 
 pytest.importorskip("moto.server", reason="needs moto[server]")

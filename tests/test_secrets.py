@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raydd import evaluate
-from raydd.config import compose_config
+from raydd.config.tree import compose_config
 from raydd.run import main
 
 SMALL = [

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from raydd.composing import ConfigError
-from raydd.config import compose_config
-from raydd.engine.errors import Refused
-from raydd.engine.progress import Progress
+from raydd.config.compose import ConfigError
+from raydd.config.sweep import parse_space, spell, split_space
+from raydd.config.tree import compose_config
+from raydd.errors import Refused
 from raydd.run import main
-from raydd.space import parse_space, spell, split_space
-from raydd.sweep import sweep, trial_config
+from raydd.store.progress import Progress
+from raydd.sweep.sweep import sweep, trial_config
 
 ALPHAS = "sweep.space.method.alpha=[0.1,0.2]"
 TINY = [

@@ -155,9 +155,9 @@ def _results(results: Mapping[str, Any]) -> str:
 _TRAIN = """
 
 ```python
-from raydd.engine.labels import open_labels
+import raydd
 
-labels = open_labels("path/to/this/folder")
+labels = raydd.open_labels("path/to/this/folder")
 for epoch in range(300):
     for batch in labels.batches(epoch):  # batch.images: views; batch.logits: the teacher's of them
         ...

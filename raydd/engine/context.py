@@ -5,21 +5,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from raydd.cluster.connect import Resources
 from raydd.data.labels import LabelInfo
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
-from raydd.engine.checkpoint import CheckpointCard, load_card
-from raydd.engine.class_counts import count_classes
-from raydd.engine.cluster import Resources
-from raydd.engine.data_config import DataConfig
-from raydd.engine.decode import decode_source
-from raydd.engine.labels import LabelConfig
-from raydd.engine.relabel import plan_labels
-from raydd.engine.squeeze import TeacherConfig
-from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train_job import TrainJob
+from raydd.engine.labels.data import LabelConfig
+from raydd.engine.labels.relabel import plan_labels
+from raydd.engine.passes.decode import count_classes, decode_source
+from raydd.engine.passes.stream import DataConfig
+from raydd.engine.training.job import TrainJob
+from raydd.engine.training.teacher import TeacherConfig
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import CheckpointCard, load_card
 
 
 @dataclass

@@ -11,18 +11,42 @@ Source: the cross-increment accuracy of LGD, which is lower where there is less 
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from upath import UPath
 
-from raydd.engine.cluster import Resources
-from raydd.engine.diagnose_config import DiagnoseConfig
+from raydd.cluster.connect import Resources
+from raydd.cluster.tasks import run_many
 from raydd.engine.diagnose_measure import MEASURED, MeasureJob, measure
-from raydd.engine.evaluate import run_many, train_many
-from raydd.engine.stages import Artifact, Stages
-from raydd.engine.train_job import TrainJob
-from raydd.engine.training_state import OUTCOME
+from raydd.engine.protocol import train_many
+from raydd.engine.training.job import TrainJob
+from raydd.engine.training.state import OUTCOME
+from raydd.models.registry import ModelConfig
+from raydd.ops.checks import check_at_least_one
+from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact, Stages
+
+
+@dataclass
+class DiagnoseConfig:
+    """The networks that tell whether curricula repeat each other.
+
+    Attributes:
+        model: trained from scratch on each curriculum and tried on the others.
+        recipe: of these trainings, with hard labels.
+        batch: images per forward pass of a network that is tried.
+        listed_classes: how many of the classes that the reference recognises least are named.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    batch: int = 100
+    listed_classes: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        check_at_least_one(self, "batch", "listed_classes")
 
 
 def diagnose_images(

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
-from raydd.engine.checkpoint import CheckpointCard, load_frozen
-from raydd.engine.errors import Refused
-from raydd.engine.pixels import iterate_pixels
-from raydd.engine.stages import write_atomic
+from raydd.errors import Refused
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise
 from raydd.ops.similarity import mean_pairwise_cosine
+from raydd.store.checkpoint import CheckpointCard, load_frozen
+from raydd.store.files import write_atomic
+from raydd.store.images import iterate_pixels
 
 MEASURED = "measured.json"
 

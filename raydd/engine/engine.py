@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from raydd.engine.core import adopt_core, open_core
-from raydd.engine.evaluate import ProtocolConfig, evaluate_images
-from raydd.engine.fetch import fetch_images
 from raydd.engine.generator_stages import GeneratorStages
+from raydd.engine.labels.relabel import RelabelJob, relabel_images
 from raydd.engine.observer_stages import ObserverStages
-from raydd.engine.relabel import RelabelJob, relabel_images
-from raydd.engine.select import ANY, Ranking, select_images
-from raydd.engine.stages import Artifact
+from raydd.engine.protocol import ProtocolConfig, evaluate_images
+from raydd.engine.selection.core import adopt_core, open_core
+from raydd.engine.selection.fetch import fetch_images
+from raydd.engine.selection.select import ANY, Ranking, select_images
 from raydd.engine.synthesis_stages import SynthesisStages
 from raydd.engine.teacher_stages import TeacherStages
-from raydd.engine.train_stage import train_stage
+from raydd.engine.training.stage import train_stage
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed
+from raydd.store.artifacts import Artifact
 
 _HELD_OUT = "validation"
 
@@ -129,7 +129,7 @@ class Engine(TeacherStages, GeneratorStages, ObserverStages, SynthesisStages):
         test: Artifact,
         title: str,
     ) -> list[dict[str, Any]]:
-        """Accuracies of fresh networks; see :func:`raydd.engine.evaluate.evaluate_images`."""
+        """Accuracies of fresh networks; see :func:`raydd.engine.protocol.evaluate_images`."""
         return self.train_judges(images, protocol, teacher, title, test=test).summary["results"]
 
     def train_judges(

@@ -6,23 +6,22 @@ from typing import Any
 
 from upath import UPath
 
+from raydd.cluster.fit import fit
 from raydd.data.distilled import hash_file
 from raydd.engine.context import Context
-from raydd.engine.decode import place_images
-from raydd.engine.diagnose import diagnose_images
-from raydd.engine.diagnose_config import DiagnoseConfig
-from raydd.engine.errors import Refused
-from raydd.engine.fit import fit
-from raydd.engine.generator_adopt import adopt_generator, fresh_generator
-from raydd.engine.generator_checkpoint import load_generator_card, save_generator
-from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
-from raydd.engine.generator_train import GeneratorJob, generator_worker
-from raydd.engine.sample import SampleJob, sample_images
-from raydd.engine.sample_config import SampleConfig
-from raydd.engine.stages import Artifact
-from raydd.engine.train_data import Feed
-from raydd.engine.units import plan_units
+from raydd.engine.diagnose import DiagnoseConfig, diagnose_images
+from raydd.engine.generator.adopt import adopt_generator, fresh_generator
+from raydd.engine.generator.checkpoint import load_generator_card, save_generator
+from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator.train import GeneratorJob, generator_worker
+from raydd.engine.passes.decode import place_images
+from raydd.engine.sampling.config import SampleConfig
+from raydd.engine.sampling.stage import SampleJob, sample_images
+from raydd.engine.training.data import Feed
+from raydd.errors import Refused
 from raydd.models.diffusion import Generator
+from raydd.store.artifacts import Artifact
+from raydd.store.units import plan_units
 
 
 @dataclass
@@ -36,7 +35,7 @@ class GeneratorStages(Context):
         ``loss`` and ``seconds``.
 
         Raises:
-            Refused: see :func:`raydd.engine.generator_adopt.adopt_generator`.
+            Refused: see :func:`raydd.engine.generator.adopt.adopt_generator`.
         """
         if not config.is_trained:
             return self._start(config, "adopted", 0)

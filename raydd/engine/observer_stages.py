@@ -6,13 +6,13 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.engine.checkpoint import join_checkpoints
 from raydd.engine.context import Context
-from raydd.engine.rded import crop_images
-from raydd.engine.rded_config import CropConfig, CropJob
-from raydd.engine.stages import Artifact
-from raydd.engine.statistics import measure_statistics
-from raydd.engine.statistics_config import StatisticsConfig, StatisticsJob
+from raydd.engine.passes.statistics import measure_statistics
+from raydd.engine.passes.statistics_sums import StatisticsConfig, StatisticsJob
+from raydd.engine.synthesis.crop import crop_images
+from raydd.engine.synthesis.tiles import CropConfig, CropJob
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import join_checkpoints
 
 
 @dataclass
@@ -49,7 +49,7 @@ class ObserverStages(Context):
     def crop(
         self, selection: Artifact, observer: Artifact, config: CropConfig, ipc: int
     ) -> Artifact:
-        """Images tiled from crops of real ones; see :func:`raydd.engine.rded.crop_images`.
+        """Images tiled from crops of real ones; see :func:`.crop.crop_images`.
 
         Args:
             selection: of the pool of every class.

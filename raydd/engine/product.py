@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from raydd.engine.stages import Artifact
+from raydd.store.artifacts import Artifact
 
 
 @dataclass(frozen=True)

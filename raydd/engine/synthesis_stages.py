@@ -4,17 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raydd.engine.context import Context
-from raydd.engine.recover_config import LoopConfig, MatchConfig, SynthesisConfig
-from raydd.engine.select import selected_ids
-from raydd.engine.stages import Artifact
-from raydd.engine.synthesize import (
-    Networks,
-    ObserverNetworks,
-    SynthesizeJob,
-    TeacherNetworks,
-    synthesize_images,
-)
-from raydd.engine.units import plan_units
+from raydd.engine.selection.chosen import selected_ids
+from raydd.engine.synthesis.loop import LoopConfig
+from raydd.engine.synthesis.observers import MatchConfig, ObserverNetworks
+from raydd.engine.synthesis.stage import Networks, SynthesizeJob, synthesize_images
+from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
+from raydd.store.artifacts import Artifact
+from raydd.store.units import plan_units
 
 
 @dataclass

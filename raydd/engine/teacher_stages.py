@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from raydd.engine.checkpoint import load_card
 from raydd.engine.context import Context
-from raydd.engine.difficulty import DifficultyConfig, check_difficulty, import_table
-from raydd.engine.errors import Refused
-from raydd.engine.score import score_source
-from raydd.engine.squeeze import TeacherConfig, adopt_stage, check_floor, train_teacher
-from raydd.engine.stages import Artifact
+from raydd.engine.passes.score import score_source
+from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, import_table
+from raydd.engine.training.teacher import TeacherConfig, adopt_stage, check_floor, train_teacher
+from raydd.errors import Refused
 from raydd.models.registry import ModelConfig
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import load_card
 
 
 @dataclass

@@ -9,15 +9,15 @@ fine-tuned generator).
 
 from dataclasses import dataclass, field, replace
 
-from raydd.engine.diagnose_config import DiagnoseConfig
+from raydd.engine.diagnose import DiagnoseConfig
 from raydd.engine.engine import Engine
-from raydd.engine.generator_config import GeneratorConfig, MinimaxConfig
+from raydd.engine.generator.config import GeneratorConfig, MinimaxConfig
 from raydd.engine.product import Curriculum, Product, slot_ranges
-from raydd.engine.sample_config import SampleConfig
-from raydd.engine.stages import Artifact
+from raydd.engine.sampling.config import SampleConfig
 from raydd.models.registry import ModelConfig
 from raydd.ops.checks import check_at_least_one
 from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact
 
 
 @dataclass

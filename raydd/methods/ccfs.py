@@ -10,12 +10,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from raydd.engine.difficulty import DifficultyConfig
 from raydd.engine.engine import Engine
-from raydd.engine.filter_config import FilterConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.select import Columns, Ranking
+from raydd.engine.selection.difficulty import DifficultyConfig
+from raydd.engine.selection.filter import FilterConfig
+from raydd.engine.selection.select import Columns, Ranking
+from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.ops.checks import check_choices
 from raydd.ops.scores import coarse_rungs, forgetting_difficulty, teacher_correct
 

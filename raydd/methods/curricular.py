@@ -13,11 +13,11 @@ import numpy as np
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product, slot_ranges
-from raydd.engine.recover_config import SynthesisConfig
-from raydd.engine.select import Columns, Ranking
-from raydd.engine.stages import Artifact
+from raydd.engine.selection.select import Columns, Ranking
+from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact
 
 FIRST_LADDER = ("simple", "other")
 LADDER = ("medium", "hard", "other")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from raydd.engine.engine import Engine
+from raydd.engine.passes.statistics_sums import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.rded_config import CropConfig
-from raydd.engine.recover_config import MatchConfig
-from raydd.engine.select import ANY
-from raydd.engine.stages import Artifact
-from raydd.engine.statistics_config import StatisticsConfig
+from raydd.engine.selection.select import ANY
+from raydd.engine.synthesis.observers import MatchConfig
+from raydd.engine.synthesis.tiles import CropConfig
 from raydd.models.registry import ModelConfig
+from raydd.store.artifacts import Artifact
 
 
 @dataclass

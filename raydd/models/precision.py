@@ -1,7 +1,23 @@
 """Which dtype matrix products run in, and which one weights are kept in."""
 
+from __future__ import annotations
+
+import copy
+
 import torch
 from torch import nn
+
+
+def freeze(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A frozen copy in eval mode on the device, weights of matrix products in the compute dtype."""
+    network = copy.deepcopy(network).eval().requires_grad_(False)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    for module in network.modules():
+        # autocast would convert frozen weights again in every step
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+    return network
+
 
 PRECISIONS = ("auto", "bf16", "fp32")
 

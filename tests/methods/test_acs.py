@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydd.config import compose_config
-from raydd.engine.diagnose_config import DiagnoseConfig
-from raydd.engine.generator_config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
-from raydd.engine.pixels import load_pixels
-from raydd.engine.plan import Planner
-from raydd.engine.sample_config import AdversaryConfig, SampleConfig
+from raydd.config.tree import compose_config
+from raydd.engine.diagnose import DiagnoseConfig
+from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
 from raydd.methods.acs import AcsConfig, DiscriminatorConfig, distil
 from raydd.models.registry import ModelConfig
+from raydd.plan.planner import Planner
+from raydd.store.images import load_pixels
 from small_engine import RECIPE, make_engine
 
 MODEL = ModelConfig("convnet2", width=8, norm="instance")

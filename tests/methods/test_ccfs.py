@@ -13,16 +13,16 @@ from upath import UPath
 from raydd.data.distilled import read_distilled
 from raydd.data.distilled_writer import write_images
 from raydd.data.rebuild import IDS, rebuild_rows
-from raydd.engine.difficulty import DifficultyConfig
-from raydd.engine.errors import Refused
-from raydd.engine.evaluate import ProtocolConfig
-from raydd.engine.filter_config import FilterConfig
-from raydd.engine.judge import build_report
-from raydd.engine.pixels import load_pixels
-from raydd.engine.select import selected_ids
-from raydd.engine.tables import part_files, read_table, write_table
-from raydd.engine.writer import write_product, write_report
+from raydd.engine.protocol import ProtocolConfig
+from raydd.engine.selection.chosen import selected_ids
+from raydd.engine.selection.difficulty import DifficultyConfig
+from raydd.engine.selection.filter import FilterConfig
+from raydd.errors import Refused
 from raydd.methods.ccfs import CcfsConfig, arrangement, distil, ranking
+from raydd.report.gather import build_report
+from raydd.report.write import write_product, write_report
+from raydd.store.images import load_pixels
+from raydd.store.tables import part_files, read_table, write_table
 from small_engine import PREPROCESSING, RECIPE, SYNTHESIS, TINY, make_engine
 
 CORE = replace(SYNTHESIS, start="noise", start_weight=0.0, adversarial_weight=0.0)

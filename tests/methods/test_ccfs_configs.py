@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 import yaml
 
-from raydd.composing import compose_tree, config_dir
-from raydd.config import compose_config
+from raydd.config.compose import compose_tree, config_dir
+from raydd.config.tree import compose_config
 from raydd.methods.ccfs import CcfsConfig, arrangement
 from raydd.methods.curricular import CurricularConfig
 

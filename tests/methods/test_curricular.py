@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raydd.engine.product import slot_ranges
-from raydd.engine.select import selected_ids
+from raydd.engine.selection.chosen import selected_ids
 from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, rung
 from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raydd.config import compose_config
-from raydd.engine.checkpoint import load_card, load_checkpoint
-from raydd.engine.pixels import load_pixels
-from raydd.engine.rded_config import CropConfig
-from raydd.engine.recover_config import MatchConfig
-from raydd.engine.statistics_config import StatisticsConfig
-from raydd.engine.tables import part_files, read_table
+from raydd.config.tree import compose_config
+from raydd.engine.passes.statistics_sums import StatisticsConfig
+from raydd.engine.synthesis.observers import MatchConfig
+from raydd.engine.synthesis.tiles import CropConfig
 from raydd.methods.edc import EdcConfig, distil
 from raydd.models.registry import ModelConfig
+from raydd.store.checkpoint import load_card, load_checkpoint
+from raydd.store.images import load_pixels
+from raydd.store.tables import part_files, read_table
 from small_engine import TINY, make_engine
 
 SYNTHESIS = MatchConfig(steps=4, batch_size=10, precision="fp32")
@@ -108,7 +108,8 @@ def test_labelers_that_do_not_exist_are_refused():
 
 def differing(first, second):
     """Keys of two presets that differ, nested ones with dots."""
-    from raydd.config import differing_keys, what
+    from raydd.config.tree import what
+    from raydd.store.files import differing_keys
 
     old, new = (what(compose_config([f"method={name}"]))["method"] for name in (first, second))
     return set(differing_keys(old, new))

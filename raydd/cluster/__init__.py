@@ -1,0 +1,1 @@
+"""Ray: connect, a pool of units, tasks, fit."""

@@ -1,0 +1,43 @@
+"""What is asked of a cluster; :mod:`raydd.cluster.connect` finds out what there is."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ClusterConfig:
+    """Machines and processes; no value here changes a synthesised byte."""
+
+    num_workers: int | None = None
+    """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
+    min_workers: int | None = None
+    """With how few workers a training goes on while machines are missing; num_workers is then the
+    most, and may be more than the cluster has yet. null keeps the number: a training is repeatable
+    for one number only."""
+    use_gpu: bool | None = None
+    """null uses GPUs when the cluster has them."""
+    unit_workers: int | None = None
+    """Workers of the stages whose units are independent: synthesize, sample, crop, statistics,
+    relabel. null is num_workers, or every GPU, those of machines that join later too. More than the
+    cluster has may be asked for: those wait for machines, and an autoscaler sees them."""
+    threads_per_worker: int = 1
+    """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
+    object_store_mb: int = 300
+    """Shared memory of a private local cluster, MiB."""
+    max_failures: int = 8
+    """Worker-group restarts that one fit survives."""
+    plan_for: str | None = None
+    """A machine that ``plan=true`` also counts hours for, e.g. 8xh200; a wrong name lists all."""
+    plan_seconds: float = 20.0
+    """How long ``plan=true`` may try the networks on this machine, s; 0 counts no hours here."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        if self.min_workers is not None and not 1 <= self.min_workers <= (self.num_workers or 0):
+            raise ValueError(
+                f"cluster.min_workers={self.min_workers} must be at least 1 and at most "
+                f"cluster.num_workers={self.num_workers}, which must be set"
+            )
+        if self.unit_workers is not None and self.unit_workers < 0:
+            raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")
+        if self.plan_seconds < 0:
+            raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")

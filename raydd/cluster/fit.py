@@ -1,0 +1,152 @@
+"""The one ``fit`` around Ray Train: same loop in this process, on 2 workers or on 16.
+
+Progress that must survive a kill is written by the loops themselves (units, epoch checkpoints), so
+a fit keeps nothing of its own: it only spreads a loop over workers and restarts dead ones.
+"""
+
+import os
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray._private.worker
+import ray.data as rd
+import ray.exceptions
+import ray.train
+from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train._internal.utils import get_address_and_port
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import (
+    _set_torch_distributed_env_vars,
+    _setup_torch_process_group,
+    _TorchBackend,
+)
+from upath import UPath
+
+from raydd.cluster.connect import Resources
+from raydd.cluster.threads import torch_threads
+from raydd.store.files import storage_arguments
+
+# A group that finds no room within a minute tries again so often: a spot machine is replaced within
+# minutes, and a fit that can never start must end.
+_STARTS = 15
+
+
+_RESIZE_SECONDS = 30.0  # how often an elastic training looks for machines that joined
+
+
+def fit(
+    loop: Callable[[dict[str, Any]], Any],
+    arguments: dict[str, Any],
+    resources: Resources,
+    folder: UPath,
+    datasets: Mapping[str, rd.Dataset] | None = None,
+) -> Any:
+    """Run ``loop(arguments)`` on every worker and return what rank 0 returned.
+
+    Args:
+        loop: called once per worker; must continue from its own files after a restart.
+        arguments: picklable argument of the loop.
+        resources: worker count and devices; 0 workers runs the loop in this process.
+        folder: stage folder; Ray Train keeps its own small state in ``train`` below it.
+        datasets: given to ``ray.train.get_dataset_shard`` by name, split over the workers.
+    Raises:
+        RuntimeError: the workers died more often than ``cluster.max_failures`` allows.
+    """
+    # an elastic group takes all the CPUs that it finds: readers of a stream would wait for ever
+    may_stretch = resources.use_gpu or not datasets
+    workers = (resources.elastic if may_stretch else None) or resources.num_workers
+    # the types are Ray Train's first version, what runs is the second
+    scaling = ray.train.ScalingConfig(
+        num_workers=workers,  # type: ignore[arg-type]
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,  # type: ignore[call-arg]
+        use_gpu=resources.use_gpu and resources.num_workers > 0,
+        resources_per_worker=resources.per_worker if resources.num_workers else None,
+    )
+    run = ray.train.RunConfig(
+        name="train",
+        **storage_arguments(folder),
+        failure_config=ray.train.FailureConfig(
+            max_failures=resources.max_failures,
+            controller_failure_limit=_STARTS,  # type: ignore[call-arg]
+        ),
+    )
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config=arguments,
+        torch_config=MeetingConfig(),
+        scaling_config=scaling,
+        run_config=run,
+        datasets=dict(datasets or {}),
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with torch_threads(resources.threads_per_worker):
+            return trainer.fit().return_value  # type: ignore[attr-defined] # as above
+    except ray.exceptions.ActorDiedError as error:
+        raise RuntimeError(
+            "the controller of Ray Train died; run the same command to continue"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # fit replaces it and never puts it back
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This worker's rank and the number of workers; (0, 1) in this process."""
+    context = ray.train.get_context()
+    return context.get_world_rank(), context.get_world_size()
+
+
+class MeetingConfig(TorchConfig):
+    """Torch's process group, set up by this module."""
+
+    @property
+    def backend_cls(self) -> type:
+        """See :class:`ray.train.torch.TorchConfig`."""
+        return _Meeting
+
+
+class _Meeting(_TorchBackend):
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: Any) -> None:
+        """Have every worker join; the addresses of workers on a loopback are all this machine's."""
+        worker_group.execute(_use_own_interface)
+        address, _ = worker_group.execute_single(0, get_address_and_port)
+        found = socket.getaddrinfo(address, None)[0][4][0]  # a node may be known by a name
+        if not ip_address(found).is_loopback:
+            super().on_start(worker_group, backend_config)
+            return
+        worker_group.execute(_set_torch_distributed_env_vars)
+        session: Any = ray._private.worker._global_node
+        meeting = Path(session.get_session_dir_path()) / f"meeting-{uuid.uuid4().hex}"
+        has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
+        joining: list[Any] = [
+            worker_group.execute_single_async(
+                rank,
+                _setup_torch_process_group,
+                backend="nccl" if has_gpus else "gloo",
+                world_rank=rank,
+                world_size=len(worker_group),
+                init_method=f"file://{meeting}",
+                timeout_s=backend_config.timeout_s,
+            )
+            for rank in range(len(worker_group))
+        ]
+        ray.get(joining)
+
+
+def _use_own_interface() -> None:
+    """Name the interface of this node's address; what the user has set stays."""
+    import psutil  # Ray's own copy
+
+    own = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if own in (address.address for address in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

@@ -1,0 +1,1 @@
+"""Make a diffusion model."""

@@ -1,0 +1,197 @@
+"""Stage ``relabel``: the soft labels that a distilled set carries, see :mod:`.data`.
+
+Its folder has the product's layout: ``labels/labels.json``, parquet beside it where the labels are
+stored, and ``teacher/`` where they are seeded. A unit is a block of consecutive batches; as views
+and labels are functions of (seed, epoch, step), a finished file is never redone and the bytes are
+the same for any number of workers.
+
+Source: FKD as used by arXiv 2306.13092. Differs: views are drawn from the seed instead of stored,
+one file holds many batches, every row names its image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import torch
+from upath import UPath
+
+from raydd.cluster.connect import Resources
+from raydd.cluster.pool import run_units
+from raydd.data.labels import ENCODING, INFO, LabelInfo, block_name, label_table
+from raydd.data.preprocessing import Preprocessing
+from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig, view_settings
+from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
+from raydd.errors import Refused
+from raydd.models.precision import round_weights
+from raydd.ops.labels import compress_logits, expand_logits
+from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import load_checkpoint, save_checkpoint
+from raydd.store.files import write_atomic
+from raydd.store.images import load_sets
+from raydd.store.tables import write_table
+
+_BLOCK_BATCHES = 256  # what a kill can cost
+_BLOCK_BYTES = 16 << 20  # what a reader holds
+
+
+@dataclass(frozen=True)
+class RelabelJob:
+    """Everything a worker needs; picklable.
+
+    Attributes:
+        folder: stage folder.
+        images: folders of the image artifacts, in the order of the product.
+        teacher: checkpoint folder.
+        info: what is labelled how; its digest and check are found out by the worker.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    folder: str
+    images: tuple[str, ...]
+    teacher: str
+    info: LabelInfo
+    device: str
+
+
+def plan_labels(
+    config: LabelConfig,
+    recipe: Recipe,
+    flip: float,
+    preprocessing: Preprocessing,
+    num_classes: int,
+    num_images: int,
+    seed: int,
+) -> LabelInfo:
+    """Resolve a configuration against the protocol's recipe and the set.
+
+    Args:
+        config: form, kept logits, epochs.
+        recipe: of the trainings that shall use the labels.
+        flip: probability of a mirrored view.
+        preprocessing: of the views.
+        num_classes: C.
+        num_images: N.
+        seed: run seed.
+    """
+    top_k = min(config.top_k or num_classes, num_classes)
+    info = LabelInfo(
+        form=config.form,
+        num_classes=num_classes,
+        top_k=top_k,
+        epochs=config.epochs or recipe.epochs,
+        seed=seed,
+        views=view_settings(recipe, flip),
+        preprocessing=preprocessing,
+        num_images=num_images,
+        block=1,
+    )
+    fitting = _BLOCK_BYTES // (info.batch_size * label_bytes(info))
+    return replace(info, block=max(1, min(_BLOCK_BATCHES, fitting)))
+
+
+def label_bytes(info: LabelInfo) -> int:
+    """Bytes of one view's stored label before compression, at most."""
+    kept = 2 * info.top_k
+    return 12 + kept if info.top_k == info.num_classes else 16 + kept + 4 * info.top_k
+
+
+def relabel_images(
+    stages: Stages,
+    job: RelabelJob,
+    images: Sequence[Artifact],
+    teacher: Artifact,
+    resources: Resources,
+    title: str,
+) -> Artifact:
+    """Label the views of an image set as a stage.
+
+    Args:
+        stages: where the labels are kept.
+        job: what is labelled; its folder is filled in here.
+        images: artifacts of the set.
+        teacher: who is asked.
+        resources: workers and devices; of one worker, where the labels are seeded.
+        title: what the progress line says.
+    """
+    info = job.info
+
+    def work(folder: UPath) -> dict[str, Any]:
+        (folder / LABELS).mkdir(parents=True, exist_ok=True)
+        done = {path.name for path in (folder / LABELS).iterdir()}
+        todo = [block for block in label_units(info) if _file_name(block) not in done]
+        run_units(Labeller, replace(job, folder=str(folder)), todo, resources)
+        return {"form": info.form, "views": info.epochs * info.num_images}
+
+    return stages.run(
+        "relabel",
+        work,
+        inputs=[*images, teacher],
+        config=asdict(info),
+        seed=info.seed,
+        title=title,
+        units=info.num_blocks,
+        count_done=lambda folder: len(list((folder / LABELS).glob("*.parquet"))),
+    )
+
+
+def label_units(info: LabelInfo) -> list[int | None]:
+    """The files of a label folder, each a unit: blocks of batches by number, None describes all."""
+    return [*range(info.num_blocks), None]
+
+
+def _file_name(block: int | None) -> str:
+    return INFO if block is None else block_name(block)
+
+
+class Labeller:
+    """The images and the teacher of a worker; writes one file of the label folder."""
+
+    def __init__(self, job: RelabelJob) -> None:
+        self.info, self.folder, device = job.info, UPath(job.folder), torch.device(job.device)
+        self.images = load_sets(job.images, self.info.preprocessing.resolution, device)
+        self.views = Views(self.info, self.images)
+        asked = UPath(job.teacher)
+        if self.info.form == "seeded":
+            asked = self.folder / TEACHER
+            _save_rounded(UPath(job.teacher), asked)
+        self.teacher = FixedTeacher(asked, self.info.batch_size, device)
+
+    def __call__(self, block: int | None) -> None:
+        """See :func:`raydd.cluster.pool.run_units`."""
+        path = self.folder / LABELS / _file_name(block)
+        if block is None:
+            write_atomic(path, replace(self.info, **self._describe()).to_text().encode())
+        else:
+            batches = [self._label_batch(*batch) for batch in self.info.batches(block)]
+            write_table(path, pa.concat_tables(batches), **ENCODING)
+
+    def _describe(self) -> dict[str, Any]:
+        """``images`` and ``check`` of the :class:`LabelInfo`."""
+        first, _ = self.views.draw(0, 0)
+        logits = self.teacher.logits(first)
+        if self.info.form == "stored":
+            logits = expand_logits(compress_logits(logits, self.info.top_k), self.info.num_classes)
+        return {"images": image_digest(self.images), "check": describe_batch(first, logits)}
+
+    def _label_batch(self, epoch: int, step: int) -> pa.Table:
+        images, _ = self.views.draw(epoch, step)
+        labels = compress_logits(self.teacher.logits(images), self.info.top_k)
+        arrays = [part.cpu().numpy() for part in labels if part is not None]
+        order = self.views.order(epoch, step).numpy()
+        return label_table(self.info, epoch, step, order, arrays)
+
+
+def _save_rounded(source: UPath, target: UPath) -> None:
+    """Copy a checkpoint with matrices and kernels in float16: half of its bytes."""
+    network, card = load_checkpoint(source)
+    try:
+        round_weights(network)
+    except OverflowError as error:
+        raise Refused(
+            f"the teacher cannot be kept in float16 ({error}): use labels.form=stored."
+        ) from error
+    target.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(target, network, card)

@@ -1,0 +1,1 @@
+"""What is read off all real images."""

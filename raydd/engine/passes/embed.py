@@ -1,0 +1,100 @@
+"""Stage ``embed``: one streaming pass of one network keeps the features of every real image.
+
+One row per good image: id, class_index, row (in its shard) and features: the penultimate ones of
+the network, of unit length, as float16. They lie on disk only, 2 bytes for each of them and image;
+who reads them takes a class, or some classes, at a time.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from upath import UPath
+
+from raydd.cluster.connect import Resources
+from raydd.data.rows import binary_array, binary_column
+from raydd.data.sources import Source
+from raydd.engine.passes.decode import count_labels
+from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network
+from raydd.engine.passes.stream import DataConfig
+from raydd.models.features import FeatureTap
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.tables import count_parts, part_files, read_table
+
+DTYPE = np.dtype(np.float16)
+
+
+def embed_source(
+    stages: Stages,
+    source: Source,
+    checkpoint: Artifact,
+    config: DataConfig,
+    resources: Resources,
+    title: str,
+) -> Artifact:
+    """Keep the features of every real image.
+
+    Args:
+        stages: where the features go.
+        source: the real training images.
+        checkpoint: artifact of a network.
+        config: batch size and limits.
+        resources: actors and devices.
+        title: what the progress line says.
+    Returns:
+        Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary has ``counts``,
+        images of each class, and ``width``, features of an image.
+    """
+
+    def work(folder: UPath) -> dict[str, Any]:
+        summary = ask_network(Embedder, folder, source, checkpoint, config, resources)
+        counts = count_labels(folder, len(source.class_names))
+        return {**summary, "counts": counts.tolist(), "width": _width(folder)}
+
+    return stages.run(
+        "embed",
+        work,
+        inputs=[checkpoint, source.fingerprint],
+        config={"max_pixels": config.max_pixels},
+        seed=0,
+        title=title,
+        units=len(source.shards()),
+        count_done=count_parts,
+    )
+
+
+def read_features(path: UPath, rows: np.ndarray, width: int) -> np.ndarray:
+    """Features of chosen images of a part, float16 [N, width].
+
+    Args:
+        path: of the part.
+        rows: N numbers of the images in their shard, in any order.
+        width: features of an image.
+    """
+    table = read_table(path, ["row", "features"])
+    at = np.searchsorted(table["row"].to_numpy(), rows)  # a part is sorted by row
+    return binary_array(table["features"], DTYPE, (width,))[at]
+
+
+class Embedder(RowNetwork):
+    """A network on one device; decodes and embeds batches of encoded rows."""
+
+    def __init__(self, folder: str, config: DataConfig, device: str, threads: int) -> None:
+        super().__init__(folder, config, device, threads)
+        self.tap = FeatureTap(self.network, len(self.card.class_names))
+
+    @torch.inference_mode()
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Replace the images of a batch of encoded rows by their features."""
+        images, reasons = self.read(batch)
+        _, features = self.tap(images)
+        unit = F.normalize(features[: len(reasons)].float()).cpu().numpy().astype(DTYPE)
+        return answer_rows(batch, reasons, {"features": binary_column(unit)})
+
+
+def _width(folder: UPath) -> int:
+    """Features of an image, from the first part's schema."""
+    kind = read_table(part_files(folder)[0], ["features"]).schema.field("features").type
+    return int(kind.byte_width) // DTYPE.itemsize

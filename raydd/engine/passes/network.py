@@ -1,0 +1,89 @@
+"""A network that answers the encoded rows of a pass; the actors of ``score`` and ``embed``."""
+
+from typing import Any
+
+import pyarrow as pa
+import ray.data as rd
+import torch
+from torch import Tensor
+from upath import UPath
+
+from raydd.cluster.connect import Resources
+from raydd.data.rows import decode_rows
+from raydd.data.sources import Source
+from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
+from raydd.models.preprocess import normalise, pad_batch
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import load_frozen
+from raydd.store.memory import release_memory
+
+_RELEASE_EVERY = 4  # batches
+
+
+def ask_network(
+    actor: "type[RowNetwork]",
+    folder: UPath,
+    source: Source,
+    checkpoint: Artifact,
+    config: DataConfig,
+    resources: Resources,
+) -> dict[str, Any]:
+    """Pass over a source with one ``actor`` per device; see :func:`.stream.run_pass`.
+
+    Args:
+        actor: answers a batch of encoded rows.
+        folder: stage folder.
+        source: the real images.
+        checkpoint: artifact of the network.
+        config: batch size and limits.
+        resources: actors and devices.
+    """
+    arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return map_actors(rows, actor, arguments, config.score_batch, resources)
+
+    return run_pass(folder, source, transform, config.max_rejected)
+
+
+class RowNetwork:
+    """A checkpoint's network on one device.
+
+    Args:
+        folder: of the checkpoint.
+        config: size of a batch, and limits of the decoder.
+        device: ``cpu`` or ``cuda``.
+        threads: of torch.
+    """
+
+    def __init__(self, folder: str, config: DataConfig, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.config = config
+        self.device = torch.device(device)
+        self.network, self.card = load_frozen(UPath(folder), self.device)
+        self._calls = 0
+
+    def read(self, batch: pa.Table) -> tuple[Tensor, list[str]]:
+        """Decode a batch of N encoded rows.
+
+        Returns:
+            The network's input, float [config.score_batch, 3, R, R]: what follows the first N is
+            padding, for a result must not depend on how the stream was cut. And the reason of each
+            broken row, empty for good ones.
+        """
+        self._calls += 1
+        if self._calls % _RELEASE_EVERY == 0:
+            release_memory()
+        preprocessing = self.card.preprocessing
+        pixels, reasons = decode_rows(batch, preprocessing, self.config.max_pixels)
+        padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
+        images = normalise(padded.permute(0, 3, 1, 2), preprocessing.mean, preprocessing.std)
+        return images.contiguous(memory_format=torch.channels_last), reasons
+
+
+def answer_rows(batch: pa.Table, reasons: list[str], answers: dict[str, pa.Array]) -> pa.Table:
+    """Put a network's answers in the place of a batch's images, and fill in the reasons."""
+    table = batch.drop_columns(["image", "reason"])
+    for name, values in {"reason": pa.array(reasons, pa.string()), **answers}.items():
+        table = table.append_column(name, values)
+    return table

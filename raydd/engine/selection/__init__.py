@@ -1,0 +1,1 @@
+"""Choose and fetch real images."""

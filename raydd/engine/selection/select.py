@@ -1,0 +1,205 @@
+"""Choose real images per class from score tables, in bounded memory, whatever their partition.
+
+Every row gets a rung (lower is better) and, within a rung, a key. One walk through the parts of the
+tables keeps the best rows of each class: a few times the rows that are asked for, however many
+there are. Threads of the driver do it: reading and sorting leave Python's lock, and starting
+processes that import all of this would take longer than ImageNet-21K's 14 million rows.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from upath import UPath
+
+from raydd.cluster.threads import map_ahead
+from raydd.engine.selection.chosen import _places
+from raydd.engine.selection.shortlist import Shortlist
+from raydd.errors import Refused
+from raydd.ops.describe import describe
+from raydd.store.artifacts import Artifact
+from raydd.store.tables import encode_places, part_files, read_table, write_table
+
+Columns = dict[str, np.ndarray]
+
+
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+_SIGN = {"simple": 1.0, "hard": -1.0}
+
+
+_KEYS = ("class_index", "row")  # columns that every score table has
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How real images are ordered when some of each class are chosen.
+
+    Attributes:
+        ladder: names of the rungs, best first.
+        rung: maps one part of every table (dicts of columns [N], ``columns`` and ``class_index``)
+            to int8 rungs [N]; a negative rung is never chosen.
+        columns: names of the columns that rung and difficulty read, as far as a table has them.
+        difficulty: maps the same to floats [N]; None orders a rung at random.
+        order: "simple" (lowest difficulty first), "hard", or "random".
+        balanced: choose the same number of every class; else the best over all classes.
+        shortfall: what happens where a class has too few images: "error" and "easiest" refuse
+            ("easiest" has a rung of its own to fill from), "rollover" takes what there is.
+        settings: json values that rung and difficulty depend on; part of the stage's key.
+    """
+
+    ladder: tuple[str, ...]
+    rung: Callable[[list[Columns]], np.ndarray]
+    columns: tuple[str, ...] = ("prediction",)
+    difficulty: Callable[[list[Columns]], np.ndarray] | None = None
+    order: str = "random"
+    balanced: bool = True
+    shortfall: str = "error"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the difficulty decides anything."""
+        return self.difficulty is not None and self.order != "random"
+
+    def key(self) -> dict[str, Any]:
+        """Everything about it that decides what is chosen."""
+        names = ("ladder", "order", "balanced", "shortfall")
+        return {name: getattr(self, name) for name in names} | dict(self.settings)
+
+
+def _first_rung(tables: list[Columns]) -> np.ndarray:
+    return np.zeros(len(tables[0]["row"]), np.int8)
+
+
+ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
+
+
+def select_images(
+    folder: UPath,
+    tables: Sequence[Artifact],
+    ranking: Ranking,
+    count: int | Sequence[int],
+    used: Sequence[Artifact],
+    seed: int,
+    num_classes: int,
+) -> dict[str, Any]:
+    """Choose the best images of every class and write them to ``selection.parquet``.
+
+    Args:
+        folder: stage folder; the file has columns class_index, rung, difficulty, part, row and id,
+            by class and within a class in the order of choice.
+        tables: score tables of one source, aligned row by row.
+        ranking: what best means.
+        count: images per class, one number for all or one for each.
+        used: earlier selections from the same source; no image is chosen twice.
+        seed: orders images of equal rung and difficulty, and all of a random order.
+        num_classes: C.
+    Returns:
+        ``rungs``: per rung, the number chosen of each class; ``asked`` in all; ``chosen`` and
+        ``candidates`` (unused images on the first rung) of each class; ``difficulty`` of the chosen
+        images: quartiles and a histogram, None where the order is random.
+    Raises:
+        Refused: a class has too few images, and ``ranking.shortfall`` does not allow for it.
+    """
+    asked = np.broadcast_to(np.asarray(count, np.int64), num_classes)
+    parts = list(enumerate(zip(*(part_files(table.folder) for table in tables), strict=True)))
+    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(num_classes, int)
+    taken = np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)]))
+
+    def walk(part: tuple[int, Sequence[UPath]]) -> tuple[pa.Table, np.ndarray]:
+        return _walk_part(*part, ranking, shortlist, taken)
+
+    for hopeful, found in map_ahead(walk, parts, _THREADS, 2 * _THREADS):
+        shortlist.merge(hopeful)
+        candidates += found
+    kept = shortlist.table().drop_columns(["tie"])
+    return conclude_selection(folder, kept, ranking, asked, candidates)
+
+
+def _walk_part(
+    number: int,
+    paths: Sequence[UPath],
+    ranking: Ranking,
+    shortlist: Shortlist,
+    taken: np.ndarray,
+) -> tuple[pa.Table, np.ndarray]:
+    """Rows of a part that may be chosen, and how many candidates of each class it holds."""
+    tables = [read_table(path, [*_KEYS, "id", *ranking.columns]) for path in paths]
+    columns = [_numbers(table) for table in tables]
+    labels, rows = columns[0]["class_index"], columns[0]["row"]
+    for other in columns[1:]:
+        if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
+            raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
+    rung = np.where(_is_in(number, rows, taken), -1, ranking.rung(columns)).astype(np.int8)
+    candidates = np.bincount(labels[rung == 0], minlength=shortlist.num_classes)
+    offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
+    return shortlist.hopeful(offered, tables[0]["id"], number), candidates
+
+
+def _is_in(part: int, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Whether rows of a part are among the taken places, which are sorted; bool [N]."""
+    here = slice(*np.searchsorted(taken, encode_places(np.array([part, part + 1]), np.zeros(2))))
+    return np.isin(encode_places(np.full(len(rows), part), rows), taken[here])
+
+
+def _numbers(table: pa.Table) -> Columns:
+    return {name: table[name].to_numpy() for name in table.column_names if name != "id"}
+
+
+def _key(ranking: Ranking, columns: list[Columns]) -> np.ndarray:
+    """Lower is chosen first: the difficulty, its negative, or nothing."""
+    if ranking.difficulty is None or not ranking.is_ordered:
+        return np.zeros(len(columns[0]["row"]))
+    return _SIGN[ranking.order] * ranking.difficulty(columns).astype(np.float64)
+
+
+def conclude_selection(
+    folder: UPath, kept: pa.Table, ranking: Ranking, asked: np.ndarray, candidates: np.ndarray
+) -> dict[str, Any]:
+    """Write what was chosen.
+
+    Args:
+        folder: stage folder.
+        kept: the chosen rows, by class and within a class in the order of choice: class_index,
+            rung, key, part, row, id.
+        ranking: names the rungs, and what happens to a class with too few images.
+        asked: int64 [C], images of each class.
+        candidates: int64 [C], how many there were to choose from.
+    Returns:
+        The summary of :func:`select_images`; refuses as it does.
+    """
+    labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
+    difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
+    table = kept.drop_columns(["key"]).append_column("difficulty", pa.array(difficulty))
+    write_table(folder / "selection.parquet", table)
+    chosen = np.bincount(labels, minlength=len(asked))
+    _check_supply(ranking, asked, chosen)
+    counted = [
+        np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ranking.ladder))
+    ]
+    return {
+        "rungs": {name: c.tolist() for name, c in zip(ranking.ladder, counted, strict=True)},
+        "asked": int(asked.sum()),
+        "chosen": chosen.tolist(),
+        "candidates": candidates.tolist(),
+        "difficulty": describe(difficulty) if ranking.is_ordered else None,
+    }
+
+
+def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> None:
+    short = asked - chosen if ranking.balanced else np.array([asked.sum() - chosen.sum()])
+    if ranking.shortfall == "rollover" or not (short > 0).any():
+        return
+    label = int(short.argmax())
+    who = f"class {label} has" if ranking.balanced else "all classes have"
+    have = int(chosen[label] if ranking.balanced else chosen.sum())
+    want = int(asked[label] if ranking.balanced else asked.sum())
+    raise Refused(
+        f"{who} only {have} images left to choose from, but {want} are asked for; lower "
+        "method.ipc or, where the method has it, choose another method.shortfall."
+    )

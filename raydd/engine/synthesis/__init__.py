@@ -1,0 +1,1 @@
+"""Images made by optimising or by tiling real ones."""

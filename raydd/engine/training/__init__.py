@@ -1,0 +1,1 @@
+"""Teachers, students, and the loop that trains them."""

@@ -1,0 +1,222 @@
+"""Train one network: teachers on real images, students and judges on distilled ones.
+
+The same loop serves Ray Train's workers (:mod:`raydd.engine.training.stage`) and single Ray tasks,
+which do without Ray Train and Ray Data. Small sets are held as uint8 on the device and augmented
+there, a batch at a time; sets above the memory limit arrive through Ray Data.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from upath import UPath
+
+from raydd.engine.labels.data import LabelledBatch
+from raydd.engine.passes.forgetting import ForgettingCounter
+from raydd.engine.training.data import Batch, open_data
+from raydd.engine.training.job import TrainJob
+from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.models.precision import autocast, autocast_dtype
+from raydd.models.preprocess import normalise
+from raydd.models.registry import create_model
+from raydd.ops.recipe import (
+    Mix,
+    augment_batch,
+    build_optimizer,
+    learning_rate_factor,
+    mix_batch,
+    training_loss,
+)
+from raydd.ops.seeds import derive_seed, generator
+from raydd.store.checkpoint import CheckpointCard, load_checkpoint, load_frozen, save_checkpoint
+from raydd.store.files import write_atomic
+from raydd.store.images import iterate_pixels
+from raydd.store.journal import Journal
+
+_TEST_BATCH = 500
+
+
+@dataclass
+class _State:
+    epoch: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    workers: list[int] = field(default_factory=list)  # how many there were, each time it changed
+
+
+def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
+    """Train to the last epoch, continuing from the newest epoch checkpoint.
+
+    Returns:
+        ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
+        ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
+        same in ``outcome.json``.
+    """
+    outcome = UPath(job.folder) / OUTCOME
+    if outcome.exists():
+        return json.loads(outcome.read_text())
+    return Training(job, rank, world).run()
+
+
+class Training:
+    """One network, its optimiser and its position in the schedule."""
+
+    def __init__(self, job: TrainJob, rank: int, world: int) -> None:
+        self.job, self.rank, self.world = job, rank, world
+        self.folder = UPath(job.folder)
+        self.device = torch.device(job.device)
+        self.dtype = autocast_dtype(job.recipe.precision, self.device)
+        self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
+        self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
+        self.model = distributed(self.network, world)
+        self.optimizer = build_optimizer(self.network, job.recipe)
+        self.average = running_average(self.network, job.recipe.average_decay)
+        self.file = StateFile(self.folder, job.checkpoint_seconds)
+        self.data = open_data(job, rank, world, self.device)
+        self.forgetting = ForgettingCounter() if job.count_forgetting else None
+
+    def run(self) -> dict[str, Any]:
+        """See :func:`train_network`."""
+        job, journal = self.job, Journal(self.job.journal)
+        state = self._restore()
+        if state.workers[-1:] != [self.world]:
+            state.workers.append(self.world)
+        while state.epoch < job.recipe.epochs:
+            started = time.perf_counter()
+            loss = self._epoch(state.epoch)
+            state.epoch += 1
+            point = {"epoch": state.epoch, "loss": loss}
+            if job.test and self.rank == 0 and self._is_test_epoch(state.epoch):
+                point["top1"] = self._accuracy(job.test)
+                state.curve.append(point)
+            state.seconds += time.perf_counter() - started
+            if self.rank == 0:
+                journal.log(job.stage, epochs=job.recipe.epochs, **point)
+                if self.file.is_due:
+                    self._save(state)
+        return self._finish(state) if self.rank == 0 else {}
+
+    def _network(self) -> nn.Module:
+        job = self.job
+        if job.warm_start:
+            return load_checkpoint(UPath(job.warm_start))[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(*job.seed_parts, "init"))
+            return create_model(job.model, len(job.class_names), job.preprocessing.resolution)
+
+    @property
+    def _judged(self) -> nn.Module:
+        """The network that is tested and kept."""
+        return self.average.module if self.average else self.network
+
+    def _epoch(self, epoch: int) -> float:
+        self.model.train()
+        recipe, parts = self.job.recipe, (*self.job.seed_parts, epoch, self.rank)
+        torch.manual_seed(derive_seed(*parts, "dropout"))
+        draws = generator(*parts, "augment")
+        total = torch.zeros((), device=self.device)
+        for step, batch in enumerate(self.data.batches(epoch)):
+            factor = learning_rate_factor(recipe, epoch * self.data.steps + step, self.data.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * factor
+            total += self.step(batch, draws)
+        if self.forgetting:
+            self.forgetting.close_epoch(self.rank, self.world)
+        return float(total / self.data.steps)
+
+    def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
+        """One step of the optimiser; returns the loss without its graph."""
+        images, teacher_logits, mix = self._views(batch, draws)
+        with autocast(self.device, self.dtype):
+            logits = self.model(images)
+        if self.forgetting and isinstance(batch, Batch) and len(batch.places):
+            self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
+        loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.network)
+        return loss.detach()
+
+    def _views(
+        self, batch: Batch | LabelledBatch, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor | None, Mix | None]:
+        """Views of a batch and the teacher's logits of them: those it brings, or new ones."""
+        job, preprocessing = self.job, self.job.preprocessing
+        if isinstance(batch, LabelledBatch):
+            return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
+        views = augment_batch(batch.pixels, job.recipe, preprocessing.resolution, job.flip, draws)
+        images = normalise(views, preprocessing.mean, preprocessing.std)
+        images, mix = mix_batch(images, job.recipe, draws)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.dtype), torch.no_grad():
+            return images, None if self.teacher is None else self.teacher(images), mix
+
+    def _is_test_epoch(self, epoch: int) -> bool:
+        every = max(1, self.job.recipe.epochs // self.job.recipe.test_points)
+        return epoch == self.job.recipe.epochs or epoch % every == 0
+
+    @torch.inference_mode()
+    def _accuracy(self, test: str) -> float:
+        """Accuracy over the stored test split, a part at a time: it may be larger than memory."""
+        self._judged.eval()
+        right = torch.zeros((), device=self.device)
+        count = 0
+        for part in iterate_pixels(UPath(test), self.job.preprocessing.resolution):
+            for pixels, labels in zip(
+                part.images.split(_TEST_BATCH), part.labels.split(_TEST_BATCH), strict=True
+            ):
+                predictions = self._logits(pixels.to(self.device)).argmax(1)
+                right += (predictions == labels.to(self.device)).sum()
+            count += len(part)
+        return float(right) / count
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
+        with autocast(self.device, self.dtype):
+            return self._judged(images.contiguous(memory_format=torch.channels_last))
+
+    def _save(self, state: _State) -> None:
+        self.file.write(
+            {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict() if self.average else {},
+                "forgetting": self.forgetting.state() if self.forgetting else {},
+                **state.__dict__,
+            }
+        )
+
+    def _restore(self) -> _State:
+        if (values := self.file.read(self.device)) is None:
+            return _State()
+        self.network.load_state_dict(values.pop("network"))
+        self.optimizer.load_state_dict(values.pop("optimizer"))
+        average, forgetting = values.pop("average"), values.pop("forgetting")
+        if self.average:
+            self.average.load_state_dict(average)
+        if self.forgetting:
+            self.forgetting.restore(forgetting)
+        return _State(**values)
+
+    def _finish(self, state: _State) -> dict[str, Any]:
+        top1 = [point["top1"] for point in state.curve]
+        outcome: dict[str, Any] = {
+            "top1_last": top1[-1] if top1 else None,
+            "top1_best": max(top1, default=None),
+            "curve": state.curve,
+            "seconds": state.seconds,
+            "workers": state.workers,
+        }
+        card = CheckpointCard(
+            self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
+        )
+        if self.forgetting:
+            self.forgetting.save(self.folder, self.job.recipe.epochs)
+        save_checkpoint(self.folder, self._judged, card)
+        write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
+        return outcome

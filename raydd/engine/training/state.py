@@ -1,0 +1,71 @@
+"""What training loops share: the state that survives a kill, workers, the running average."""
+
+import io
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from upath import UPath
+
+from raydd.store.files import write_atomic
+
+OUTCOME = "outcome.json"  # of a finished training
+_STATE = "state.pt"
+_SHARE = 0.02  # of a training's time that quick writes may take
+
+
+class StateFile:
+    """The newest state of a training; rank 0 writes it, every rank reads it.
+
+    Args:
+        folder: of the stage.
+        seconds: from one write to the next; less where writing is quick.
+    """
+
+    def __init__(self, folder: UPath, seconds: float) -> None:
+        self.path, self.seconds = folder / _STATE, seconds
+        self._written, self._cost = time.monotonic(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the newest write is old enough for another."""
+        pause = min(self.seconds, self._cost / _SHARE)
+        return time.monotonic() - self._written >= pause
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Replace the state: state dicts and json values."""
+        started = time.monotonic()
+        sink = io.BytesIO()
+        torch.save(dict(values), sink)
+        write_atomic(self.path, sink.getvalue())
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+    def read(self, device: torch.device) -> dict[str, Any] | None:
+        """The state on a device; None where nothing was written yet."""
+        if not self.path.exists():
+            return None
+        content = io.BytesIO(self.path.read_bytes())
+        return torch.load(content, map_location=device, weights_only=True)
+
+
+def running_average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """Average of the weights and buffers with this decay per step; None for a decay of 0.
+
+    Buffers too: old BatchNorm statistics do not fit averaged weights.
+    """
+    if not decay:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def distributed(network: nn.Module, world: int) -> nn.Module:
+    """The network, sharing its gradients with those of the other workers where there are any."""
+    if world == 1:
+        return network
+    import ray.train.torch  # single tasks do without it
+
+    return ray.train.torch.prepare_model(network)

@@ -1,0 +1,1 @@
+"""How much do images teach? Networks from scratch, rivals, copies, attacks."""

@@ -1,0 +1,141 @@
+"""The bench of the judge: a distilled set, its rivals, and trainings on all of them alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from raydd.data.any_set import AnySet
+from raydd.data.labels import INFO
+from raydd.engine.engine import Engine
+from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig, differing_views, read_info
+from raydd.engine.passes.decode import list_images
+from raydd.engine.passes.embed import embed_source
+from raydd.engine.protocol import ProtocolConfig
+from raydd.engine.training.teacher import TeacherConfig
+from raydd.errors import Refused
+from raydd.judge.herding import HerdingConfig, herd_images
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import CARD
+
+
+@dataclass
+class Bench:
+    """What is trained on, and with whose labels.
+
+    Attributes:
+        engine: of the real data set.
+        given: the set that is judged.
+        protocol: resolved; its architectures are those of the headline's kind of labels.
+        teacher: gives soft labels and features; None where neither is asked for.
+        real: table of the real images; its summary counts the broken ones.
+        sets: image artifacts of each seed, by name.
+    """
+
+    engine: Engine
+    given: AnySet
+    protocol: ProtocolConfig
+    teacher: Artifact | None
+    real: Artifact
+    sets: dict[str, Sequence[Sequence[Artifact]]] = field(default_factory=dict)
+
+    def train(self, kind: str, name: str) -> Artifact:
+        """Networks of every architecture and seed on a set, with "soft" or "hard" labels."""
+        return self._train(self.engine, replace(self.protocol, labels=kind), name)
+
+    def train_first(self, kind: str, name: str, plain: bool) -> Artifact:
+        """The same for the first architecture alone; ``plain`` is without any augmentation."""
+        first = replace(self.protocol, labels=kind, architectures=self.protocol.architectures[:1])
+        if not plain:
+            return self._train(self.engine, first, name)
+        recipe = replace(first.recipe, crop="none", mix="none", color_jitter=0.0, lighting=0.0)
+        return self._train(replace(self.engine, flip=0.0), replace(first, recipe=recipe), name)
+
+    def own_labels(self, engine: Engine, protocol: ProtocolConfig) -> Artifact | None:
+        """The labels that the set brings, if they are of this protocol's views."""
+        labels = self.given.folder / LABELS
+        if protocol.labels == "hard" or not self.given.distilled or not (labels / INFO).exists():
+            return None
+        differing = differing_views(
+            read_info(labels),
+            protocol.recipe,
+            engine.flip,
+            engine.preprocessing,
+            len(engine.class_names),
+        )
+        return None if differing else Artifact(self.given.folder, self.given.fingerprint)
+
+    def _train(self, engine: Engine, protocol: ProtocolConfig, name: str) -> Artifact:
+        own = self.own_labels(engine, protocol)
+        if own:  # the rivals get labels of the same form from the same teacher
+            info = read_info(own.folder / LABELS)
+            engine = replace(engine, labels=LabelConfig(info.form, info.top_k, info.epochs))
+        brought = own if name == "distilled" else None
+        return engine.train_judges(self.sets[name], protocol, self.teacher, name, brought)
+
+
+def set_up(
+    engine: Engine,
+    given: AnySet,
+    images: Artifact,
+    protocol: ProtocolConfig,
+    herding: HerdingConfig | None,
+    is_taught: bool,
+) -> Bench:
+    """Find a teacher where one is needed, and choose the rivals.
+
+    Args:
+        engine: of the real data set.
+        given: the set that is judged.
+        images: the same, adopted.
+        protocol: resolved.
+        herding: how a rival is chosen by herding; None leaves it out.
+        is_taught: whether soft labels are asked for.
+    Raises:
+        Refused: a class of the set has more images than there are real ones to compare with.
+    """
+    stages, source, counts = engine.stages, engine.train_source, images.summary["counts"]
+    _check_supply(engine, counts)
+    teacher = _teacher(engine, given) if is_taught or herding else None
+    if teacher and herding:
+        where = (engine.data, engine.resources, "real images")
+        real = embed_source(stages, source, teacher, *where)
+    else:
+        real = list_images(stages, source, engine.preprocessing, engine.data)
+    bench = Bench(engine, given, protocol, teacher, real)
+    seeds = range(protocol.seeds)
+    bench.sets["distilled"] = [[images] for _ in seeds]
+    bench.sets["random"] = [[engine.random_images(real, counts, draw)] for draw in seeds]
+    if herding:
+        chosen = herd_images(
+            stages, real, counts, herding, engine.resources, engine.seed, "real images"
+        )
+        herded = engine.fetch(chosen, [], 0, "herding")
+        bench.sets["herding"] = [[herded] for _ in seeds]
+    return bench
+
+
+def _check_supply(engine: Engine, counts: Sequence[int]) -> None:
+    real = engine.train_source.class_counts()
+    if real is None:  # the choice of real images will tell
+        return
+    for name, asked, have in zip(engine.class_names, counts, real.tolist(), strict=True):
+        if asked > have:
+            raise Refused(
+                f"the set has {asked} images of class {name!r}, but there are only {have} real "
+                "ones to compare them with."
+            )
+
+
+def has_teacher(given: AnySet) -> bool:
+    """Whether a set brings its own teacher."""
+    return given.distilled is not None and (given.folder / TEACHER / CARD).exists()
+
+
+def _teacher(engine: Engine, given: AnySet) -> Artifact:
+    """The set's own teacher, else the configured one, which must know the classes."""
+    if has_teacher(given):
+        engine.teacher = TeacherConfig(checkpoint=str(given.folder / TEACHER))
+        return engine.squeeze()
+    teacher = engine.squeeze()
+    if not engine.teacher.is_trained:
+        engine.score(teacher, "teacher")
+    return teacher

@@ -1,0 +1,138 @@
+"""Seconds on the machine at hand: the very steps of a plan are tried for a moment.
+
+On a CPU the seconds are those of the processor, not of the clock: a plan made while something else
+runs is the same, and holds for a machine that is free.
+"""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+import numpy as np
+import torch
+from PIL import Image
+
+from raydd.cluster.connect import Resources
+from raydd.cluster.threads import torch_threads
+from raydd.data.images import BrokenImage, decode
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources import Source
+from raydd.plan.work import Machine, PlanRow, Trial
+
+_TRANSFER, _STEP, _START = 5e8, 0.0, 3.0  # a plain disk; steps are timed; processes start
+_MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}  # of a tried step: about a second of a slow device
+_DECODED, _MOST_STEPS = 64, 30
+_FULL_SIZE = (375, 500)  # of a typical photograph, height and width in pixels
+
+
+def calibrate(
+    rows: Sequence[PlanRow],
+    source: Source,
+    preprocessing: Preprocessing,
+    max_pixels: int,
+    resources: Resources,
+    cores: int,
+    seconds: float,
+) -> Machine:
+    """Time every kind of step in a plan.
+
+    Args:
+        rows: of the plan.
+        source: whose first images are decoded; a made-up photograph where it gives none.
+        preprocessing: of the images.
+        max_pixels: cap of the decoder.
+        resources: what a run would have here.
+        cores: of this machine.
+        seconds: in all, by the clock, roughly: a step that has begun is finished.
+    """
+    works = {repr(work.trial): work for row in rows for work in row.work}
+    device = torch.device(resources.device)
+    each = seconds / (len(works) + 1)
+    with torch_threads(resources.threads_per_worker):
+        rates = {
+            key: trial_rate(work.trial, work.batch, device, resources.threads_per_worker, each)
+            for key, work in works.items()
+        }
+        decoded = _decode_rate(source, preprocessing, max_pixels, each)
+    workers = max(1, resources.num_workers)
+    unit_workers = max(1, resources.unit_workers or 0)
+    return Machine(
+        name="here",
+        workers=workers,
+        unit_workers=unit_workers,
+        parallel=resources.parallel,
+        cores=cores,
+        rates=rates,
+        decode=decoded,
+        transfer=_TRANSFER,
+        step=_STEP,
+        start=_START,
+        about=(
+            f"{len(works)} kinds of steps timed now on one {device.type} worker, "
+            f"{decoded:.0f} images decoded per second and core (timed); "
+            f"{workers} workers, {unit_workers} of units, {resources.parallel} tasks at once; "
+            f"assumed {_TRANSFER / 1e9:g} GB/s and {_START:.0f} s to start a stage"
+        ),
+    )
+
+
+def trial_rate(
+    trial: Trial, batch: int, device: torch.device, threads: int, seconds: float
+) -> float:
+    """Operations per second of a step; large batches are cut, and the first step is not counted.
+
+    Args:
+        trial: the step.
+        batch: images of a real one.
+        device: where it is tried.
+        threads: of the CPU that share a step.
+        seconds: to try for.
+    """
+    most = _MOST_FLOPS[device.type]
+    count = max(min(batch, 2), min(batch, int(most / max(1, trial.flops))))
+    step = trial.begin(count, device)
+    step()
+    clock = _clock(device, threads)
+    end, began, steps = time.perf_counter() + seconds, clock(), 0
+    while steps == 0 or (time.perf_counter() < end and steps < _MOST_STEPS):
+        step()
+        steps += 1
+    return steps * count * trial.flops / max(1e-9, clock() - began)
+
+
+def _clock(device: torch.device, threads: int) -> Callable[[], float]:
+    if device.type == "cpu":
+        return lambda: time.process_time() / threads
+
+    def finished() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return finished
+
+
+def _decode_rate(
+    source: Source, preprocessing: Preprocessing, max_pixels: int, seconds: float
+) -> float:
+    """Images per second of one core."""
+    rows = (row.image for shard in source.shards()[:1] for row in source.read(shard))
+    images = [image for image in islice(rows, _DECODED) if image] or [_photograph()]
+    end, began, count = time.perf_counter() + seconds, time.process_time(), 0
+    while count == 0 or (time.perf_counter() < end and count < 4 * _DECODED):
+        with suppress(BrokenImage):  # takes its time, too
+            decode(images[count % len(images)], preprocessing, max_pixels)
+        count += 1
+    return count / max(1e-9, time.process_time() - began)
+
+
+def _photograph() -> bytes:
+    """A JPEG as large as a photograph of the web: about 80 kB."""
+    draws = np.random.default_rng(0)
+    height, width = _FULL_SIZE
+    coarse = Image.fromarray(draws.integers(0, 255, (24, 32, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height))) + draws.normal(0, 12, (height, width, 3))
+    target = io.BytesIO()
+    Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(target, "JPEG", quality=90)
+    return target.getvalue()

@@ -1,0 +1,139 @@
+"""What a generator will need, from its architecture alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from upath import UPath
+
+from raydd.engine.generator.adopt import is_saved
+from raydd.engine.generator.checkpoint import load_part_config
+from raydd.engine.generator.config import GeneratorConfig
+from raydd.errors import Refused
+from raydd.models.diffusion import create_transformer
+from raydd.models.precision import autocast, autocast_dtype
+from raydd.models.sizes import forward_flops, output_bytes, weight_bytes
+
+# Of every public VAE: Stable Diffusion's, arXiv 2112.10752, 4 channels at an eighth of the side.
+_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
+
+
+@dataclass(frozen=True)
+class GeneratorSizes:
+    """What the transformer of a generator takes.
+
+    Attributes:
+        weights: bytes; a VAE adds 0.3 GB at most.
+        activations: bytes for one image.
+        flops: operations of a forward pass of one image.
+        encoder: operations of the VAE for one image; 0 without a VAE.
+        decoder: the same of the way back.
+    """
+
+    weights: int
+    activations: int
+    flops: int
+    encoder: int
+    decoder: int
+
+
+@dataclass(frozen=True)
+class TransformerTrial:
+    """A forward pass of the transformer, see :class:`raydd.plan.work.Trial`.
+
+    Attributes:
+        config: of the generator.
+        num_classes: of the source.
+        resolution: R, side of the images, pixels.
+        flops: operations of one image.
+        kind: of work.
+    """
+
+    config: GeneratorConfig
+    num_classes: int
+    resolution: int
+    flops: int
+    kind: str = "transformer"
+
+    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
+        """Reads no weights."""
+        with torch.device("meta"):
+            network: Any = _meta_transformer(self.config, self.num_classes, self.resolution)
+        network = network.to_empty(device=device).eval()
+        for weight in (*network.parameters(), *network.buffers()):
+            weight.data.zero_()  # what memory happens to hold may be slow to compute with
+        shape, dtype = network.config, autocast_dtype("auto", device)
+        sides = [shape.sample_size] * 2
+        latents = torch.zeros(count, shape.in_channels, *sides, device=device)
+        timesteps = torch.zeros(count, dtype=torch.int64, device=device)
+
+        @torch.inference_mode()
+        def step() -> None:
+            with autocast(device, dtype):
+                network(latents, timesteps, timesteps)
+
+        return step
+
+
+def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) -> GeneratorSizes:
+    """Sizes of a generator that is not made yet; reads no weights.
+
+    Args:
+        config: an architecture, or where weights lie.
+        num_classes: of the source.
+        resolution: R, side of the images, pixels.
+
+    Raises:
+        Refused: there is no transformer where the configuration says.
+    """
+    with torch.device("meta"):
+        transformer: Any = _meta_transformer(config, num_classes, resolution)
+    shape = transformer.config
+    timestep = torch.zeros(1, dtype=torch.int64, device="meta")
+    latent = torch.empty(1, shape.in_channels, *[shape.sample_size] * 2, device="meta")
+    weights = weight_bytes(transformer)
+    activations = output_bytes(transformer, latent, timestep, timestep)
+    flops = forward_flops(transformer, latent, timestep, timestep)
+    in_pixels = shape.sample_size == resolution
+    return GeneratorSizes(weights, activations, flops, *((0, 0) if in_pixels else _vae(resolution)))
+
+
+def _vae(resolution: int) -> tuple[int, int]:
+    """Operations of a public VAE for one image: there, and back."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        network: Any = AutoencoderKL(**_VAE)
+    image = torch.empty(1, 3, resolution, resolution, device="meta")
+    latent = torch.empty(1, 4, *[resolution // 8] * 2, device="meta")
+    return forward_flops(network.encoder, image), forward_flops(network.decoder, latent)
+
+
+def _meta_transformer(config: GeneratorConfig, num_classes: int, resolution: int) -> Any:
+    from diffusers import DiTTransformer2DModel
+
+    if config.is_trained:
+        side = resolution // 8 if config.vae else resolution  # of every public VAE
+        channels = 4 if config.vae else 3
+        shape = (config.layers, config.heads, config.width, config.patch)
+        try:
+            return create_transformer(channels, side, num_classes, *shape)
+        except ValueError as error:
+            raise Refused(f"generator: {error}.") from error
+    where = {"revision": config.revision} if config.revision else {}
+    if is_saved(str(config.path)):  # perhaps on an object store
+        values = load_part_config(UPath(str(config.path)) / "transformer")
+        return DiTTransformer2DModel.from_config(values)
+    try:
+        values = DiTTransformer2DModel.load_config(
+            str(config.path), subfolder="transformer", **where
+        )
+    except OSError as error:
+        raise Refused(f"generator.path={config.path} holds no transformer.") from error
+    return DiTTransformer2DModel.from_config(values)

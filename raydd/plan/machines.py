@@ -1,0 +1,101 @@
+"""Machines that a plan knows by name. Nothing here was measured by us but the decoding rate.
+
+Peaks are the makers' data sheets (dense bf16, without sparsity). How much of a peak is reached is
+assumed after two public figures, and rounded down:
+
+- convolutions: ResNet-50 trains at 2,600 images per second on one A100 in mixed precision with
+  channels last (pytorch-image-models, issue 1491): 64 TFLOP/s, a fifth of the peak. They wait for
+  memory, which grew less than the peak from Ampere to Hopper: 0.12 there.
+- transformers: DiT-XL/2 trains at 1.3 steps of 128 images per second and device on eight H800
+  (published with Open-Sora): 118 TFLOP/s, 0.12 of the peak. The same share is taken everywhere.
+- float32 with TF32: half of the tensor cores' rate, so half of the share; exact float32: 0.4 of the
+  vector units' peak.
+
+One core decodes 265 JPEGs of 500 x 375 pixels per second into 224 pixels (ours, Pillow); 200 are
+taken. From an object store a machine of eight devices is taken to read 5 GB/s (their networks have
+100 Gbit/s and more), one of a single device 1 GB/s.
+"""
+
+from raydd.errors import Refused
+from raydd.plan.work import Machine
+
+_STEP = 4e-3  # seconds: about 400 kernels, launched one by one
+_START = 15.0  # seconds: a fit of several workers
+_VECTOR_SHARE = 0.4
+
+
+def named_machine(name: str) -> Machine:
+    """A machine by its name.
+
+    Raises:
+        Refused: nobody described it.
+    """
+    if name not in _MACHINES:
+        known = ", ".join(sorted(_MACHINES))
+        raise Refused(f"cluster.plan_for={name} is no machine that is known here: {known}.")
+    return _MACHINES[name]
+
+
+def _machine(
+    name: str,
+    count: int,
+    cores: int,
+    tera: float,
+    vector_tera: float,
+    convnet: float,
+    transformer: float,
+    memory: int,
+    transfer: int,
+) -> Machine:
+    """Describe a machine.
+
+    Args:
+        name: of the machine.
+        count: devices.
+        cores: CPU cores (vCPUs) in all.
+        tera: TFLOP/s of a device's dense bf16 peak.
+        vector_tera: TFLOP/s of its float32 peak without tensor cores.
+        convnet: share of the peak that convolutions reach.
+        transformer: share that transformers reach.
+        memory: GB of one device.
+        transfer: GB/s that are read and written.
+    """
+    rates = {
+        "convnet": convnet * tera,
+        "float32": convnet / 2 * tera,
+        "exact": _VECTOR_SHARE * vector_tera,
+        "transformer": transformer * tera,
+    }
+    reached = ", ".join(f"{kind} {rate:.0f}" for kind, rate in rates.items())
+    return Machine(
+        name=name,
+        workers=count,
+        unit_workers=count,
+        parallel=count,
+        cores=cores,
+        rates={kind: 1e12 * rate for kind, rate in rates.items()},
+        decode=200,
+        transfer=transfer * 1e9,
+        step=_STEP,
+        start=_START,
+        memory=memory * 10**9,
+        about=(
+            f"assumed, not measured: TFLOP/s of a device {reached} (dense bf16 peak {tera:.0f}), "
+            f"no step below {1000 * _STEP:.0f} ms, {cores} cores that decode 200 images per second "
+            f"each, {transfer} GB/s, {_START:.0f} s to start a stage"
+        ),
+    )
+
+
+_HOPPER, _AMPERE, _ADA = (989, 67, 0.12, 0.12), (312, 19.5, 0.2, 0.12), (165, 82.6, 0.2, 0.12)
+_MACHINES = {
+    machine.name: machine
+    for machine in (
+        _machine("8xh200", 8, 192, *_HOPPER, memory=141, transfer=5),
+        _machine("8xh100", 8, 192, *_HOPPER, memory=80, transfer=5),
+        _machine("1xh100", 1, 24, *_HOPPER, memory=80, transfer=1),
+        _machine("8xa100", 8, 96, *_AMPERE, memory=80, transfer=5),
+        _machine("1xa100", 1, 12, *_AMPERE, memory=80, transfer=1),
+        _machine("1x4090", 1, 16, *_ADA, memory=24, transfer=1),
+    )
+}

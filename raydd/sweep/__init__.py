@@ -1,0 +1,1 @@
+"""A run per trial, under Ray Tune."""

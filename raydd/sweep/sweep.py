@@ -1,0 +1,220 @@
+"""A sweep: the same run once per trial, where a trial is a list of overrides.
+
+Called by ``python -m raydd.run ... sweep=NAME``; see :mod:`raydd.sweep.tune` for how trials run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import ray
+from ray import tune
+from upath import UPath
+
+from raydd.cluster.connect import connect
+from raydd.config.sweep import (
+    PREFIX,
+    Domain,
+    Interval,
+    SweepConfig,
+    draw_trials,
+    parse_space,
+    spell,
+)
+from raydd.config.tree import HOW, RunConfig, compose_config, short_digest, what
+from raydd.errors import Refused
+from raydd.session import Place, check, run
+from raydd.store.artifacts import Guard
+from raydd.store.files import claim_folder, open_storage, write_atomic
+from raydd.store.progress import Progress
+from raydd.sweep.locks import make_keeper
+from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
+from raydd.sweep.tune import TUNE, check_tracker, count_lanes, run_trials
+
+TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
+_OWN_KEYS = (*HOW, "sweep", "tracker", "evaluate")
+
+
+def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
+    """Run a sweep to its end, or continue it.
+
+    Args:
+        words: the command line.
+        config: composed of it.
+        progress: says what is done.
+    Returns:
+        The number of trials that failed.
+    Raises:
+        Refused: the sweep, or one of its trials, cannot be carried out; nothing was written.
+    """
+    assert config.sweep is not None
+    space = parse_space(config.sweep.space)
+    _check(config, config.sweep, space)
+    folder = open_storage(config.storage) / _name(config)
+    base = _base(words)
+    points = [] if config.sweep.search == "bayes" else draw_trials(config.sweep, space, config.seed)
+    _check_trials(base, points or _corners(space))
+    count = len(points) or config.sweep.samples
+    lanes = count_lanes(config.cluster, config.sweep.concurrent, count)
+    connect(config.cluster, lanes)
+    claim_folder(folder, {**what(config), "sweep": asdict(config.sweep)})
+    _write_record(folder, words, config.sweep, count)
+    progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {lanes} at once")
+    watch = _Watch(folder / TRIALS, progress)
+    work = ray.put(partial(carry_out, base))
+    relay = Relay(folder / TRIALS, work, make_keeper(), lanes, config.cluster.max_failures)
+    with progress.stage("sweep", count, watch.count):
+        grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
+    watch.count()
+    _mark_stopped(folder / TRIALS, grid)
+    grid.get_dataframe().to_csv(str(folder / "results.csv"), index=False)
+    return _conclude(folder, grid, progress)
+
+
+def carry_out(
+    base: Sequence[str], folder: UPath, overrides: Mapping[str, Any], guard: Guard, share: int
+) -> None:
+    """Carry out a trial; see :data:`raydd.sweep.relay.Work`.
+
+    Args:
+        base: overrides that all trials share.
+        folder: of the trial's run.
+        overrides: of this trial.
+        guard: of its stages.
+        share: how many trials share the cluster.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_trial(folder, overrides)
+    run(trial_config(base, overrides), Progress(), Place(folder, guard, share))
+
+
+def trial_config(base: Sequence[str], overrides: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a trial."""
+    return compose_config([*base, *(spell(*item) for item in overrides.items())])
+
+
+class _Watch:
+    """Says which trials ended, as they do."""
+
+    def __init__(self, root: UPath, progress: Progress) -> None:
+        self.root, self.progress = root, progress
+        self.said: set[str] = {path.parent.name for path in root.glob(f"*/{REPORT}")}
+
+    def count(self) -> int:
+        """Finished trials; new ones are said."""
+        reports = list(self.root.glob(f"*/{REPORT}"))
+        for path in sorted(reports, key=str):
+            if path.parent.name not in self.said:
+                self.said.add(path.parent.name)
+                self.progress.say(f"  {_line(path.parent)}")
+        return len(reports)
+
+
+def _check(config: RunConfig, sweep: SweepConfig, space: Mapping[str, Domain]) -> None:
+    if not space and sweep.seeds == 1:
+        raise Refused(f"this sweep varies nothing: name keys, like {PREFIX}method.ipc=[10,20].")
+    if own := [key for key in space if key.split(".")[0] in _OWN_KEYS]:
+        raise Refused(f"a sweep cannot vary {', '.join(own)}: it says how trials are carried out.")
+    if sweep.seeds > 1 and "seed" in space:
+        raise Refused("sweep.seeds and sweep.space.seed vary the same key: use one of them.")
+    if not config.evaluate:
+        raise Refused("a sweep compares what its trials' images teach: it needs evaluate=true.")
+    if sweep.is_choosing and not config.validation:
+        raise Refused(
+            "this sweep chooses by what it measures, which must not be the test split: hold real "
+            "images out of every selection with validation=N (images per class)."
+        )
+    ranges = [key for key, domain in space.items() if isinstance(domain, Interval)]
+    if sweep.search == "grid" and ranges:
+        raise Refused(
+            f"{PREFIX}{ranges[0]} is an interval, which a grid cannot walk: give a list, or use "
+            "sweep.search=random."
+        )
+    check_tracker(config.tracker)
+
+
+def _check_trials(base: Sequence[str], points: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse the sweep if one of its trials would be refused; a data set is opened once."""
+    opened: dict[str, Any] = {}
+    for point in points:
+        try:
+            config = trial_config(base, point)
+            dataset = str(config.dataset)
+            opened[dataset] = check(config, opened.get(dataset))
+        except ValueError as error:
+            raise Refused(f"{', '.join(f'{k}={v}' for k, v in point.items())}: {error}") from error
+
+
+def _corners(space: Mapping[str, Domain]) -> list[dict[str, Any]]:
+    """Two trials at the ends of every domain."""
+    return [{key: domain.at(share) for key, domain in space.items()} for share in (0.0, 0.999999)]
+
+
+def _base(words: Sequence[str]) -> list[str]:
+    """Overrides of every trial: the command line without what is the sweep's own."""
+    own = ("sweep=", "sweep.", "name=", "tracker=", "storage=")
+    given = [word for word in words if not word.lstrip("+").startswith(own)]
+    storage = next((w.partition("=")[2] for w in words if w.startswith("storage=")), "runs")
+    return [*given, spell("storage", str(open_storage(storage)))]
+
+
+def _name(config: RunConfig) -> str:
+    sweep = config.sweep
+    assert sweep is not None
+    digest = short_digest({**what(config), "sweep": asdict(sweep)})
+    fields = ("sweep", sweep.name, config.method.name, config.dataset.name, digest)
+    return config.name or "-".join(fields)
+
+
+def _write_record(folder: UPath, words: Sequence[str], sweep: SweepConfig, count: int) -> None:
+    record = {
+        "name": folder.name,
+        "search": sweep.search,
+        "early_stop": sweep.early_stop,
+        "space": sweep.space,
+        "base": list(words),
+        "trials": count,
+    }
+    write_atomic(folder / SWEEP, json.dumps(record, indent=1).encode())
+
+
+def _write_trial(folder: UPath, overrides: Mapping[str, Any], **more: Any) -> None:
+    record = {"sweep": folder.parent.parent.name, "overrides": dict(overrides), **more}
+    write_atomic(folder / TRIAL, json.dumps(record, indent=1).encode())
+
+
+def _mark_stopped(root: UPath, grid: tune.ResultGrid) -> None:
+    for result in (grid[number] for number in range(len(grid))):
+        overrides = (result.config or {})["overrides"]
+        folder = root / trial_name(overrides)
+        if result.error is None and not (folder / REPORT).exists():
+            _write_trial(folder, overrides, stopped=True)
+
+
+def _line(folder: UPath) -> str:
+    """One line about a trial: what it varies and what came of it."""
+    report = json.loads((folder / REPORT).read_text())
+    overrides = json.loads((folder / TRIAL).read_text())["overrides"]
+    parts = []
+    for images in ("distilled", "random"):
+        part = report["headline"][images]
+        half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
+        parts.append(f"{images} {100 * part['mean']:.1f}{half}")
+    return f"{' '.join(f'{k}={v}' for k, v in overrides.items()):<60} {', '.join(parts)} % top-1"
+
+
+def _conclude(folder: UPath, grid: tune.ResultGrid, progress: Progress) -> int:
+    finished = sorted((folder / TRIALS).glob(f"*/{REPORT}"), key=str)
+    failed = sorted((folder / TRIALS).glob(f"*/{ERROR}"), key=str)
+    stopped = len(grid) - len(finished) - len(failed)
+    ended = f"{len(finished)} finished, {stopped} stopped early, {len(failed)} failed"
+    progress.say(f"\ntrials: {ended}")
+    for path in failed:
+        reason = path.read_text().strip().splitlines()[-1]
+        progress.say(f"  {path.parent.name}: {reason}")
+    progress.say(f"their folders: {folder / TRIALS}")
+    progress.say(f"Ray Tune's files (CSV, JSON, TensorBoard): {folder / TUNE}")
+    progress.say(f"look at them: python -m raydd.browse {folder}")
+    return len(failed)

@@ -1,0 +1,254 @@
+"""Passes over real images: score tables, quarantine, resume, independence from workers."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray.data as rd
+import torch
+from PIL import Image
+from ray import cloudpickle
+
+from raydd.data.sources import open_source
+from raydd.engine.passes.decode import stream_pixels
+from raydd.engine.passes.stream import DataConfig
+from raydd.engine.training.teacher import TeacherConfig
+from raydd.errors import Refused
+from raydd.models.preprocess import normalise
+from raydd.ops.recipe import Recipe
+from raydd.store.checkpoint import load_checkpoint
+from raydd.store.images import load_pixels
+from raydd.store.tables import part_files, read_table
+from small_engine import PREPROCESSING, RECIPE, TINY, make_engine
+from small_sets import write_tar
+
+
+@pytest.fixture(scope="module")
+def squeezed(ray4, tmp_path_factory):
+    engine = make_engine(tmp_path_factory.mktemp("squeezed"))
+    return engine, engine.squeeze()
+
+
+def table_of(artifact):
+    return pa.concat_tables(read_table(path) for path in part_files(artifact.folder))
+
+
+def test_score_table_equals_a_plain_forward(squeezed):
+    engine, teacher = squeezed
+    table = table_of(engine.score(teacher, "teacher"))
+    whole = replace(PREPROCESSING)
+    from raydd.engine.passes.decode import decode_source
+
+    pixels = load_pixels(
+        decode_source(engine.stages, engine.train_source, "train", whole, engine.data).folder, 16
+    )
+    network, _ = load_checkpoint(teacher.folder)
+    with torch.no_grad():
+        logits = network.eval()(normalise(pixels.images, PREPROCESSING.mean, PREPROCESSING.std))
+    assert table["id"].to_pylist() == list(pixels.ids)
+    assert table["class_index"].to_pylist() == pixels.labels.tolist()
+    true = logits.gather(1, pixels.labels[:, None])[:, 0].numpy()
+    np.testing.assert_allclose(table["true_logit"].to_numpy(), true, rtol=1e-3, atol=1e-3)
+    agree = table["prediction"].to_numpy() == logits.argmax(1).numpy()
+    assert agree.mean() > 0.999
+    probability = logits.softmax(1).gather(1, pixels.labels[:, None])[:, 0].numpy()
+    np.testing.assert_allclose(table["true_probability"].to_numpy(), probability, atol=1e-3)
+
+
+def test_a_squeezed_network_s_table_tells_what_it_forgot(squeezed):
+    engine, teacher = squeezed
+    told = table_of(engine.score(teacher, "teacher"))["forgetting"].to_numpy()
+    # two epochs: an image was forgotten at most once, or never learned; every image was met
+    assert set(np.unique(told)) <= {0, 1, RECIPE.epochs}
+    assert 0.1 < (told == 0).mean() < 1
+
+
+def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_workers(
+    squeezed, tmp_path
+):
+    _, teacher = squeezed
+    tables = []
+    for name, batch, parallel in (("a", 1, 1), ("b", 32, 2)):
+        engine = make_engine(tmp_path / name, parallel=parallel, data=DataConfig(score_batch=batch))
+        tables.append(table_of(engine.score(teacher, "teacher")))
+    assert tables[0]["id"].equals(tables[1]["id"])
+    assert tables[0]["prediction"].equals(tables[1]["prediction"])
+
+
+@pytest.mark.slow
+def test_a_pass_continues_with_the_shards_that_are_missing(squeezed, tmp_path):
+    _, teacher = squeezed
+    engine = make_engine(tmp_path)
+    table = engine.score(teacher, "teacher")
+    files = part_files(table.folder)
+    assert len(files) > 1
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    (table.folder / "manifest.json").unlink()
+    files[0].unlink()
+    again = make_engine(tmp_path).score(teacher, "teacher")  # an engine remembers what it finished
+    after = {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)
+    }
+    assert {name: content for name, (content, _) in after.items()} == {
+        n: c for n, (c, _) in before.items()
+    }
+    assert [name for name in after if after[name][1] != before[name][1]] == [files[0].name]
+
+
+def encoded(size=20, kind="PNG"):
+    sink = io.BytesIO()
+    Image.fromarray(np.random.default_rng(size).integers(0, 255, (size, size, 3), np.uint8)).save(
+        sink, kind
+    )
+    return sink.getvalue()
+
+
+@pytest.fixture
+def folder_with_broken_images(tmp_path):
+    root = tmp_path / "real"
+    for label in ("cat", "dog"):
+        (root / "train" / label).mkdir(parents=True)
+        for i in range(6):
+            (root / "train" / label / f"{i}.png").write_bytes(encoded(20 + i))
+    broken = {
+        "cat/truncated.jpg": encoded(40, "JPEG")[:500],
+        "cat/text.jpg": b"this is no image",
+        "dog/empty.png": b"",
+        "dog/bomb.png": encoded(60),
+    }
+    for name, content in broken.items():
+        (root / "train" / name).write_bytes(content)
+    return open_source("imagefolder", str(root), "train"), set(broken)
+
+
+def test_broken_images_are_quarantined_with_a_reason(squeezed, tmp_path, folder_with_broken_images):
+    source, broken = folder_with_broken_images
+    data = DataConfig(max_rejected=0.5, max_pixels=50 * 50)
+    engine = make_engine(tmp_path / "run", source=source, data=data)
+    _, teacher = squeezed
+    table = engine.score(teacher, "student")
+    rejected = read_table(table.folder / "rejected.parquet").to_pydict()
+    assert set(rejected["id"]) == broken
+    assert all(len(reason) > 5 for reason in rejected["reason"])
+    assert table.summary["rows"] == 12
+    assert table.summary["rejected"] == 4
+    assert sum(table.summary["reasons"].values()) == 4
+
+
+def test_too_many_broken_images_stop_the_run(squeezed, tmp_path, folder_with_broken_images):
+    source, _ = folder_with_broken_images
+    engine = make_engine(
+        tmp_path / "run", source=source, data=DataConfig(max_rejected=0.1, max_pixels=50 * 50)
+    )
+    with pytest.raises(
+        Refused, match=r"4 of 16 images are broken, more than data.max_rejected=0.1"
+    ):
+        engine.score(squeezed[1], "student")
+
+
+def test_a_teacher_that_knows_nothing_is_refused(ray4, tmp_path):
+    recipe = Recipe(epochs=1, batch_size=2000, learning_rate=1e-9)
+    engine = make_engine(tmp_path, teacher=TeacherConfig(TINY, recipe))
+    with pytest.raises(Refused, match="class order or preprocessing most likely differs"):
+        engine.score(engine.squeeze(), "teacher")
+
+
+@pytest.mark.slow
+def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_path):
+    engine = make_engine(
+        tmp_path,
+        num_workers=2,
+        data=DataConfig(memory_limit_mb=0),
+        teacher=TeacherConfig(TINY, RECIPE),
+    )
+    teacher = engine.squeeze()
+    assert teacher.summary["top1_last"] > 0.3
+    decoded = list((tmp_path / "stages").glob("decode-*"))
+    assert len(decoded) == 1, "only the test split may be decoded"
+    met = pa.concat_tables(read_table(path) for path in (teacher.folder / "forgetting").iterdir())
+    count = int(engine.class_counts().sum())
+    # two epochs of whole batches on two ranks, gathered by one writer: no image stands there twice
+    assert count - 4 * RECIPE.batch_size <= met.num_rows <= count
+    assert set(met["forgetting"].to_pylist()) <= {0, 1, RECIPE.epochs}
+
+
+def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_path):
+    members = []
+    for i, label in enumerate([0, 1, 1, 2, 1]):
+        members += [(f"{i}.png", encoded(20)), (f"{i}.cls", str(label).encode())]
+    write_tar(tmp_path / "real" / "train" / "0.tar", members)
+    source = open_source("webdataset", str(tmp_path / "real"), "train", num_classes=3)
+    assert source.class_counts() is None
+    engine = make_engine(tmp_path / "run", source=source)
+    assert engine.class_counts().tolist() == [1, 3, 1]
+
+
+@pytest.mark.slow
+def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path):
+    _, teacher = squeezed
+    calm = table_of(make_engine(tmp_path / "a", data=DataConfig(score_batch=1)).score(teacher, "x"))
+    killed: list[int] = []
+
+    def kill_one_scorer():
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            killed.extend(scorers()[:1])
+            time.sleep(0.05)
+        time.sleep(0.3)  # let it score something first
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one_scorer)
+    killer.start()
+    table = make_engine(tmp_path / "b", data=DataConfig(score_batch=1)).score(teacher, "x")
+    killer.join()
+    assert killed
+    assert table_of(table).equals(calm)
+
+
+def scorers() -> list[int]:
+    """Processes of this session's scoring actors, by the title that Ray gives them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and b"Scorer" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def test_processes_that_only_decode_never_import_torch(monkeypatch):
+    """Torch is 300 MB in every one of them; a captured object of the engine would bring it."""
+    sent = []
+
+    class Recorder:
+        def map_batches(self, function, **_):
+            sent.append(function)
+            return self
+
+        def randomize_block_order(self, **_):
+            return self
+
+    monkeypatch.setattr(rd, "from_items", lambda *_, **__: Recorder())
+    stream_pixels(open_source("digits", "", "train"), PREPROCESSING, DataConfig())
+    assert len(sent) == 2
+    code = (
+        "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "
+        "print('torch' in sys.modules)"
+    )
+    for function in sent:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=cloudpickle.dumps(function),
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.strip() == b"False"

@@ -1,0 +1,206 @@
+"""Selection per class: exact counts, no repeats, the same for any partition of the table."""
+
+from dataclasses import replace
+from itertools import chain, pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from upath import UPath
+
+from raydd.engine.selection.chosen import selected_ids
+from raydd.engine.selection.select import Ranking, select_images
+from raydd.engine.selection.shortlist import Shortlist, hash_ids
+from raydd.errors import Refused
+from raydd.store.artifacts import Artifact
+from raydd.store.tables import read_table, write_table
+
+
+def score_table(folder, labels, predictions, cuts, **more):
+    """Write a score table cut into parts at the given rows."""
+    (folder / "parts").mkdir(parents=True)
+    ids = np.array([f"image{i:04d}" for i in range(len(labels))])
+    edges = [0, *sorted(cuts), len(labels)]
+    for i, (low, high) in enumerate(pairwise(edges)):
+        part = pa.table(
+            {
+                "id": ids[low:high].tolist(),
+                "class_index": pa.array(labels[low:high], pa.int32()),
+                "row": pa.array(range(high - low), pa.int32()),
+                "prediction": pa.array(predictions[low:high], pa.int32()),
+                **{name: values[low:high] for name, values in more.items()},
+            }
+        )
+        write_table(UPath(folder / "parts" / f"{i:05d}.parquet"), part)
+    return Artifact(UPath(folder), f"table{cuts}")
+
+
+def wrong_first(tables):
+    return np.where(tables[0]["prediction"] == tables[0]["class_index"], 1, 0)
+
+
+def only_wrong(tables):
+    return np.where(tables[0]["prediction"] == tables[0]["class_index"], -1, 0)
+
+
+WRONG_FIRST = Ranking(("wrong", "right"), wrong_first)
+EASY = Ranking(
+    ("any",),
+    lambda tables: np.zeros(len(tables[0]["row"]), np.int8),
+    ("difficulty",),
+    lambda tables: tables[0]["difficulty"],
+    "simple",
+)
+
+
+def choose(tmp_path, name, table, count=3, used=(), seed=0, ranking=WRONG_FIRST):
+    folder = tmp_path / name
+    folder.mkdir()
+    summary = select_images(UPath(folder), [table], ranking, count, used, seed, num_classes=4)
+    return Artifact(UPath(folder), name), summary
+
+
+@pytest.fixture
+def rows():
+    draw = np.random.default_rng(0)
+    return draw.integers(4, size=200), draw.integers(4, size=200)
+
+
+def test_selection_is_independent_of_the_partition(tmp_path, rows):
+    whole, _ = choose(tmp_path, "a", score_table(tmp_path / "one", *rows, []))
+    parts, _ = choose(tmp_path, "b", score_table(tmp_path / "many", *rows, [1, 50, 51, 120]))
+    assert selected_ids(whole, 4) == selected_ids(parts, 4)
+
+
+def test_every_class_gets_its_count_lowest_rung_first(tmp_path, rows):
+    labels, predictions = rows
+    predictions = np.where(np.arange(200) < 196, labels, (labels + 1) % 4)  # four wrong rows
+    chosen, summary = choose(tmp_path, "a", score_table(tmp_path / "t", labels, predictions, [77]))
+    wrong = np.bincount(labels[196:], minlength=4).clip(max=3)
+    assert summary["rungs"] == {"wrong": wrong.tolist(), "right": (3 - wrong).tolist()}
+    assert [len(set(ids)) for ids in selected_ids(chosen, 4)] == [3, 3, 3, 3]
+
+
+def test_used_images_are_never_chosen_again(tmp_path, rows):
+    table = score_table(tmp_path / "t", *rows, [100])
+    first, _ = choose(tmp_path, "a", table)
+    second, _ = choose(tmp_path, "b", table, used=[first])
+    ids = [set(chain.from_iterable(selected_ids(item, 4))) for item in (first, second)]
+    assert not ids[0] & ids[1]
+
+
+def test_a_class_that_is_too_small_is_named(tmp_path, rows):
+    with pytest.raises(
+        Refused, match=r"class \d has only \d+ images left to choose from, but 70 are asked for"
+    ):
+        choose(tmp_path, "a", score_table(tmp_path / "t", *rows, []), count=70)
+
+
+def test_misaligned_tables_are_an_error(tmp_path, rows):
+    labels, predictions = rows
+    one = score_table(tmp_path / "one", labels, predictions, [])
+    other = score_table(tmp_path / "other", labels[:-1], predictions[:-1], [])
+    with pytest.raises(RuntimeError, match="not aligned"):
+        select_images(UPath(tmp_path), [one, other], WRONG_FIRST, 1, (), 0, 4)
+
+
+def test_another_seed_chooses_others(tmp_path, rows):
+    table = score_table(tmp_path / "t", *rows, [])
+    chosen = [selected_ids(choose(tmp_path, str(seed), table, seed=seed)[0], 4) for seed in (0, 1)]
+    assert chosen[0] != chosen[1]
+
+
+def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(tmp_path, rows):
+    difficulty = np.random.default_rng(1).integers(3, size=200).astype(float)
+    tables = [
+        score_table(tmp_path / str(i), *rows, cuts, difficulty=difficulty)
+        for i, cuts in enumerate(([], [3, 90, 91]))
+    ]
+    (one, summary), (other, _) = (
+        choose(tmp_path, f"s{i}", table, ranking=EASY) for i, table in enumerate(tables)
+    )
+    assert selected_ids(one, 4) == selected_ids(other, 4)
+    for label, ids in enumerate(selected_ids(one, 4)):
+        taken = [int(name.removeprefix("image")) for name in ids]
+        left = np.setdiff1d(np.flatnonzero(rows[0] == label), taken)
+        assert difficulty[taken].tolist() == sorted(difficulty[taken])
+        assert difficulty[taken].max() <= difficulty[left].min()
+    assert summary["difficulty"]["max"] == 0.0
+    assert sum(summary["difficulty"]["histogram"]["counts"]) == 12
+    reseeded, _ = choose(tmp_path, "reseeded", tables[0], ranking=EASY, seed=1)
+    assert selected_ids(one, 4) != selected_ids(reseeded, 4)
+    hard, _ = choose(tmp_path, "hard", tables[0], ranking=replace(EASY, order="hard"))
+    assert (read_table(hard.folder / "selection.parquet")["difficulty"].to_numpy() == 2).all()
+
+
+def test_a_shortfall_that_rolls_over_takes_what_there_is(tmp_path, rows):
+    labels, _ = rows
+    predictions = np.where(np.arange(200) < 196, labels, (labels + 1) % 4)
+    table = score_table(tmp_path / "t", labels, predictions, [77])
+    ranking = Ranking(("wrong",), only_wrong, shortfall="rollover")
+    _, summary = choose(tmp_path, "a", table, ranking=ranking)
+    there = np.bincount(labels[196:], minlength=4)
+    assert summary["candidates"] == there.tolist()
+    assert summary["chosen"] == there.clip(max=3).tolist()
+    assert summary["asked"] == 12
+
+
+def test_every_class_may_ask_for_another_number(tmp_path, rows):
+    _, summary = choose(tmp_path, "a", score_table(tmp_path / "t", *rows, [9]), count=[0, 1, 5, 2])
+    assert summary["chosen"] == [0, 1, 5, 2]
+
+
+def test_unbalanced_takes_the_best_over_all_classes(tmp_path, rows):
+    difficulty = rows[0].astype(float)  # class 0 is the easiest
+    table = score_table(tmp_path / "t", *rows, [60], difficulty=difficulty)
+    ranking = replace(EASY, balanced=False)
+    chosen, summary = choose(tmp_path, "a", table, count=2, ranking=ranking)
+    assert summary["chosen"] == [8, 0, 0, 0]
+    assert read_table(chosen.folder / "selection.parquet").num_rows == 8
+
+
+ROW = st.tuples(st.integers(0, 3), st.integers(-1, 1), st.integers(0, 2))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ROW, min_size=1, max_size=60), st.integers(0, 5), st.integers(0, 60), st.booleans())
+def test_a_shortlist_keeps_the_same_rows_however_they_come(rows, count, cut, folds):
+    labels, rungs, keys = (np.array(column) for column in zip(*rows, strict=True))
+    names = pa.array([f"image{i}" for i in range(len(rows))])
+
+    def offer(shortlist, part):
+        columns = {"class_index": labels, "row": np.arange(len(rows)), "rung": rungs, "key": keys}
+        few = {name: values[part].astype(np.float64) for name, values in columns.items()}
+        few = {n: v if n == "key" else v.astype(np.int32) for n, v in few.items()}
+        few["rung"] = rungs[part].astype(np.int8)
+        shortlist.merge(shortlist.hopeful(few, pa.chunked_array([names])[part], 0))
+
+    whole, pieces = (Shortlist(np.full(4, count), True, 7) for _ in range(2))
+    offer(whole, slice(None))
+    offer(pieces, slice(cut, None))
+    if folds:  # raises the bar for what follows
+        pieces.table()
+    offer(pieces, slice(None, cut))
+    order = sorted(zip(labels, rungs, keys, hash_ids(names, 7), names.to_pylist(), strict=True))
+    best = [
+        row[4]
+        for label in range(4)
+        for row in [row for row in order if row[0] == label and row[1] >= 0][:count]
+    ]
+    assert whole.table()["id"].to_pylist() == best
+    assert pieces.table()["id"].to_pylist() == best
+
+
+def test_hashes_depend_on_id_and_seed_alone():
+    ids = pa.array(["a", "b", "c"])
+    assert (hash_ids(ids, 5)[::-1] == hash_ids(ids[::-1], 5)).all()
+    assert (hash_ids(ids, 5) != hash_ids(ids, 6)).all()
+
+
+def test_selection_file_lists_class_rung_and_id(tmp_path, rows):
+    chosen, _ = choose(tmp_path, "a", score_table(tmp_path / "t", *rows, []))
+    table = read_table(chosen.folder / "selection.parquet")
+    assert {"class_index", "rung", "id"} <= set(table.column_names)
+    assert table["class_index"].to_pylist() == sorted(table["class_index"].to_pylist())

@@ -1,0 +1,42 @@
+"""One seed has no interval: the report stays valid json, and people read "one seed"."""
+
+import json
+
+import pytest
+from upath import UPath
+
+from raydd.report.gather import headline
+from raydd.report.write import _card_results
+from raydd.run import _say_result
+from raydd.store.progress import Progress
+
+
+def results(seeds):
+    return [
+        {"architecture": "net", "images": images, "seed": seed, "top1_last": 0.5 + 0.1 * seed}
+        for images in ("distilled", "random")
+        for seed in range(seeds)
+    ]
+
+
+def say(capsys, seeds):
+    report = {"num_images": 10, "headline": headline(results(seeds))}
+    _say_result(Progress(), UPath("run"), report)
+    return capsys.readouterr().out
+
+
+def test_one_seed_has_no_interval(capsys):
+    summary = headline(results(1))
+    assert json.loads(json.dumps(summary, allow_nan=False))["distilled"]["half_width"] is None
+    assert _card_results(results(1)) == {
+        "net, top-1 %, distilled images (one seed)": "50.0",
+        "net, top-1 %, random images (one seed)": "50.0",
+    }
+    assert "50.0 % top-1, one seed (net, last epoch)" in say(capsys, 1)
+
+
+def test_three_seeds_have_one(capsys):
+    assert headline(results(3))["random"]["half_width"] == pytest.approx(0.2484, abs=1e-4)
+    name = "net, top-1 %, distilled images (mean and 95 % interval, 3 seeds)"
+    assert _card_results(results(3))[name] == "60.0 +- 24.8"
+    assert "60.0 +- 24.8 % top-1 (net, last epoch)" in say(capsys, 3)

@@ -1,0 +1,209 @@
+"""Hours of a plan: operations over rates, by hand and against a run that was made."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from raydd.config.tree import compose_config
+from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources.counted import CountedSource
+from raydd.engine.synthesis.observers import MatchConfig
+from raydd.engine.synthesis.teacher import SynthesisConfig
+from raydd.errors import Refused
+from raydd.models.registry import ModelConfig
+from raydd.models.sizes import forward_flops
+from raydd.ops.recipe import Recipe
+from raydd.plan import calibrate as plan_calibrate
+from raydd.plan.calibrate import trial_rate
+from raydd.plan.command import walk
+from raydd.plan.machines import named_machine
+from raydd.plan.table import plan_lines
+from raydd.plan.trials import (
+    AskTrial,
+    MatchTrial,
+    Networks,
+    RecoverTrial,
+    StatisticsTrial,
+    TrainTrial,
+)
+from raydd.plan.work import Machine, PlanRow, Work, plan_hours, stage_seconds
+from raydd.run import main
+from raydd.store.progress import Progress
+
+RECORDED = json.loads(Path(__file__).with_name("plan_cifar10.json").read_text())
+CPU = torch.device("cpu")
+TINY = ModelConfig("resnet10_thin", width=8)
+NETWORKS = Networks(10, Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3)))
+ASK = AskTrial(NETWORKS, TINY, flops=1000)
+MACHINE = Machine(
+    "test", workers=1, unit_workers=1, parallel=1, cores=1,
+    rates={"convnet": 1e6, repr(ASK): 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
+)  # fmt: skip
+
+
+def row(units: int = 4, divides: str = "units", **values) -> PlanRow:
+    return PlanRow(
+        "stage", units, **{"reads": 0, "writes": 0, "memory": 0} | values, divides=divides
+    )
+
+
+def test_operations_of_a_layer_are_counted_as_by_hand():
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 5))
+    counted = forward_flops(network, torch.empty(2, 3, 4, 4, device="meta"))
+    assert counted == 2 * 2 * (16 * 8 * 3 * 9 + 8 * 16 * 5)
+
+
+def test_seconds_are_operations_over_the_rate():
+    work = (Work(ASK, steps=100, batch=20),)
+    assert stage_seconds(row(work=work), MACHINE) == pytest.approx(100 * 20 * 1000 / 2e6)
+    by_kind = replace(MACHINE, rates={"convnet": 1e6})  # a machine that was never tried
+    assert stage_seconds(row(work=work), by_kind) == pytest.approx(100 * 20 * 1000 / 1e6)
+    more = (Work(ASK, steps=100, batch=20, flops=3000), *work)
+    assert stage_seconds(row(work=more), MACHINE) == pytest.approx(4.0)
+    assert sum(plan_hours([row(work=work)] * 2, MACHINE)) == pytest.approx(2 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("divides", "two", "three"),
+    [("units", 1 / 2, 1 / 2), ("batch", 1 / 2, 1 / 3), ("tasks", 1, 1), ("none", 1, 1)],
+)
+def test_more_workers_shorten_what_divides(divides, two, three):
+    stage = row(4, divides, work=(Work(ASK, steps=100, batch=20),))
+    one = stage_seconds(stage, MACHINE)
+    assert stage_seconds(stage, replace(MACHINE, workers=2, unit_workers=2)) == pytest.approx(
+        two * one
+    )
+    # of four units on three workers, one does two
+    assert stage_seconds(stage, replace(MACHINE, workers=3, unit_workers=3)) == pytest.approx(
+        three * one
+    )
+
+
+@pytest.mark.parametrize(("divides", "share"), [("tasks", 1 / 3), ("rows", 1 / 8), ("units", 1)])
+def test_more_tasks_shorten_what_they_share(divides, share):
+    stage = row(3, divides, work=(Work(ASK, steps=100, batch=20),))
+    one, eight = MACHINE, replace(MACHINE, parallel=8)
+    assert stage_seconds(stage, eight) == pytest.approx(share * stage_seconds(stage, one))
+
+
+def test_no_step_is_shorter_than_its_launches():
+    stage = row(work=(Work(ASK, steps=100, batch=1),))
+    assert stage_seconds(stage, replace(MACHINE, step=0.5)) == pytest.approx(50)
+
+
+def test_decoding_and_bytes_count_where_they_are_the_slowest():
+    work = (Work(ASK, steps=100, batch=20),)  # a second
+    assert stage_seconds(row(work=work, decodes=20), MACHINE) == pytest.approx(2)
+    assert stage_seconds(row(work=work, decodes=20, reads=200, writes=100), MACHINE) == 3
+    actors = row(divides="rows", work=work, decodes=20)  # in turn
+    assert stage_seconds(actors, MACHINE) == pytest.approx(3)
+    assert stage_seconds(row(decodes=20), replace(MACHINE, cores=4, start=7)) == pytest.approx(7.5)
+    assert stage_seconds(row(), replace(MACHINE, start=7)) == 0
+
+
+def test_an_unknown_machine_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(Refused, match="1x4090, 1xa100, 1xh100, 8xa100, 8xh100, 8xh200"):
+        named_machine("8xh2000")
+    assert main(["plan=true", "cluster.plan_for=8xh2000"]) == 2
+    assert "8xh2000 is no machine that is known here" in capsys.readouterr().err
+    assert main(["plan=true", "cluster.plan_seconds=-1"]) == 2
+
+
+def test_the_table_says_what_is_assumed_and_what_does_not_fit():
+    large = row(memory=30 * 10**9, work=(Work(ASK, steps=100, batch=20),))
+    header, _, _, about, warning = plan_lines([large], [named_machine("1x4090")])
+    assert header.endswith("h 1x4090")
+    assert "assumed, not measured" in about
+    assert "bf16 peak 165" in about
+    assert "more than a device of 1x4090 holds" in warning
+
+
+TRIALS = [
+    TrainTrial(NETWORKS, TINY, Recipe(batch_size=8, average_decay=0.9), 20, 0.5, 1000),
+    ASK,
+    StatisticsTrial(NETWORKS, TINY, 4, 1000),
+    RecoverTrial(NETWORKS, TINY, TINY, SynthesisConfig(precision="fp32"), 1000),
+    MatchTrial(NETWORKS, (TINY, ModelConfig("convnet2", width=8)), 4, MatchConfig(), 1000),
+]
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: type(trial).__name__)
+def test_every_kind_of_step_can_be_tried(trial):
+    assert trial_rate(trial, 4, CPU, threads=1, seconds=0.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("flops", "batch", "threads", "tried"), [(1000, 8, 1, 8), (1000, 8, 4, 8), (10**10, 100, 1, 2)]
+)
+def test_a_machine_is_timed_by_its_steps(monkeypatch, flops, batch, threads, tried):
+    used = SimpleNamespace(seconds=0.0, counts=set())
+
+    def begin(count, device):
+        def step():
+            used.seconds += 0.5 * count
+            used.counts.add(count)
+
+        return step
+
+    clock = SimpleNamespace(process_time=lambda: used.seconds, perf_counter=time.perf_counter)
+    monkeypatch.setattr(plan_calibrate, "time", clock)
+    trial = SimpleNamespace(flops=flops, kind="convnet", begin=begin)
+    # the processor's seconds are those of all threads
+    assert trial_rate(trial, batch, CPU, threads, 0.0) == pytest.approx(threads * flops / 0.5)
+    assert used.counts == {tried}  # large batches are cut
+
+
+def test_a_data_set_that_is_not_at_hand_is_counted(capsys, tmp_path):
+    source = CountedSource(10_450, 11_060_223)
+    assert int(source.class_counts().sum()) == 11_060_223
+    words = [
+        "plan=true",
+        "dataset=in21k",
+        f"dataset.root={tmp_path}/none",
+        "cluster.plan_seconds=0",
+    ]
+    words += [f"storage={tmp_path}/runs", "method=random", "method.ipc=10", "method.core=null"]
+    words += ["teacher=resnet18_in21k", "cluster.plan_for=8xh200"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "published numbers: 10,450 classes, 11,060,223 training" in text
+    hours = float(next(line for line in text.splitlines() if "squeeze" in line).split()[-1])
+    # 80 epochs of 0.11 TFLOP/s-seconds an image: decoding on 192 cores takes longer
+    assert hours == pytest.approx(80 * 11_060_223 / (192 * 200) / 3600, rel=0.01)
+    assert main([*words, "dataset.train_images=null"]) == 2
+
+
+def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
+    """Rates are a calibration's, seconds those of a run on the same machine: see the file."""
+    experiment = ["+experiment=edc_cifar10_cpu", f"dataset.root={tmp_path}/none"]
+    words = [*experiment, "labels.form=stored", f"storage={tmp_path}/runs"]
+    rows = walk(compose_config(words), Progress()).rows
+    rates = {
+        repr(work.trial): 1e9 * RECORDED["gflops"][trial_name(work.trial)]
+        for row in rows
+        for work in row.work
+    }
+    here = Machine("here", 1, 1, 2, 2, rates, RECORDED["decode"], 5e8, 0.0, 5.0)
+    planned: dict[str, float] = {}
+    for item in rows:
+        planned[item.stage] = planned.get(item.stage, 0) + stage_seconds(item, here)
+    seconds = RECORDED["seconds"]
+    assert 1 / 1.5 < sum(planned[stage] for stage in seconds) / sum(seconds.values()) < 1.5
+    large = [stage for stage, value in seconds.items() if value > 100]
+    assert len(large) == 3
+    for stage in large:
+        assert 1 / 1.5 < planned[stage] / seconds[stage] < 1.5, stage
+
+
+def trial_name(trial) -> str:
+    models = [getattr(trial, "model", None), *getattr(trial, "observers", ())]
+    names = [f"{model.name}-{model.width}" for model in models if model]
+    batch = [str(trial.recipe.batch_size)] if isinstance(trial, TrainTrial) else []
+    return " ".join([type(trial).__name__, trial.kind, *names, *batch])

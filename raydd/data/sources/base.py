@@ -24,12 +24,15 @@ class Row:
         class_index: position in ``Source.class_names``; -1 where the label is unusable.
         image: the encoded file, not yet decoded; empty where ``reason`` is set.
         reason: why the row is broken, in plain words; None for a good row.
+        images: that the row stands for: a file that cannot be read counts as all of its images, as
+            far as footers, headers or names tell; 1 where nothing tells.
     """
 
     id: str
     class_index: int
     image: bytes
     reason: str | None = None
+    images: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,11 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest that changes when files (names, sizes) or the class order change."""
+        """Hex digest of everything that the rows are; :mod:`.identity` has the rule."""
+
+    @property
+    def unused(self) -> Mapping[str, int]:
+        """Files of the split that hold no image of it, by kind, e.g. ``{".txt": 3}``."""
 
     def shards(self) -> list[Shard]:
         """Independent pieces in a stable order; together they hold every row once."""
@@ -81,14 +88,14 @@ class Source(Protocol):
         """Images per class, int64 [C]; None when only a full pass could tell."""
 
 
-def broken(row_id: str, reason: str, class_index: int = -1) -> Row:
-    """Return the row that stands for an image nobody can use.
+def broken(row_id: str, reason: str, class_index: int = -1, images: int = 1) -> Row:
+    """Return the row that stands for an image nobody can use, or for all ``images`` of a file.
 
     The reason may quote hostile names: it is cut, and made one line that any table can hold.
     """
     line = " ".join(reason[: 2 * MAX_REASON].split())
     text = line.encode("utf-8", errors="backslashreplace").decode()
-    return Row(row_id, class_index, b"", text[:MAX_REASON])
+    return Row(row_id, class_index, b"", text[:MAX_REASON], images)
 
 
 def resolve_label(label: object, index: Mapping[str, int]) -> tuple[int, str | None]:

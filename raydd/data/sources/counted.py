@@ -1,6 +1,6 @@
 """A data set that is not at hand: its numbers are known, so that it can be planned for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,11 @@ class CountedSource:
     def fingerprint(self) -> str:
         """Of nothing: no stage is ever made of this source."""
         return ""
+
+    @property
+    def unused(self) -> Mapping[str, int]:
+        """No file is passed over."""
+        return {}
 
     def shards(self) -> list[Shard]:
         """As many as photographs of this number would give."""

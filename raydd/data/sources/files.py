@@ -9,6 +9,8 @@ from typing import Any
 
 import fsspec
 
+from raydd.data.sources.identity import stamp
+
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
@@ -53,8 +55,8 @@ class Root:
         """Entries of a folder below the root, sorted by name.
 
         Returns:
-            name (last part), size, type (file, directory or other), islink and mtime of each; a
-            link has the type and the size of what it leads to.
+            name (last part), size, type (file, directory or other), islink, mtime and stamp (see
+            :mod:`.identity`) of each; a link has those of what it leads to.
         Raises:
             ValueError: the root is missing, gated or out of reach.
         """
@@ -70,7 +72,7 @@ class Root:
         if is_link:
             with suppress(OSError):  # a dangling link stays what it is: neither file nor folder
                 entry = self.fs.info(entry["name"])
-        kept = {key: entry.get(key) for key in ("size", "type", "mtime")}
+        kept = {key: entry.get(key) for key in ("size", "type", "mtime")} | {"stamp": stamp(entry)}
         return {"name": last_part(entry["name"].rstrip("/")), "islink": is_link, **kept}
 
     def folders(self, relative: str = "") -> list[str]:

@@ -5,7 +5,7 @@ that fourteen million files need no list anywhere. An id is the path below the s
 the path is not UTF-8, it is percent-encoded behind a slash: tables hold text only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -79,6 +79,11 @@ class ImageFolderSource:
             )
         source = cls(root, folder, names, "")
         return cls(root, folder, names, source._fingerprint(split))
+
+    @property
+    def unused(self) -> Mapping[str, int]:
+        """No file is passed over."""
+        return {}
 
     def shards(self) -> list[Shard]:
         """One class folder each; runs of them where there are thousands."""

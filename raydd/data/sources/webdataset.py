@@ -5,7 +5,7 @@ bytes, so that ``fetch`` is one ranged read, locally and on an object store.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -62,6 +62,11 @@ class WebDatasetSource:
         names = _class_names(root, class_names, num_classes)
         content = digest("webdataset", split, *files, *names)
         return cls(root, files, names, content)
+
+    @property
+    def unused(self) -> Mapping[str, int]:
+        """No file is passed over."""
+        return {}
 
     def shards(self) -> list[Shard]:
         """One per archive."""

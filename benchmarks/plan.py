@@ -20,7 +20,7 @@ from processes import Sampler
 
 from raydd import session
 from raydd.config.tree import compose_config
-from raydd.plan.work import stage_seconds
+from raydd.plan.machines import stage_seconds
 from raydd.store.artifacts import Stages
 from raydd.store.progress import Progress
 

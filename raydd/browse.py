@@ -15,7 +15,7 @@ from raydd.browser.model import page_model
 from raydd.browser.page import render_browser
 from raydd.browser.pictures import draw_sheets
 from raydd.browser.trials import STATUSES, open_folder, read_trials
-from raydd.errors import Refused, answer
+from raydd.errors import Refused, exit_code
 from raydd.store.files import write_atomic
 
 USAGE = """usage: python -m raydd.browse FOLDER... [--out FILE]
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
-    return answer(lambda: browse(*_parse(words)))
+    return exit_code(lambda: browse(*_parse(words)))
 
 
 def browse(folders: Sequence[str], out: UPath) -> None:

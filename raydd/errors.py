@@ -19,7 +19,7 @@ _REACH = ("Connect", "Timeout", "Disconnected")
 _MEMORY = "OutOfMemoryError"  # Ray's, of a worker that its node has ended, and torch's, of a GPU
 
 
-def answer(act: Callable[[], int | None]) -> int:
+def exit_code(act: Callable[[], int | None]) -> int:
     """Exit code of a door that does something; what is known to go wrong is said in a sentence.
 
     2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues.

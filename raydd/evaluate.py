@@ -17,17 +17,22 @@ from upath import UPath
 from raydd.cluster.connect import connect
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import open_sources, preprocessing_of
-from raydd.config.tree import CommonConfig, check_networks, make_engine, short_digest, what
+from raydd.config.tree import (
+    CommonConfig,
+    check_networks,
+    decisive_values,
+    make_engine,
+    short_digest,
+)
 from raydd.data.any_set import AnySet, open_any_set
 from raydd.data.sources import Source
-from raydd.engine.engine import Engine
-from raydd.engine.labels.data import LabelConfig
-from raydd.errors import Refused, answer
-from raydd.judge.adopt import adopt_set
+from raydd.errors import Refused, exit_code
+from raydd.judge.adopt import adopt
 from raydd.judge.any_set import judge_set
 from raydd.judge.config import JudgeConfig
 from raydd.report.gather import build_evaluation
 from raydd.report.write import write_evaluation
+from raydd.store.artifacts import Stages
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
 
@@ -67,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(USAGE)
         return 0 if words else 2
-    return answer(lambda: _carry_out(words))
+    return exit_code(lambda: _carry_out(words))
 
 
 def _carry_out(words: Sequence[str]) -> None:
@@ -90,24 +95,24 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     sources = open_sources(config.dataset)
     given = _open(config, sources[0])
     resources = connect(config.cluster)
-    decisive = {**what(config), "folder": given.fingerprint}  # wherever it lies now
+    decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(open_storage(config.storage) / name, decisive)
-    engine = make_engine(Engine, config, sources, resources, progress, folder, LabelConfig())
+    stages = Stages(open_storage(config.storage), progress)
+    engine = make_engine(config, sources, resources, stages, folder)
     progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
-    images = adopt_set(
-        engine.stages, given, len(engine.class_names), engine.preprocessing, config.data.max_pixels
-    )
+    images = adopt(engine, given)
     if resized := images.summary["resized"]:
         progress.say(f"{resized:,} images have another size: resized as the data set's are")
     found = judge_set(engine, given, images, config.protocol, config.judge)
+    engine = engine.seen_by(found.teacher) if found.teacher else engine
     about = {
         "name": name,
         "dataset": config.dataset.name,
         "licence": config.dataset.licence,
         "seed": config.seed,
         "folder": config.folder,
-        "config": what(config),
+        "config": decisive_values(config),
     }
     report = build_evaluation(engine, found, about)
     write_evaluation(folder, report, found, engine)

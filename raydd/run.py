@@ -15,8 +15,8 @@ from upath import UPath
 
 from raydd.config.compose import compose_tree
 from raydd.config.tree import compose_config
-from raydd.errors import answer
-from raydd.plan.command import plan
+from raydd.errors import exit_code
+from raydd.plan.planner import plan
 from raydd.session import run, run_folder
 from raydd.store.files import is_local
 from raydd.store.progress import Progress
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] in (["-h"], ["--help"]):
         print(USAGE)
         return 0
-    return answer(lambda: _carry_out(words))
+    return exit_code(lambda: _carry_out(words))
 
 
 def _carry_out(words: Sequence[str]) -> int:

@@ -3,45 +3,27 @@
 The doors (``run``, ``sweep``) say which configuration; this is what they have in common.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from upath import UPath
 
 from raydd.cluster.connect import connect
 from raydd.config.dataset import open_sources, preprocessing_of
-from raydd.config.tree import RunConfig, check_networks, make_engine, run_name, what
+from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
+from raydd.engine.labels.relabel import relabel
 from raydd.engine.product import Product
 from raydd.errors import Refused
 from raydd.judge.product import judge
 from raydd.methods import DRIVERS
 from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report
-from raydd.store.artifacts import Guard, free
+from raydd.store.artifacts import Guard, Stages, unguarded
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
 
 Sources = tuple[Source, Source]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run finds itself: alone, or among the trials of a sweep.
-
-    Attributes:
-        folder: of the run; None names it by its configuration, below the storage.
-        guard: held while a stage is made, see :class:`raydd.store.artifacts.Stages`.
-        share: how many runs share the cluster.
-    """
-
-    folder: UPath | None = None
-    guard: Guard = free
-    share: int = 1
-
-
-ALONE = Place()
 
 
 def check(config: RunConfig, opened: Sources | None = None) -> Sources:
@@ -60,39 +42,41 @@ def check(config: RunConfig, opened: Sources | None = None) -> Sources:
     return sources
 
 
-def run(config: RunConfig, progress: Progress, place: Place = ALONE) -> dict[str, Any]:
+def run(
+    config: RunConfig,
+    progress: Progress,
+    folder: UPath | None = None,
+    guard: Guard = unguarded,
+    share: int = 1,
+) -> dict[str, Any]:
     """Distil, judge and report.
 
+    Args:
+        config: of the run.
+        progress: says what is being done.
+        folder: of the run; None names it by its configuration, below the storage.
+        guard: held while a stage is made, see :class:`raydd.store.artifacts.Stages`.
+        share: how many runs share the cluster: trials of a sweep.
     Returns:
         The report.
     Raises:
         Refused: the request cannot be carried out; nothing was written.
     """
     sources = check(config)
-    folder = place.folder or run_folder(config)
+    folder = folder or run_folder(config)
     progress.say(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    resources = connect(config.cluster).shared(place.share)  # silent for seconds
-    folder = claim_folder(folder, what(config))
-    engine = make_engine(
-        Engine,
-        config,
-        sources,
-        resources,
-        progress,
-        folder,
-        config.labels,
-        place.guard,
-        config.validation,
-    )
-    product = _distil(engine, config)
+    resources = connect(config.cluster).shared(share)  # silent for seconds
+    folder = claim_folder(folder, decisive_values(config))
+    stages = Stages(open_storage(config.storage), progress, guard)
+    engine = make_engine(config, sources, resources, stages, folder)
+    product = distil(engine, config)
+    engine, about = engine.seen_by(product.teacher), _about(config)
     results = judge(engine, product, config.protocol) if config.evaluate else []
-    sizes = write_product(
-        folder / "distilled", engine, product, results, _about(config), config.export
-    )
-    report = build_report(engine, product, results, config.protocol, sizes, _about(config))
+    sizes = write_product(folder / "distilled", engine, product, results, about, config.export)
+    report = build_report(engine, product, results, config.protocol, sizes, about)
     write_report(folder, report, product, engine)
     return report
 
@@ -102,11 +86,12 @@ def run_folder(config: RunConfig) -> UPath:
     return open_storage(config.storage) / run_name(config)
 
 
-def _distil(engine: Engine, config: RunConfig) -> Product:
+def distil(engine: Engine, config: RunConfig) -> Product:
     """Call the driver; then label what it made, where the product shall carry labels."""
     product: Product = DRIVERS[type(config.method)](engine, config.method)
     recipe = config.protocol.resolve(product.counts).recipe
-    product.labels = engine.relabel(product.images, product.teacher, recipe, "distilled")
+    engine = engine.seen_by(product.teacher)
+    product.labels = relabel(engine, product.images, product.teacher, recipe, "distilled")
     return product
 
 
@@ -135,5 +120,5 @@ def _about(config: RunConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "ipc": config.method.ipc,
-        "config": what(config),
+        "config": decisive_values(config),
     }

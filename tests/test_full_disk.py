@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from raydd.errors import answer, known_trouble
+from raydd.errors import exit_code, known_trouble
 from raydd.store.files import write_atomic
 
 SMALL = [

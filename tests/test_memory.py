@@ -19,8 +19,8 @@ from pathlib import Path
 
 from raydd.cluster.connect import connect
 from raydd.cluster.config import ClusterConfig
-from raydd.errors import answer
-from raydd.engine.protocol import run_many
+from raydd.errors import exit_code
+from raydd.judge.protocol import run_many
 from raydd.cluster.pool import run_units
 
 folder, greedy = Path(sys.argv[2]), int(sys.argv[3])  # how often unit 2 asks for too much

@@ -1,7 +1,6 @@
 """Trainings of the judge as the result browser draws them: of a report, or live of a journal."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 Curve = list[tuple[int, float]]
 
 CURVE_POINTS = 40  # a plot of the page is no wider; hundreds of trials must fit into one file
-_STAGE = re.compile(r"evaluate (distilled|random) (.+)-seed(\d+)")
 
 
 @dataclass(frozen=True)
-class Training:
+class JudgeTraining:
     """One network of the judge.
 
     Attributes:
@@ -35,7 +33,7 @@ class Training:
     seconds: float | None = None
 
 
-def report_trainings(report: Mapping[str, Any]) -> list[Training]:
+def report_trainings(report: Mapping[str, Any]) -> list[JudgeTraining]:
     """Trainings of a finished report."""
     return [
         _training(
@@ -48,7 +46,7 @@ def report_trainings(report: Mapping[str, Any]) -> list[Training]:
 
 def journal_trainings(
     events: Iterable[Mapping[str, Any]],
-) -> tuple[list[Training], float | None]:
+) -> tuple[list[JudgeTraining], float | None]:
     """Trainings that a journal tells of; an epoch that was repeated after a kill counts once.
 
     Args:
@@ -56,15 +54,15 @@ def journal_trainings(
     Returns:
         The trainings, and the wall time of the latest event (None: there is none).
     """
-    curves: dict[tuple[str, str, int], dict[int, Mapping[str, Any]]] = {}
+    curves: dict[Any, dict[int, Mapping[str, Any]]] = {}
     heard = None
     for event in events:
         if _is_number(event.get("time")):
             heard = max(heard or 0.0, event["time"])
-        found = _STAGE.fullmatch(str(event.get("stage")))
-        if found and isinstance(event.get("epoch"), int):
-            name = (found[2], found[1], int(found[3]))
-            curves.setdefault(name, {})[event["epoch"]] = event
+        if event.get("stage") == "evaluate" and isinstance(event.get("epoch"), int):
+            name = (event.get("architecture"), event.get("images"), event.get("seed"))
+            if None not in name:
+                curves.setdefault(name, {})[event["epoch"]] = event
     parts = ((name, [points[epoch] for epoch in sorted(points)]) for name, points in curves.items())
     return [_training(name, points) for name, points in parts], heard
 
@@ -74,11 +72,11 @@ def _training(
     curve: Sequence[Mapping[str, Any]],
     last: float | None = None,
     seconds: float | None = None,
-) -> Training:
+) -> JudgeTraining:
     def points(key: str) -> Curve:
         return thin([(p["epoch"], p[key]) for p in curve if _is_number(p.get(key))])
 
-    return Training(*name, points("top1"), points("loss"), last, seconds)
+    return JudgeTraining(*name, points("top1"), points("loss"), last, seconds)
 
 
 def thin(curve: Curve) -> Curve:

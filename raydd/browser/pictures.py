@@ -17,7 +17,7 @@ from raydd.report.grids import GRID_CLASSES, GRID_SLOTS, grid_caption, grid_slot
 BUDGET = 9_000_000  # bytes of all pictures; as text in the page they take a third more
 
 
-class _Look(NamedTuple):
+class _Quality(NamedTuple):
     """Rows, columns and side in pixels at most; quality 100 keeps every bit."""
 
     classes: int
@@ -28,14 +28,14 @@ class _Look(NamedTuple):
 
 # From the best to the least that still shows something; the first that fits is taken.
 _LOOKS = (
-    _Look(GRID_CLASSES, GRID_SLOTS, 96, 100),
-    _Look(GRID_CLASSES, GRID_SLOTS, 96, 80),
-    _Look(GRID_CLASSES, GRID_SLOTS, 64, 72),
-    _Look(GRID_CLASSES, 5, 64, 66),
-    _Look(GRID_CLASSES, 5, 48, 55),
-    _Look(5, 5, 48, 50),
-    _Look(5, 3, 32, 45),
-    _Look(3, 3, 24, 40),
+    _Quality(GRID_CLASSES, GRID_SLOTS, 96, 100),
+    _Quality(GRID_CLASSES, GRID_SLOTS, 96, 80),
+    _Quality(GRID_CLASSES, GRID_SLOTS, 64, 72),
+    _Quality(GRID_CLASSES, 5, 64, 66),
+    _Quality(GRID_CLASSES, 5, 48, 55),
+    _Quality(5, 5, 48, 50),
+    _Quality(5, 3, 32, 45),
+    _Quality(3, 3, 24, 40),
 )
 _LEAST_BYTES = {True: 1.0, False: 0.1}  # per pixel, lossless or not: with less none is tried
 
@@ -102,7 +102,7 @@ def _draw(folder: UPath, allowance: int) -> list[tuple[Sheet, bytes]]:
     return drawn
 
 
-def _fit(sample: CurriculumSample, allowance: int) -> tuple[_Look, bytes] | None:
+def _fit(sample: CurriculumSample, allowance: int) -> tuple[_Quality, bytes] | None:
     """The best look whose picture is small enough; None where even the least is too large."""
     for look in _LOOKS:
         rows, columns, tile = _extent(sample, look)
@@ -114,13 +114,13 @@ def _fit(sample: CurriculumSample, allowance: int) -> tuple[_Look, bytes] | None
     return None
 
 
-def _extent(sample: CurriculumSample, look: _Look) -> tuple[int, int, int]:
+def _extent(sample: CurriculumSample, look: _Quality) -> tuple[int, int, int]:
     """Rows, columns and side of a tile."""
     rows, columns, side = sample.pixels.shape[:3]
     return min(rows, look.classes), min(columns, look.slots), min(side, look.side)
 
 
-def _encode(sample: CurriculumSample, look: _Look) -> bytes:
+def _encode(sample: CurriculumSample, look: _Quality) -> bytes:
     rows, columns, tile = _extent(sample, look)
     shown = grid_slots(sample.shown, sample.is_real, columns)
     first = shown.start - sample.shown.start

@@ -11,7 +11,7 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.browser.curves import Training, journal_trainings, report_trainings
+from raydd.browser.curves import JudgeTraining, journal_trainings, report_trainings
 from raydd.errors import Refused
 from raydd.store.files import is_local, uncached
 from raydd.store.journal import read_events
@@ -64,7 +64,7 @@ class Trial:
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] | None = None
-    trainings: Sequence[Training] = ()
+    trainings: Sequence[JudgeTraining] = ()
     heard: float | None = None
     error: str | None = None
 

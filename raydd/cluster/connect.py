@@ -47,6 +47,7 @@ class Resources:
         use_gpu: whether each of them gets one.
         threads_per_worker: CPU threads.
         parallel: actors of a pass and tasks at once, when the cluster was joined.
+        parallel_cpu: tasks at once that have no use for a GPU.
         max_failures: deaths that a fit, a task or a worker of units survives.
         elastic: fewest and most workers of a training; None keeps ``num_workers``.
         grows: whether machines may join or leave, so that ``parallel`` is counted again.
@@ -58,19 +59,26 @@ class Resources:
     threads_per_worker: int
     parallel: int
     max_failures: int
+    parallel_cpu: int = 1
     elastic: tuple[int, int] | None = None
     grows: bool = False
 
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
         alone = runs == 1
-        return replace(self, parallel=max(1, self.parallel // runs), grows=self.grows and alone)
+        return replace(
+            self,
+            parallel=max(1, self.parallel // runs),
+            parallel_cpu=max(1, self.parallel_cpu // runs),
+            grows=self.grows and alone,
+        )
 
-    def count_parallel(self) -> int:
-        """How many actors of a pass or tasks run at once now."""
+    def count_parallel(self, on_cpu: bool = False) -> int:
+        """How many actors of a pass or tasks run at once now; ``on_cpu``: without a GPU."""
         if not self.grows:
-            return self.parallel
-        return _count_parallel(ray.cluster_resources(), self.use_gpu, self.threads_per_worker)
+            return self.parallel_cpu if on_cpu else self.parallel
+        use_gpu = self.use_gpu and not on_cpu
+        return _count_parallel(ray.cluster_resources(), use_gpu, self.threads_per_worker)
 
     def count_unit_workers(self) -> int:
         """How many workers do units now; the cluster may have grown since it was joined."""
@@ -89,7 +97,7 @@ class Resources:
         return {"CPU": 1, "GPU": 1} if self.use_gpu else {"CPU": 1}
 
 
-def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
+def connect(config: ClusterConfig, concurrent: int = 0) -> Resources:
     """Attach to the running cluster of ``RAY_ADDRESS``, else start a private local one.
 
     A private one listens on the loopback only, has no dashboard and asks for the token that Ray
@@ -97,7 +105,7 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
 
     Args:
         config: what is asked for.
-        lanes: how many trials of a sweep run at once; a private cluster gets CPUs for all of them.
+        concurrent: trials of a sweep that run at once; a private cluster gets CPUs for all.
     Returns:
         The worker count, device and parallelism to use.
     Raises:
@@ -111,7 +119,7 @@ def connect(config: ClusterConfig, lanes: int = 0) -> Resources:
             with _loopback():
                 ray.init(
                     address="local",
-                    num_cpus=_local_cpus(config, lanes),
+                    num_cpus=_local_cpus(config, concurrent),
                     include_dashboard=False,
                     object_store_memory=config.object_store_mb << 20,
                     **quiet,
@@ -146,9 +154,9 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def _local_cpus(config: ClusterConfig, lanes: int = 0) -> int:
+def _local_cpus(config: ClusterConfig, concurrent: int = 0) -> int:
     """Logical CPUs of a private cluster on this machine."""
-    return max(os.cpu_count() or 1, _cpus_per_run(config), lanes * cpus_per_trial(config))
+    return max(os.cpu_count() or 1, _cpus_per_run(config), concurrent * cpus_per_trial(config))
 
 
 def _cpus_per_run(config: ClusterConfig) -> int:
@@ -192,6 +200,7 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         config.threads_per_worker,
         _count_parallel(totals, use_gpu, config.threads_per_worker),
         config.max_failures,
+        _count_parallel(totals, False, config.threads_per_worker),
         elastic=None if config.min_workers is None else (config.min_workers, workers),
     )
 

@@ -80,7 +80,7 @@ def fit(
     trainer = TorchTrainer(
         loop,
         train_loop_config=arguments,
-        torch_config=MeetingConfig(),
+        torch_config=ProcessGroupConfig(),
         scaling_config=scaling,
         run_config=run,
         datasets=dict(datasets or {}),
@@ -104,7 +104,7 @@ def rank_and_world() -> tuple[int, int]:
     return context.get_world_rank(), context.get_world_size()
 
 
-class MeetingConfig(TorchConfig):
+class ProcessGroupConfig(TorchConfig):
     """Torch's process group, set up by this module."""
 
     @property

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -24,17 +24,15 @@ from raydd.data.sources import Source
 from raydd.engine.engine import Engine
 from raydd.engine.labels.data import LabelConfig
 from raydd.engine.passes.stream import DataConfig
-from raydd.engine.protocol import ProtocolConfig
 from raydd.engine.training.teacher import TeacherConfig
+from raydd.judge.protocol import ProtocolConfig
 from raydd.methods.acs import AcsConfig
 from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.checks import check_choices
-from raydd.store.artifacts import Guard, Stages, free
-from raydd.store.files import open_storage
-from raydd.store.progress import Progress
+from raydd.store.artifacts import Stages
 
 
 @dataclass
@@ -112,7 +110,7 @@ class RunConfig(CommonConfig):
 
 
 # Keys that say how a run is carried out, not what it makes: they may differ when it is continued.
-HOW = ("cluster", "storage", "plan", "verbose", "export", "name", "sweep", "tracker")
+INDIFFERENT_KEYS = ("cluster", "storage", "plan", "verbose", "export", "name", "sweep", "tracker")
 
 
 def compose_config(overrides: Sequence[str]) -> RunConfig:
@@ -139,7 +137,7 @@ def run_name(config: RunConfig) -> str:
         return config.name
     return (
         f"{config.method.name}-{config.dataset.name}-ipc{config.method.ipc}-s{config.seed}-"
-        f"{short_digest(what(config))}"
+        f"{short_digest(decisive_values(config))}"
     )
 
 
@@ -148,10 +146,66 @@ def short_digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def what(config: Any) -> dict[str, Any]:
+def decisive_values(config: Any) -> dict[str, Any]:
     """The part of a door's configuration that decides what is made, as json values."""
-    values = {key: value for key, value in asdict(config).items() if key not in HOW}
+    values = {key: value for key, value in asdict(config).items() if key not in INDIFFERENT_KEYS}
     return json.loads(json.dumps(values))
+
+
+def check_networks(config: Any, preprocessing: Preprocessing, num_classes: int) -> None:
+    """Build every network that a configuration names, without memory.
+
+    Raises:
+        ValueError: one that does not exist, or cannot see images of this size.
+    """
+    for model in _models(config):
+        create_meta_model(model, num_classes, preprocessing.resolution)
+
+
+def make_engine(
+    config: CommonConfig,
+    sources: tuple[Source, Source],
+    resources: Resources,
+    stages: Stages,
+    folder: UPath,
+) -> Engine:
+    """What the stages of one run are given.
+
+    Args:
+        config: of the run.
+        sources: training and test split.
+        resources: workers and devices.
+        stages: of the run's storage.
+        folder: of the run; its journal goes there.
+    """
+    data = config.dataset
+    return Engine(
+        stages=stages,
+        train_source=sources[0],
+        test_source=sources[1],
+        preprocessing=preprocessing_of(data),
+        flip=data.flip,
+        teacher=config.teacher,
+        data=config.data,
+        resources=resources,
+        seed=config.seed,
+        labels=config.labels if isinstance(config, RunConfig) else LabelConfig(),
+        journal=str(folder / "metrics.jsonl"),
+        validation=config.validation if isinstance(config, RunConfig) else 0,
+        known_images=(data.train_images, data.test_images),
+    )
+
+
+def _models(config: Any) -> Iterator[ModelConfig]:
+    """Every network that a configuration names."""
+    if isinstance(config, ModelConfig):
+        yield config
+    elif isinstance(config, list):
+        for item in config:
+            yield from _models(item)
+    elif is_dataclass(config):
+        for entry in fields(config):
+            yield from _models(getattr(config, entry.name))
 
 
 def _register() -> None:
@@ -169,78 +223,3 @@ def _register() -> None:
 
 
 _register()  # compose_tree finds what is registered by then
-
-
-EngineKind = TypeVar("EngineKind", bound=Engine)
-
-
-class Opened(Protocol):
-    """The part of a configuration that every door has."""
-
-    dataset: DatasetConfig
-    teacher: TeacherConfig
-    data: DataConfig
-    storage: str
-    seed: int
-
-
-def check_networks(config: Any, preprocessing: Preprocessing, num_classes: int) -> None:
-    """Build every network that a configuration names, without memory.
-
-    Raises:
-        ValueError: one that does not exist, or cannot see images of this size.
-    """
-    for model in _models(config):
-        create_meta_model(model, num_classes, preprocessing.resolution)
-
-
-def make_engine(
-    kind: type[EngineKind],
-    config: Opened,
-    sources: tuple[Source, Source],
-    resources: Resources,
-    progress: Progress,
-    folder: UPath,
-    labels: LabelConfig,
-    guard: Guard = free,
-    validation: int = 0,
-) -> EngineKind:
-    """The stages of one run.
-
-    Args:
-        kind: an engine, or what plans its stages.
-        config: of the run.
-        sources: training and test split.
-        resources: workers and devices.
-        progress: tells what is being done.
-        folder: of the run; its journal goes there.
-        labels: form of the soft labels.
-        guard: of its stages, where several runs make them.
-        validation: images per class that are held out.
-    """
-    return kind(
-        stages=Stages(open_storage(config.storage), progress, guard),
-        train_source=sources[0],
-        test_source=sources[1],
-        preprocessing=preprocessing_of(config.dataset),
-        flip=config.dataset.flip,
-        teacher=config.teacher,
-        data=config.data,
-        resources=resources,
-        seed=config.seed,
-        journal=str(folder / "metrics.jsonl"),
-        labels=labels,
-        validation=validation,
-    )
-
-
-def _models(config: Any) -> Iterator[ModelConfig]:
-    """Every network that a configuration names."""
-    if isinstance(config, ModelConfig):
-        yield config
-    elif isinstance(config, list):
-        for item in config:
-            yield from _models(item)
-    elif is_dataclass(config):
-        for entry in fields(config):
-            yield from _models(getattr(config, entry.name))

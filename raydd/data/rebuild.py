@@ -11,7 +11,7 @@ import pyarrow as pa
 from raydd.data.distilled import DistilledRow, DistilledSet
 from raydd.data.images import MAX_PIXELS
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import fetch_pixels
+from raydd.data.rows import Reader
 from raydd.data.sources import Source
 
 IDS = "ids.parquet"
@@ -53,7 +53,7 @@ def rebuild_rows(
         names = [row["source_id"] for row in rows if row["origin"] == "real"]
         pixels = {}
         if names:
-            real = fetch_pixels(source, names, preprocessing, max_pixels)
+            real = Reader(source, preprocessing, max_pixels).fetch(names)
             pixels = dict(zip(names, real, strict=True))
         for row in rows:
             place = row["label"], row["slot"]

@@ -4,6 +4,7 @@ Imports neither torch nor ray, so that the processes that only decode start quic
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,24 @@ def decode_rows(
     return pixels, reasons
 
 
-def fetch_pixels(
-    source: Source, ids: Sequence[str], preprocessing: Preprocessing, max_pixels: int
-) -> np.ndarray:
-    """Read chosen images by id and decode them, uint8 [N, R, R, 3], in the order of ``ids``."""
-    encoded = source.fetch(ids)
-    return np.stack([decode(encoded[name], preprocessing, max_pixels) for name in ids])
+@dataclass(frozen=True)
+class Reader:
+    """Reads chosen images of a source; picklable.
+
+    Attributes:
+        source: where they lie.
+        preprocessing: resolution and resizing.
+        max_pixels: cap of the decoder, the one that the images were scored under.
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+    max_pixels: int
+
+    def fetch(self, ids: Sequence[str]) -> np.ndarray:
+        """Decoded images, uint8 [N, R, R, 3], in the order of ``ids``."""
+        encoded = self.source.fetch(ids)
+        return np.stack([decode(encoded[n], self.preprocessing, self.max_pixels) for n in ids])
 
 
 def image_table(

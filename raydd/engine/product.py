@@ -1,4 +1,4 @@
-"""What a driver returns; writer.py makes a distilled set on disk of it."""
+"""What a driver returns; :mod:`raydd.report.write` makes a distilled set on disk of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Curriculum:
     @property
     def is_real(self) -> bool:
         """Whether the images are the selected real ones, not made from them."""
-        return self.images.folder.name.startswith("fetch-")
+        return self.images.stage == "fetch"
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Product:
         curricula: the rounds, in order.
         labels: soft labels that the set carries; None leaves them to its teacher.
         generator: diffusion model that the images were sampled from, if any.
-        diagnosis: of the curricula, see :func:`raydd.engine.diagnose.diagnose_images`.
+        diagnosis: of the curricula, see :func:`raydd.judge.diagnose.diagnose_images`.
     """
 
     teacher: Artifact

@@ -18,9 +18,12 @@ from raydd.data.any_set import AnySet, SetImage
 from raydd.data.images import BrokenImage, decode, image_size
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
 from raydd.errors import Refused
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table
+from raydd.store.units import PART
 
 _PART_ROWS = 500  # images of a unit
 _THREADS = 4  # decoders leave Python's lock
@@ -29,17 +32,13 @@ _LISTED_SIZES = 10
 _Block = tuple[int, list[SetImage], list[int]]
 
 
-def adopt_set(
-    stages: Stages, given: AnySet, num_classes: int, preprocessing: Preprocessing, max_pixels: int
-) -> Artifact:
+def adopt(engine: Engine, given: AnySet) -> Artifact:
     """Decode a set as network input.
 
     Args:
-        stages: where the images go.
+        engine: of the real data set: images of other sizes are resized and cropped as its are, one
+            with more pixels than ``data.max_pixels`` is refused.
         given: the set.
-        num_classes: C of the data set.
-        preprocessing: images of other sizes than its resolution are resized and cropped by it.
-        max_pixels: an image with more is refused.
     Returns:
         Artifact with ``parts/*.parquet`` as ``fetch`` leaves them; its summary has ``slots``
         [0, end), ``counts`` of each class, ``bytes`` of the encoded images, how many were
@@ -47,13 +46,14 @@ def adopt_set(
     Raises:
         Refused: a broken image, or none at all.
     """
+    preprocessing, max_pixels = engine.preprocessing, engine.data.max_pixels
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
-        tally = _Tally(given, num_classes, max_pixels)
+        tally = _Tally(given, engine.num_classes, max_pixels)
 
         def write(block: _Block) -> None:
-            path = folder / "parts" / f"{block[0]:05d}.parquet"
+            path = PART.path(folder, f"{block[0]:05d}")
             if not path.exists():
                 write_table(path, _table(given, block, preprocessing, max_pixels))
 
@@ -61,16 +61,18 @@ def adopt_set(
             pass
         return tally.summary(preprocessing.resolution)
 
-    return stages.run(
+    return engine.stages.run(
         "adopt",
         work,
         inputs=[given.fingerprint],
         config={
             "size": [preprocessing.resolution, preprocessing.resize],
             "max_pixels": max_pixels,
-            "num_classes": num_classes,
+            "num_classes": engine.num_classes,
         },
         seed=0,
+        cost=Cost,  # as large as the set: it is walked through once
+        expected=dict,
         title=given.layout,
     )
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from raydd.data.any_set import AnySet
 from raydd.engine.engine import Engine
-from raydd.engine.protocol import ProtocolConfig, unit_name
-from raydd.engine.training.teacher import TeacherConfig
+from raydd.engine.training.teacher import observe
 from raydd.judge.bench import Bench, has_teacher, set_up
 from raydd.judge.config import JudgeConfig
 from raydd.judge.leak import check_leaks
+from raydd.judge.protocol import ProtocolConfig, unit_name
 from raydd.judge.robustness import measure_robustness
 from raydd.ops.robust_scores import (
     augmentation_robust_score,
@@ -39,7 +39,7 @@ class Judgement:
         teacher: who gave soft labels or features; None where nobody was asked.
         real: table of the real images; its summary counts the broken ones.
         protocol: with the epochs that it came to, all architectures and the headline's labels.
-        results: one dict per training, as in :func:`raydd.engine.protocol.evaluate_images`, and
+        results: one dict per training, as in :func:`raydd.judge.protocol.evaluate_images`, and
             ``labels``; the first is one of the headline.
         label_source: of the set's soft labels: "own", "own teacher" or "configured teacher"; None
             where none were used.
@@ -68,14 +68,13 @@ def judge_set(
     """Measure what the configuration asks for.
 
     Args:
-        engine: of the real data set; its teacher becomes the set's own where one is needed and the
-            set has it.
+        engine: of the real data set; the set's own teacher is asked where it has one.
         given: the set.
         images: the same, adopted.
         protocol: how networks are trained; its labels hold where ``config.labels`` is empty.
         config: what is measured.
     """
-    configured, kinds = engine.teacher, config.labels or [protocol.labels]
+    kinds = config.labels or [protocol.labels]
     protocol = _whole_protocol(protocol, images, config, kinds[0])
     herding = config.herd if config.herding else None
     bench = set_up(engine, given, images, protocol, herding, "soft" in kinds)
@@ -88,21 +87,11 @@ def judge_set(
     source = _label_source(bench) if "soft" in kinds else None
     found = Judgement(config, given, images, bench.teacher, bench.real, protocol, results, source)
     if config.robustness:
-        found.robustness = _robustness(engine, trained, found, config)
+        found.robustness = _robustness(bench.engine, trained, found, config)
     if config.scores:
-        found.scores = _scores(bench, results, configured, config)
+        found.scores = _scores(bench, results, config)
     if config.leak:
-        found.leak = check_leaks(
-            engine.stages,
-            engine.train_source,
-            [images],
-            engine.decode_test(),
-            engine.preprocessing,
-            engine.data,
-            config.nearest,
-            engine.seed,
-            "nearest real images",
-        )
+        found.leak = check_leaks(bench.engine, [images], config.nearest, "nearest real images")
     return found
 
 
@@ -140,14 +129,11 @@ def _robustness(
         artifact.folder / unit_name(result["architecture"], result["seed"])
         for artifact, result in zip(artifacts, chosen, strict=True)
     ]
+    names = [f"{result['images']} {result['seed']}" for result in chosen]
     measured = measure_robustness(
-        engine.stages,
-        folders,
-        [f"{result['images']} {result['seed']}" for result in chosen],
-        engine.decode_test(),
+        engine,
+        dict(zip(names, folders, strict=True)),
         config.attack,
-        engine.resources,
-        engine.seed,
         artifacts,
         "of trained networks",
     )
@@ -158,16 +144,14 @@ def _robustness(
     return {"images": measured.summary["images"], "networks": networks}
 
 
-def _scores(
-    bench: Bench, results: Results, configured: TeacherConfig, config: JudgeConfig
-) -> dict[str, Any]:
+def _scores(bench: Bench, results: Results, config: JudgeConfig) -> dict[str, Any]:
     """LRS and ARS of the first architecture; accuracies in [0, 1] are means over seeds.
 
     The whole real set is trained on once, with the recipe of the configured teacher.
     """
     engine, first = bench.engine, of_headline(results)
     kind, architecture = first[0]["labels"], first[0]["architecture"]
-    whole = replace(engine, teacher=configured).observe(bench.protocol.architectures[:1])[0]
+    whole = observe(engine, bench.protocol.architectures[:1])[0]
     real = engine.card(whole).top1
     assert real is not None  # it is trained with a test split
     own, random = (_mean(first, name) for name in ("distilled", "random"))

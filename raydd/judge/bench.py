@@ -8,11 +8,13 @@ from raydd.data.labels import INFO
 from raydd.engine.engine import Engine
 from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig, differing_views, read_info
 from raydd.engine.passes.decode import list_images
-from raydd.engine.passes.embed import embed_source
-from raydd.engine.protocol import ProtocolConfig
-from raydd.engine.training.teacher import TeacherConfig
+from raydd.engine.passes.embed import embed
+from raydd.engine.passes.score import score_teacher
+from raydd.engine.selection.fetch import fetch, random_images
+from raydd.engine.training.teacher import TeacherConfig, make_teacher, squeeze
 from raydd.errors import Refused
-from raydd.judge.herding import HerdingConfig, herd_images
+from raydd.judge.herding import HerdingConfig, herd
+from raydd.judge.protocol import ProtocolConfig, train_judges
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CARD
 
@@ -22,7 +24,7 @@ class Bench:
     """What is trained on, and with whose labels.
 
     Attributes:
-        engine: of the real data set.
+        engine: of the real data set, seen by the teacher.
         given: the set that is judged.
         protocol: resolved; its architectures are those of the headline's kind of labels.
         teacher: gives soft labels and features; None where neither is asked for.
@@ -69,7 +71,7 @@ class Bench:
             info = read_info(own.folder / LABELS)
             engine = replace(engine, labels=LabelConfig(info.form, info.top_k, info.epochs))
         brought = own if name == "distilled" else None
-        return engine.train_judges(self.sets[name], protocol, self.teacher, name, brought)
+        return train_judges(engine, self.sets[name], protocol, self.teacher, name, brought)
 
 
 def set_up(
@@ -92,23 +94,18 @@ def set_up(
     Raises:
         Refused: a class of the set has more images than there are real ones to compare with.
     """
-    stages, source, counts = engine.stages, engine.train_source, images.summary["counts"]
+    counts = images.summary["counts"]
     _check_supply(engine, counts)
     teacher = _teacher(engine, given) if is_taught or herding else None
-    if teacher and herding:
-        where = (engine.data, engine.resources, "real images")
-        real = embed_source(stages, source, teacher, *where)
-    else:
-        real = list_images(stages, source, engine.preprocessing, engine.data)
+    engine = engine.seen_by(teacher) if teacher else engine
+    real = embed(engine, teacher, "real images") if teacher and herding else list_images(engine)
     bench = Bench(engine, given, protocol, teacher, real)
     seeds = range(protocol.seeds)
     bench.sets["distilled"] = [[images] for _ in seeds]
-    bench.sets["random"] = [[engine.random_images(real, counts, draw)] for draw in seeds]
+    bench.sets["random"] = [[random_images(engine, real, counts, draw)] for draw in seeds]
     if herding:
-        chosen = herd_images(
-            stages, real, counts, herding, engine.resources, engine.seed, "real images"
-        )
-        herded = engine.fetch(chosen, [], 0, "herding")
+        chosen = herd(engine, real, counts, herding, "real images")
+        herded = fetch(engine, chosen, [], 0, "herding")
         bench.sets["herding"] = [[herded] for _ in seeds]
     return bench
 
@@ -133,9 +130,9 @@ def has_teacher(given: AnySet) -> bool:
 def _teacher(engine: Engine, given: AnySet) -> Artifact:
     """The set's own teacher, else the configured one, which must know the classes."""
     if has_teacher(given):
-        engine.teacher = TeacherConfig(checkpoint=str(given.folder / TEACHER))
-        return engine.squeeze()
-    teacher = engine.squeeze()
+        own = TeacherConfig(checkpoint=str(given.folder / TEACHER))
+        return make_teacher(engine, own, "teacher")
+    teacher = squeeze(engine)
     if not engine.teacher.is_trained:
-        engine.score(teacher, "teacher")
+        score_teacher(engine.seen_by(teacher), teacher)
     return teacher

@@ -14,17 +14,19 @@ import numpy as np
 import pyarrow as pa
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.tasks import run_many
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
 from raydd.engine.passes.embed import DTYPE, read_features
 from raydd.engine.selection.select import ANY, Ranking, conclude_selection
 from raydd.engine.selection.shortlist import Shortlist
-from raydd.ops.herding import herd
+from raydd.ops import herding
 from raydd.ops.seeds import derive_seed
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import part_files, read_table, write_table
+from raydd.store.units import Marker
 
-_BLOCKS = "blocks"
+_BLOCKS = Marker("blocks/{}.parquet")
 _RANKING = Ranking(("herding",), ANY.rung, columns=())
 
 
@@ -47,24 +49,20 @@ class HerdingConfig:
             raise ValueError("candidates must be at least 0 and memory_mb above 0")
 
 
-def herd_images(
-    stages: Stages,
+def herd(
+    engine: Engine,
     embedding: Artifact,
     count: int | Sequence[int],
     config: HerdingConfig,
-    resources: Resources,
-    seed: int,
     title: str,
 ) -> Artifact:
     """Choose images of every class by herding.
 
     Args:
-        stages: where the selection goes.
-        embedding: of :func:`raydd.engine.passes.embed.embed_source`.
+        engine: of the run; its seed draws the candidates.
+        embedding: of :func:`raydd.engine.passes.embed.embed`.
         count: images per class, one number for all or one for each.
         config: candidates and memory.
-        resources: how many blocks are worked on at once.
-        seed: run seed; draws the candidates.
         title: what the progress line says.
     Returns:
         Artifact as of a selection; the column ``difficulty`` is the distance of the picks' mean to
@@ -76,36 +74,32 @@ def herd_images(
     sizes = np.array(embedding.summary["counts"], np.int64)
     asked = np.broadcast_to(np.asarray(count, np.int64), len(sizes))
     supply = np.minimum(sizes, np.maximum(config.candidates, asked)) if config.candidates else sizes
-    width = embedding.summary["width"]
-    blocks = plan_blocks(supply * width * DTYPE.itemsize, int(config.memory_mb * 2**20))
+    width, seed = embedding.summary["width"], derive_seed(engine.seed, "herd")
+    features = supply * width * DTYPE.itemsize
+    blocks = plan_blocks(features, int(config.memory_mb * 2**20))
 
     def work(folder: UPath) -> dict[str, Any]:
-        (folder / _BLOCKS).mkdir(parents=True, exist_ok=True)
+        (folder / "blocks").mkdir(parents=True, exist_ok=True)
+        paths = [_BLOCKS.path(folder, f"{block.start:05d}") for block in blocks]
         jobs = [
-            _Job(
-                str(folder / _BLOCKS / f"{block.start:05d}.parquet"),
-                str(embedding.folder),
-                width,
-                block,
-                supply,
-                asked,
-                derive_seed(seed, "herd"),
-            )
-            for block in blocks
+            _Job(str(path), str(embedding.folder), width, block, supply, asked, seed)
+            for path, block in zip(paths, blocks, strict=True)
         ]
-        run_many(_herd_block, jobs, resources)
-        kept = pa.concat_tables(read_table(UPath(job.path)) for job in jobs)
+        run_many(_herd_block, jobs, engine.resources, on_cpu=True)
+        kept = pa.concat_tables(map(read_table, paths))
         return conclude_selection(folder, kept, _RANKING, asked, sizes)
 
-    return stages.run(
+    return engine.stages.run(
         "herd",
         work,
         inputs=[embedding],
         config={**asdict(config), "count": asked.tolist()},
-        seed=seed if config.candidates else 0,
+        seed=engine.seed if config.candidates else 0,
+        cost=lambda: Cost(reads=int(features.sum()), memory=config.memory_mb * 2**20),
+        expected=lambda: {"chosen": asked.tolist()},
         title=title,
         units=len(blocks),
-        count_done=lambda folder: len(list((folder / _BLOCKS).glob("*.parquet"))),
+        done=[_BLOCKS],
     )
 
 
@@ -153,7 +147,7 @@ def _herd_block(job: _Job) -> dict[str, Any]:
     )
     chosen, distances = [np.empty(0, np.int64)], [np.empty(0)]
     for label, first, stop in zip(job.classes, edges[:-1], edges[1:], strict=True):
-        picks, distance = herd(features[first:stop], int(job.asked[label]))
+        picks, distance = herding.herd(features[first:stop], int(job.asked[label]))
         chosen.append(first + picks)
         distances.append(distance)
     table = candidates.take(pa.array(np.concatenate(chosen)))

@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import ray.data as rd
 from upath import UPath
 
 from raydd.data.images import shrink
-from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import pixel_array
-from raydd.data.sources import Source
-from raydd.engine.passes.stream import DataConfig, run_pass
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import decode_test
+from raydd.engine.passes.stream import map_pass
 from raydd.judge.leak_pass import Comparison
 from raydd.ops.checks import check_at_least_one
 from raydd.ops.describe import describe
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.images import draw_rows
-from raydd.store.tables import count_parts, part_files, read_table
+from raydd.store.tables import part_files, read_table
+from raydd.store.units import PART
 
-_BATCH = 256
 _NAMES = ("class_index", "slot", "curriculum", "id")
 
 
@@ -56,27 +56,14 @@ class LeakConfig:
 
 
 def check_leaks(
-    stages: Stages,
-    source: Source,
-    images: Sequence[Artifact],
-    test: Artifact,
-    preprocessing: Preprocessing,
-    data: DataConfig,
-    config: LeakConfig,
-    seed: int,
-    title: str,
+    engine: Engine, images: Sequence[Artifact], config: LeakConfig, title: str
 ) -> Artifact:
     """Find the nearest real training image of each distilled image.
 
     Args:
-        stages: where the result goes.
-        source: the real training images.
-        images: image artifacts, at the resolution of ``preprocessing``.
-        test: artifact of the decoded test split, at the same resolution.
-        preprocessing: resolution and resizing of all of them.
-        data: how real images are read.
+        engine: of the run; its seed draws the images.
+        images: image artifacts, at its resolution.
         config: how many are compared, and how.
-        seed: run seed; draws the images.
         title: what the progress line says.
     Returns:
         Artifact with the summary::
@@ -90,48 +77,43 @@ def check_leaks(
         Distances are root mean squares, pixels in [0, 1]; images whose class has no real training
         image have none.
     """
+    test, preprocessing, data = decode_test(engine), engine.preprocessing, engine.data
     side = min(config.side, preprocessing.resolution)
 
     def work(folder: UPath) -> dict[str, Any]:
         size = preprocessing.resolution, side
-        drawn, names = _draw([i.folder for i in images], *size, config, seed)
-        tests, test_names = _draw([test.folder], *size, config, seed)
+        drawn, names = _draw([i.folder for i in images], *size, config, engine.seed)
+        tests, test_names = _draw([test.folder], *size, config, engine.seed)
         queries = np.concatenate([drawn, tests])
         labels = np.concatenate([names["class_index"], test_names["class_index"]])
         comparison = Comparison(queries, labels, preprocessing, data.max_pixels, side)
-        near, ids = _compare(folder, source, comparison, data.max_rejected)
+        map_pass(folder, engine.train_source, comparison.compare, data.max_rejected)
+        near, ids = _fold(folder, len(labels), queries.shape[1])
         ours, theirs = near[: len(drawn)], near[len(drawn) :]
         nearest = _pairs(names, ours, ids[: len(drawn)], config.listed)
         figures = _figures(ours, config.threshold)
         return {**figures, "test": _figures(theirs, config.threshold), "nearest": nearest}
 
-    return stages.run(
+    def cost() -> Cost:
+        count = engine.num_images
+        return Cost(reads=engine.encoded_bytes(count), decodes=count, divides="tasks")
+
+    return engine.stages.run(
         "leak",
         work,
-        inputs=[*images, test, source.fingerprint],
-        config=_key(config, preprocessing, data),
-        seed=seed,
+        inputs=[*images, test, engine.train_source.fingerprint],
+        config={
+            **asdict(config),
+            "size": [preprocessing.resolution, preprocessing.resize],
+            "max_pixels": data.max_pixels,
+        },
+        seed=engine.seed,
+        cost=cost,
+        expected=dict,
         title=title,
-        units=len(source.shards()),
-        count_done=count_parts,
+        units=len(engine.train_source.shards()),
+        done=[PART],
     )
-
-
-def _key(config: LeakConfig, preprocessing: Preprocessing, data: DataConfig) -> dict[str, Any]:
-    size = [preprocessing.resolution, preprocessing.resize]
-    return {**asdict(config), "size": size, "max_pixels": data.max_pixels}
-
-
-def _compare(
-    folder: UPath, source: Source, comparison: Comparison, max_rejected: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """One pass over the real images; what :func:`_fold` makes of it."""
-
-    def transform(rows: rd.Dataset) -> rd.Dataset:
-        return rows.map_batches(comparison.compare, batch_size=_BATCH, batch_format="pyarrow")
-
-    run_pass(folder, source, transform, max_rejected)
-    return _fold(folder, len(comparison.labels), comparison.queries.shape[1])
 
 
 def _draw(

@@ -1,10 +1,11 @@
-"""Judge a product beside random real images and gather everything the report says."""
+"""Judge a product beside random real images of the same size."""
 
 from typing import Any
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Product
-from raydd.engine.protocol import ProtocolConfig
+from raydd.engine.selection.fetch import judging_images, random_images
+from raydd.judge.protocol import ProtocolConfig, train_judges
 
 
 def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[dict[str, Any]]:
@@ -14,14 +15,23 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[di
     Epochs that follow the images per class are those of the product's counts, for both. What is
     measured on is the test split, or the images that were held out of every selection.
 
+    Args:
+        engine: of the run, seen by the product's teacher.
+        product: what is judged.
+        protocol: how.
     Returns:
-        One dict per training, see :func:`raydd.engine.protocol.evaluate_images`.
+        One dict per training, see :func:`raydd.judge.protocol.train_judges`.
     """
     seeds, protocol = range(protocol.seeds), protocol.resolve(product.counts)
-    random = [[engine.random_images(product.scores, product.counts, draw)] for draw in seeds]
-    test, teacher = engine.judging_images(product.scores), product.teacher
-    distilled = [product.images for _ in seeds]
+    sets = {
+        "random": [[random_images(engine, product.scores, product.counts, s)] for s in seeds],
+        "distilled": [product.images for _ in seeds],
+    }
+    test = judging_images(engine, product.scores)
     return [
-        *engine.evaluate(distilled, protocol, teacher, test, "distilled"),
-        *engine.evaluate(random, protocol, teacher, test, "random"),
+        result
+        for title in ("distilled", "random")
+        for result in train_judges(
+            engine, sets[title], protocol, product.teacher, title, test=test
+        ).summary["results"]
     ]

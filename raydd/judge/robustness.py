@@ -8,7 +8,7 @@ depend on its neighbours.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,19 +17,22 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.tasks import run_many
 from raydd.data.rows import pixel_array
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import decode_test
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.attacks import add_noise, attack_pgd
 from raydd.ops.checks import check_at_least_one
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
 from raydd.store.files import write_atomic
 from raydd.store.images import draw_rows
+from raydd.store.units import Marker
 
 _BATCH = 100
-_UNITS = "units"
+_UNITS = Marker("units/{}.json")
 
 
 @dataclass
@@ -62,27 +65,19 @@ class RobustnessConfig:
 
 
 def measure_robustness(
-    stages: Stages,
-    checkpoints: Sequence[UPath],
-    names: Sequence[str],
-    test: Artifact,
+    engine: Engine,
+    networks: Mapping[str, UPath],
     config: RobustnessConfig,
-    resources: Resources,
-    seed: int,
-    inputs: Sequence[Artifact | str],
+    inputs: Sequence[Artifact],
     title: str,
 ) -> Artifact:
     """Try trained networks on clean, noisy and attacked test images.
 
     Args:
-        stages: where results are kept.
-        checkpoints: N folders as :func:`raydd.store.checkpoint.save_checkpoint` leaves them.
-        names: N names, for the reader.
-        test: artifact of the decoded test split, at the networks' resolution.
+        engine: of the run.
+        networks: folders as :func:`raydd.store.checkpoint.save_checkpoint` leaves them, by name.
         config: disturbances.
-        resources: how many networks are tried at once, and where.
-        seed: run seed; draws the images, the noise and the starts.
-        inputs: what the checkpoints come from.
+        inputs: what the networks come from.
         title: what the progress line says.
     Returns:
         Artifact with the summary::
@@ -92,32 +87,38 @@ def measure_robustness(
 
         Accuracies in [0, 1], in the order of the checkpoints.
     """
+    test = decode_test(engine)
 
     def work(folder: UPath) -> dict[str, Any]:
-        (folder / _UNITS).mkdir(parents=True, exist_ok=True)
-        common = (str(test.folder), config, seed, resources.device)
+        (folder / "units").mkdir(parents=True, exist_ok=True)
+        common = (str(test.folder), config, engine.seed, engine.resources.device)
         jobs = [
-            _Job(str(folder / _UNITS / f"{number:05d}.json"), str(checkpoint), *common)
-            for number, checkpoint in enumerate(checkpoints)
+            _Job(str(_UNITS.path(folder, f"{number:05d}")), str(network), *common)
+            for number, network in enumerate(networks.values())
         ]
-        found = run_many(_measure, jobs, resources)
+        found = run_many(_measure, jobs, engine.resources)
         return {
             "images": found[0]["images"] if found else 0,
             "results": [
                 {"name": name, **unit["accuracies"]}
-                for name, unit in zip(names, found, strict=True)
+                for name, unit in zip(networks, found, strict=True)
             ],
         }
 
-    return stages.run(
+    return engine.stages.run(
         "robustness",
         work,
         inputs=[test, *inputs],
-        config={"robustness": asdict(config), "names": list(names)},
-        seed=seed,
+        config={"robustness": asdict(config), "names": list(networks)},
+        seed=engine.seed,
+        cost=lambda: Cost(
+            reads=len(networks) * (config.images or engine.num_tests) * engine.pixel_bytes,
+            divides="tasks",
+        ),
+        expected=dict,
         title=title,
-        units=len(checkpoints),
-        count_done=lambda folder: len(list((folder / _UNITS).glob("*.json"))),
+        units=len(networks),
+        done=[_UNITS],
     )
 
 

@@ -9,11 +9,11 @@ fine-tuned generator).
 
 from dataclasses import dataclass, field, replace
 
-from raydd.engine.diagnose import DiagnoseConfig
-from raydd.engine.engine import Engine
 from raydd.engine.generator.config import GeneratorConfig, MinimaxConfig
 from raydd.engine.product import Curriculum, Product, slot_ranges
 from raydd.engine.sampling.config import SampleConfig
+from raydd.engine.vocabulary import Engine, generator, sample, score_teacher, squeeze, train, tune
+from raydd.judge.diagnose import DiagnoseConfig, diagnose
 from raydd.models.registry import ModelConfig
 from raydd.ops.checks import check_at_least_one
 from raydd.ops.recipe import Recipe
@@ -68,26 +68,27 @@ class AcsConfig:
 
 def distil(engine: Engine, config: AcsConfig) -> Product:
     """Run the method (acs.md section 4.1 names the steps)."""
-    teacher = engine.squeeze()  # f_ref: it anchors the guidance and judges validity
-    generator = engine.generator(config.generator)
+    teacher = squeeze(engine)  # f_ref: it anchors the guidance and judges validity
+    engine = engine.seen_by(teacher)
+    made = generator(engine, config.generator)
     if config.tuning:
-        generator = engine.tune(generator, config.tuning)
-    product = Product(teacher, engine.score(teacher, "teacher"), generator=generator)
+        made = tune(engine, made, config.tuning)
+    product = Product(teacher, score_teacher(engine, teacher), generator=made)
     discriminators: list[Artifact] = []
     boundaries = range(config.per_curriculum, config.ipc, config.per_curriculum)
     curricula = slot_ranges(config.ipc, boundaries)
     for curriculum, slots in enumerate(curricula):
         adversary = discriminators[-1] if discriminators else None  # none yet: step 1
-        images = engine.sample(
-            generator, adversary, teacher, config.sampling, slots, curriculum, product.images
+        images = sample(
+            engine, made, adversary, teacher, config.sampling, slots, curriculum, product.images
         )
         product.curricula.append(Curriculum(images))
         asked = config.sampling.adversary.scale > 0 or config.diagnosis
         if asked and curriculum + 1 < len(curricula):  # step 2
             discriminators.append(train_discriminator(engine, config, product, adversary))
     if config.diagnosis:
-        product.diagnosis = engine.diagnose(
-            product.images, discriminators, teacher, config.diagnosis
+        product.diagnosis = diagnose(
+            engine, product.images, discriminators, teacher, config.diagnosis
         )
     return product
 
@@ -100,4 +101,4 @@ def train_discriminator(
     warm = previous if adversary.warm_start else None
     recipe = replace(adversary.recipe, epochs=adversary.warm_epochs) if warm else adversary.recipe
     title = f"discriminator {len(product.curricula)}"
-    return engine.train(product.images, None, adversary.model, recipe, warm, title)
+    return train(engine, product.images, None, adversary.model, recipe, warm, title)

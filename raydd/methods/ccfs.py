@@ -10,14 +10,24 @@ from fractions import Fraction
 
 import numpy as np
 
-from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.selection.difficulty import DifficultyConfig
+from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
 from raydd.engine.selection.filter import FilterConfig
 from raydd.engine.selection.select import Columns, Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
+from raydd.engine.vocabulary import (
+    Engine,
+    adopt_core,
+    fetch,
+    score,
+    score_teacher,
+    select,
+    squeeze,
+    synthesize,
+    train,
+)
 from raydd.ops.checks import check_choices
-from raydd.ops.scores import coarse_rungs, forgetting_difficulty, teacher_correct
+from raydd.ops.scores import coarse_rungs, teacher_correct
 
 CHOICES = {
     "coarse": ("misclassified", "correct", "off"),
@@ -79,72 +89,59 @@ class CcfsConfig:
 
 
 def arrangement(ipc: int, alpha: float, curricula: int) -> tuple[int, list[int]]:
-    """Images per class: distilled ones, and real ones of each curriculum (the first get the rest).
-
-    Exact where a float product is not: 0.29 of 100 is 29.
-    """
-    core = int(Fraction(str(alpha)) * ipc)
+    """Images per class: distilled, and real ones of each curriculum (the first have more)."""
+    core = int(Fraction(str(alpha)) * ipc)  # exact where a float product is not: 0.29 of 100 is 29
     share, rest = divmod(ipc - core, curricula)
     return core, [share + (j < rest) for j in range(curricula)]
 
 
 def distil(engine: Engine, config: CcfsConfig) -> Product:
     """Run the method (ccfs.md section 3 names the steps)."""
-    engine.check_difficulty(config.difficulty)
+    check_difficulty(engine, config.difficulty)
     core_ipc, real_ipc = arrangement(config.ipc, config.alpha, config.curricula)  # step 2
-    core = engine.adopt_core(config.core, core_ipc) if config.core and core_ipc else None
-    teacher = engine.squeeze()
-    product = Product(teacher, engine.score(teacher, "teacher"))  # step 3
-    tables = [product.scores, *engine.difficulty(config.difficulty)]
+    core = adopt_core(engine, config.core, core_ipc) if config.core and core_ipc else None
+    teacher = squeeze(engine)
+    engine = engine.seen_by(teacher)
+    product = Product(teacher, score_teacher(engine, teacher))  # step 3
+    tables = [product.scores, *difficulty(engine, config.difficulty, product.scores)]
     if core_ipc:  # step 1
-        core = core or engine.synthesize(None, teacher, None, config.synthesis, range(core_ipc), 0)
+        core = core or synthesize(engine, None, teacher, None, config.synthesis, range(core_ipc), 0)
         product.curricula.append(Curriculum(core))
     owed, nominal = np.zeros(len(engine.class_names), int), core_ipc
     for number, ipc in enumerate(filter(None, real_ipc), 1):
         network, scores = None, None
         if config.coarse != "off":
             recipe = config.filter_model.recipe_for(nominal)
-            network = engine.train(  # step 4a
-                product.images, teacher, config.filter_model.model, recipe, title=f"filter {number}"
-            )
-            scores = engine.score(network, f"filter {number}")  # step 4b
+            model, title = config.filter_model.model, f"filter {number}"
+            network = train(engine, product.images, teacher, model, recipe, title=title)  # step 4a
+            scores = score(engine, network, title)  # step 4b
         asked, answers = ipc + owed, [*tables, *([scores] if scores else [])]
         order = ranking(config, len(tables))
         # step 4c
-        chosen = engine.select(answers, order, asked.tolist(), product.starts, number, "real")
+        chosen = select(engine, answers, order, asked.tolist(), product.starts, number, "real")
         owed = asked - chosen.summary["chosen"] if config.shortfall == "rollover" else owed
-        images = engine.fetch(chosen, product.images, number, f"real {number}")  # step 4d
+        images = fetch(engine, chosen, product.images, number, f"real {number}")  # step 4d
         product.curricula.append(Curriculum(images, chosen, config.difficulty.by, network, scores))
         nominal += ipc
     return product
 
 
 def ranking(config: CcfsConfig, static: int) -> Ranking:
-    """The coarse and the fine stage as one order of the real images.
-
-    Args:
-        config: names the choices.
-        static: tables that no filter made: the teacher's, then those of the difficulty.
-    """
-    by, runs = config.difficulty.by, config.difficulty.runs
+    """The coarse and the fine stage as one order; ``static`` tables are made by no filter."""
 
     def rung(tables: list[Columns]) -> np.ndarray:
         trusted = teacher_correct(tables[0], config.teacher_correct, config.top_k)
         asked = tables[static] if config.coarse != "off" else None
         return coarse_rungs(trusted, asked, config.coarse, config.shortfall == "easiest")
 
-    def difficulty(tables: list[Columns]) -> np.ndarray:
-        if by == "forgetting":
-            return forgetting_difficulty(tables[:runs])
-        return tables[1]["difficulty"] if by == "table" else -tables[-1]["true_logit"]
-
+    chosen = {name: getattr(config, name) for name in SETTINGS}
     return Ranking(
         ladder=("candidate", "easiest left") if config.shortfall == "easiest" else ("candidate",),
         rung=rung,
         columns=("prediction", "true_rank", "true_logit", "forgetting", "difficulty"),
-        difficulty=difficulty,
+        difficulty=config.difficulty.of_rows,
         order=config.fine,
         balanced=config.balanced,
         shortfall=config.shortfall,
-        settings={"difficulty": by} | {name: getattr(config, name) for name in SETTINGS},
+        settings={"difficulty": config.difficulty.by} | chosen,
     )

@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product, slot_ranges
 from raydd.engine.selection.select import Columns, Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
+from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
@@ -71,20 +71,21 @@ class CurricularConfig:
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
     """Run the method (cudd.md section 3 names the steps)."""
-    teacher = engine.squeeze()
-    scores = engine.score(teacher, "teacher")
+    teacher = squeeze(engine)
+    engine = engine.seen_by(teacher)
+    scores = score_teacher(engine, teacher)
     product = Product(teacher, scores)
     student: Artifact | None = None
     curricula = slot_ranges(config.ipc, config.boundaries)
     for curriculum, slots in enumerate(curricula):
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder
-            asked = [engine.score(student, f"student {curriculum}")] if student else []
+            asked = [score(engine, student, f"student {curriculum}")] if student else []
             tables = [scores, *asked]
             ranking = Ranking(LADDER if student else FIRST_LADDER, rung)
-            start = engine.select(tables, ranking, len(slots), product.starts, curriculum)
+            start = select(engine, tables, ranking, len(slots), product.starts, curriculum)
         # step 2b
-        images = engine.synthesize(start, teacher, student, config.synthesis, slots, curriculum)
+        images = synthesize(engine, start, teacher, student, config.synthesis, slots, curriculum)
         product.curricula.append(Curriculum(images, start))  # step 2c
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
@@ -99,7 +100,7 @@ def train_student(
     rate = config.warm_learning_rate if warm else config.recipe.learning_rate
     title = f"student {len(product.curricula)}"
     recipe = replace(config.recipe, learning_rate=rate)
-    return engine.train(product.images, product.teacher, config.model, recipe, warm, title)
+    return train(engine, product.images, product.teacher, config.model, recipe, warm, title)
 
 
 def rung(tables: list[Columns]) -> np.ndarray:

@@ -10,12 +10,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from raydd.engine.engine import Engine
 from raydd.engine.passes.statistics_sums import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.selection.select import ANY
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
+from raydd.engine.vocabulary import (
+    Engine,
+    class_counts,
+    crop,
+    ensemble,
+    match,
+    measure,
+    observe,
+    score_teacher,
+    select,
+)
 from raydd.models.registry import ModelConfig
 from raydd.store.artifacts import Artifact
 
@@ -56,10 +66,11 @@ class EdcConfig:
 
 def distil(engine: Engine, config: EdcConfig) -> Product:
     """Run the method (edc.md section 3 names the steps)."""
-    observers = engine.observe(config.observers or [engine.teacher.model])  # S0
+    observers = observe(engine, config.observers or [engine.teacher.model])  # S0
+    engine = engine.seen_by(observers[0])
     labelers = [observers[position] for position in config.labelers] or observers
-    teacher = engine.ensemble(labelers)  # S4: the labels are asked online, or stored by the run
-    scores = engine.score(teacher, "teacher")
+    teacher = ensemble(engine, labelers)  # S4: the labels are asked online, or stored by the run
+    scores = score_teacher(engine, teacher)
     product, synthesis = Product(teacher, scores), config.synthesis
     if synthesis is None:  # RDED
         tiles = crop_tiles(engine, config, teacher, scores)
@@ -67,19 +78,20 @@ def distil(engine: Engine, config: EdcConfig) -> Product:
         return product
     start = chosen = None  # S2
     if synthesis.start == "real":
-        start = chosen = engine.select([scores], ANY, config.ipc)
+        start = chosen = select(engine, [scores], ANY, config.ipc)
     elif synthesis.start == "rded":
         start = crop_tiles(engine, config, teacher, scores)
-    statistics = engine.measure(observers, config.statistics)  # S1
+    statistics = measure(engine, observers, config.statistics)  # S1
     patch = config.statistics.patch
-    images = engine.match(start, observers, statistics, patch, synthesis, config.ipc)  # S3
+    # S3
+    images = match(engine, start, observers, statistics, patch, synthesis, config.ipc)
     product.curricula.append(Curriculum(images, chosen))
     return product
 
 
 def crop_tiles(engine: Engine, config: EdcConfig, teacher: Artifact, scores: Artifact) -> Artifact:
     """RDED's images: the crops of a random pool that the teacher is surest of."""
-    pool = np.minimum(engine.class_counts(), config.crops.pool).tolist()
+    pool = np.fmin(class_counts(engine), config.crops.pool).astype(int).tolist()
     smaller = replace(ANY, shortfall="rollover")  # broken images leave a class with fewer
-    chosen = engine.select([scores], smaller, pool, draw="pool")
-    return engine.crop(chosen, teacher, config.crops, config.ipc)
+    chosen = select(engine, [scores], smaller, pool, draw="pool")
+    return crop(engine, chosen, teacher, config.crops, config.ipc)

@@ -1,4 +1,4 @@
-"""Many numbers in a few: quantiles, mean and a histogram."""
+"""Numbers for people: many of them in a few; bytes and seconds as text."""
 
 from typing import Any
 
@@ -28,3 +28,21 @@ def describe(values: np.ndarray) -> dict[str, Any] | None:
         "mean": float(values.mean()),
         "histogram": histogram,
     }
+
+
+def byte_size(count: float) -> str:
+    """Bytes as "512 B", "1.5 KiB", ... "2.0 TiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            break
+        count /= 1024
+    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "5.0 s", "3 min 20 s" or "2 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -17,9 +17,9 @@ from PIL import Image
 from raydd.cluster.connect import Resources
 from raydd.cluster.threads import torch_threads
 from raydd.data.images import BrokenImage, decode
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source
-from raydd.plan.work import Machine, PlanRow, Trial
+from raydd.engine.cost import TimedStep
+from raydd.engine.engine import Engine
+from raydd.plan.machines import Machine, PlanRow
 
 _TRANSFER, _STEP, _START = 5e8, 0.0, 3.0  # a plain disk; steps are timed; processes start
 _MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}  # of a tried step: about a second of a slow device
@@ -29,9 +29,7 @@ _FULL_SIZE = (375, 500)  # of a typical photograph, height and width in pixels
 
 def calibrate(
     rows: Sequence[PlanRow],
-    source: Source,
-    preprocessing: Preprocessing,
-    max_pixels: int,
+    engine: Engine,
     resources: Resources,
     cores: int,
     seconds: float,
@@ -40,22 +38,21 @@ def calibrate(
 
     Args:
         rows: of the plan.
-        source: whose first images are decoded; a made-up photograph where it gives none.
-        preprocessing: of the images.
-        max_pixels: cap of the decoder.
+        engine: of the run; the first images of its source are decoded, a made-up photograph where
+            it gives none.
         resources: what a run would have here.
         cores: of this machine.
         seconds: in all, by the clock, roughly: a step that has begun is finished.
     """
-    works = {repr(work.trial): work for row in rows for work in row.work}
+    works = {repr(w.step): w for row in rows if not row.finished for w in row.cost.work}
     device = torch.device(resources.device)
     each = seconds / (len(works) + 1)
     with torch_threads(resources.threads_per_worker):
         rates = {
-            key: trial_rate(work.trial, work.batch, device, resources.threads_per_worker, each)
+            key: step_rate(work.step, work.batch, device, resources.threads_per_worker, each)
             for key, work in works.items()
         }
-        decoded = _decode_rate(source, preprocessing, max_pixels, each)
+        decoded = _decode_rate(engine, each)
     workers = max(1, resources.num_workers)
     unit_workers = max(1, resources.unit_workers or 0)
     return Machine(
@@ -78,28 +75,28 @@ def calibrate(
     )
 
 
-def trial_rate(
-    trial: Trial, batch: int, device: torch.device, threads: int, seconds: float
+def step_rate(
+    step: TimedStep, batch: int, device: torch.device, threads: int, seconds: float
 ) -> float:
     """Operations per second of a step; large batches are cut, and the first step is not counted.
 
     Args:
-        trial: the step.
+        step: of a stage.
         batch: images of a real one.
         device: where it is tried.
         threads: of the CPU that share a step.
         seconds: to try for.
     """
     most = _MOST_FLOPS[device.type]
-    count = max(min(batch, 2), min(batch, int(most / max(1, trial.flops))))
-    step = trial.begin(count, device)
-    step()
+    count = max(min(batch, 2), min(batch, int(most / max(1, step.flops))))
+    take = step.begin(count, device)
+    take()
     clock = _clock(device, threads)
     end, began, steps = time.perf_counter() + seconds, clock(), 0
     while steps == 0 or (time.perf_counter() < end and steps < _MOST_STEPS):
-        step()
+        take()
         steps += 1
-    return steps * count * trial.flops / max(1e-9, clock() - began)
+    return steps * count * step.flops / max(1e-9, clock() - began)
 
 
 def _clock(device: torch.device, threads: int) -> Callable[[], float]:
@@ -113,16 +110,15 @@ def _clock(device: torch.device, threads: int) -> Callable[[], float]:
     return finished
 
 
-def _decode_rate(
-    source: Source, preprocessing: Preprocessing, max_pixels: int, seconds: float
-) -> float:
+def _decode_rate(engine: Engine, seconds: float) -> float:
     """Images per second of one core."""
+    source = engine.train_source
     rows = (row.image for shard in source.shards()[:1] for row in source.read(shard))
     images = [image for image in islice(rows, _DECODED) if image] or [_photograph()]
     end, began, count = time.perf_counter() + seconds, time.process_time(), 0
     while count == 0 or (time.perf_counter() < end and count < 4 * _DECODED):
         with suppress(BrokenImage):  # takes its time, too
-            decode(images[count % len(images)], preprocessing, max_pixels)
+            decode(images[count % len(images)], engine.preprocessing, engine.data.max_pixels)
         count += 1
     return count / max(1e-9, time.process_time() - began)
 

@@ -1,4 +1,6 @@
-"""Machines that a plan knows by name. Nothing here was measured by us but the decoding rate.
+"""How long stages take on a machine, and the machines that a plan knows by name.
+
+Nothing about named machines was measured by us but the decoding rate.
 
 Peaks are the makers' data sheets (dense bf16, without sparsity). How much of a peak is reached is
 assumed after two public figures, and rounded down:
@@ -16,12 +18,112 @@ taken. From an object store a machine of eight devices is taken to read 5 GB/s (
 100 Gbit/s and more), one of a single device 1 GB/s.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from raydd.engine.cost import Cost, Work
 from raydd.errors import Refused
-from raydd.plan.work import Machine
 
 _STEP = 4e-3  # seconds: about 400 kernels, launched one by one
 _START = 15.0  # seconds: a fit of several workers
 _VECTOR_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A stage of a plan.
+
+    Attributes:
+        stage: name and title.
+        key: of its artifact.
+        units: grain of resume: shards, epochs, batches or trainings.
+        cost: what it takes.
+        finished: whether the storage has it already.
+    """
+
+    stage: str
+    key: str
+    units: int
+    cost: Cost
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What hours are counted with.
+
+    Attributes:
+        name: as printed.
+        workers: of a training.
+        unit_workers: of a stage of independent units.
+        parallel: tasks and actors that run at once.
+        cores: that decode images.
+        rates: operations per second of one device, by a step's ``repr`` or by kind of work.
+        decode: images per second and core.
+        transfer: bytes per second that are read and written, of the whole machine.
+        step: seconds that no step falls below: kernels must be launched.
+        start: seconds until a stage with work is under way.
+        memory: bytes of one device; None is not known.
+        about: where these numbers come from.
+    """
+
+    name: str
+    workers: int
+    unit_workers: int
+    parallel: int
+    cores: int
+    rates: Mapping[str, float]
+    decode: float
+    transfer: float
+    step: float
+    start: float
+    memory: int | None = None
+    about: str = field(default="", compare=False)
+
+
+def stage_seconds(row: PlanRow, machine: Machine) -> float:
+    """Wall seconds of a stage.
+
+    Networks, decoding and bytes overlap, so that the slowest counts; an actor that decodes what it
+    looks at does one after the other.
+
+    Raises:
+        KeyError: the machine has no rate for some of the work.
+    """
+    cost = row.cost
+    split = machine.workers if cost.divides == "batch" else 1
+    computing = sum(_work_seconds(work, machine, split) for work in cost.work)
+    computing *= _share(row, machine)
+    actors = cost.divides == "rows"
+    decoding = cost.decodes / machine.decode / (machine.parallel if actors else machine.cores)
+    moving = (cost.reads + cost.writes) / machine.transfer
+    apart = [computing + decoding, moving] if actors else [computing, decoding, moving]
+    busy = math.nan if any(map(math.isnan, apart)) else max(apart)
+    return busy + (machine.start if cost.work or cost.decodes else 0)
+
+
+def plan_hours(rows: Sequence[PlanRow], machine: Machine) -> list[float]:
+    """Hours of every stage; stages run one after another, so their sum is the run's.
+
+    A finished stage takes none; nan is not known.
+    """
+    return [0.0 if row.finished else stage_seconds(row, machine) / 3600 for row in rows]
+
+
+def _work_seconds(work: Work, machine: Machine, split: int) -> float:
+    rate = machine.rates.get(repr(work.step)) or machine.rates[work.step.kind]
+    return work.steps * max(work.step_flops / split / rate, machine.step)
+
+
+def _share(row: PlanRow, machine: Machine) -> float:
+    """Part of a stage's work that the busiest device does."""
+    divides = row.cost.divides
+    if divides == "rows":
+        return 1 / machine.parallel
+    lanes = {"units": machine.unit_workers, "tasks": machine.parallel}.get(divides, 1)
+    units = max(1, row.units)
+    return math.ceil(units / lanes) / units
 
 
 def named_machine(name: str) -> Machine:

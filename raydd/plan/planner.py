@@ -1,238 +1,160 @@
-"""``plan=true``: the driver walks through its stages, and only their sizes are computed."""
+"""``plan=true``: the driver runs with stages that only note; then the table of what they noted.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+There is no second description of a run: the stages are those of :mod:`raydd.engine.vocabulary`,
+called by the unchanged drivers. So a planned key is the key of the run, and the table can say which
+stages are finished in this storage already.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from upath import UPath
 
+from raydd.cluster.connect import Resources, local_resources
+from raydd.config.dataset import open_sources
+from raydd.config.tree import RunConfig, make_engine
 from raydd.data.sources import Source
-from raydd.engine.labels.relabel import label_bytes
-from raydd.engine.protocol import ProtocolConfig
-from raydd.engine.selection.core import open_core
-from raydd.engine.selection.difficulty import DifficultyConfig
-from raydd.engine.selection.fetch import PART_ROWS
-from raydd.engine.selection.select import Ranking
-from raydd.engine.synthesis.teacher import SynthesisConfig
-from raydd.models.registry import ModelConfig
-from raydd.ops.recipe import Recipe
-from raydd.plan.base import BACKWARD, count_images, planned_models
-from raydd.plan.generators import GeneratorPlans
-from raydd.plan.observers import ObserverPlans
-from raydd.plan.trials import RecoverTrial
-from raydd.plan.work import Work
-from raydd.store.artifacts import Artifact
-from raydd.store.units import plan_units
+from raydd.data.sources.counted import CountedSource
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.errors import Refused
+from raydd.judge.product import judge
+from raydd.ops.describe import byte_size
+from raydd.plan.calibrate import calibrate
+from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours
+from raydd.session import check, distil
+from raydd.store.artifacts import Artifact, Stages, digest_stage
+from raydd.store.files import open_storage
+from raydd.store.progress import Progress
+from raydd.store.units import Marker
 
-_SHORTLIST_ROW_BYTES = 100  # columns and an id
-_SCORE_ROW_BYTES = 24  # measured: zstd parquet, short ids
+_UNKNOWN = "unknown"
 
 
-@dataclass
-class Planner(GeneratorPlans, ObserverPlans):
-    """An engine whose stages only note what they would do."""
+class NotedStages(Stages):
+    """Stages that are asked what they take, and not done; what is finished is found."""
 
-    def squeeze(self) -> Artifact:
-        """Note the teacher's training, or its adoption."""
-        return self._plan_squeeze(self.teacher.model, "teacher")
+    def __init__(self, storage: UPath, progress: Progress) -> None:
+        super().__init__(storage, progress)
+        self.rows: list[PlanRow] = []
 
-    def observe(self, models: Sequence[ModelConfig]) -> list[Artifact]:
-        """Note each observer's training, or its adoption."""
-        return [self._plan_squeeze(model, f"observer {model.name}") for model in models]
+    def run(
+        self,
+        name: str,
+        work: Callable[[UPath], Mapping[str, Any]],
+        *,
+        inputs: Sequence[Artifact | str],
+        config: Any,
+        seed: int,
+        cost: Callable[[], Cost],
+        expected: Callable[[], Mapping[str, Any]],
+        title: str = "",
+        units: int = 1,
+        done: Sequence[Marker] = (),
+    ) -> Artifact:
+        """Note a stage, once; see :meth:`raydd.store.artifacts.Stages.run`."""
+        key = digest_stage(name, config, inputs, seed)
+        if key not in self._finished:
+            found = self.find(name, key)
+            self.rows.append(PlanRow(f"{name} {title}".strip(), key, units, cost(), bool(found)))
+            planned = Artifact(self.root / key, key, dict(expected()), name)
+            self._finished[key] = found[0] if found else planned
+        return self._finished[key]
 
-    def score(self, checkpoint: Artifact, title: str) -> Artifact:
-        """Note one pass over the real set."""
-        count, batch = self.num_images, self.data.score_batch
-        self.note(
-            f"score {title}",
-            len(self.train_source.shards()),
-            self.encoded_bytes(count),
-            count * _SCORE_ROW_BYTES,
-            self.asking_memory(checkpoint, batch),
-            self.asking_work(planned_models(checkpoint), count, batch, "float32"),
-            decodes=count,
-            divides="rows",
+
+def plan(config: RunConfig, progress: Progress) -> None:
+    """Say what a run would do, how large it is and how long it takes; starts no Ray."""
+    cluster = config.cluster
+    named = [named_machine(cluster.plan_for)] if cluster.plan_for else []
+    engine, rows = walk(config, progress)
+    machines = [*([_here(config, engine, rows)] if cluster.plan_seconds else []), *named]
+    for line in plan_lines(rows, machines):
+        progress.say(line)
+
+
+def walk(config: RunConfig, progress: Progress) -> tuple[Engine, list[PlanRow]]:
+    """Walk through a run's stages without work: the engine, and a row for each stage."""
+    sources = _sources(config, progress)
+    storage = open_storage(config.storage)
+    stages, nothing = NotedStages(storage, progress), Resources(0, 0, False, 1, 1, 0)
+    engine = make_engine(config, sources, nothing, stages, storage)
+    product = distil(engine, config)
+    if config.evaluate:
+        judge(engine.seen_by(product.teacher), product, config.protocol)
+    return engine, stages.rows
+
+
+def plan_lines(rows: Sequence[PlanRow], machines: Sequence[Machine] = ()) -> Iterator[str]:
+    """A header, a line per stage and their sum, then what is unknown or assumed."""
+    width = 2 + max(len(row.stage) for row in rows)
+    header = f"{'stage':<{width}}{'units':>8}{'reads':>12}{'writes':>12}{'memory/worker':>15}"
+    hours = [plan_hours(rows, machine) for machine in machines]
+    yield header + "".join(f"{f'h {machine.name}':>12}" for machine in machines)
+    for number, row in enumerate(rows):
+        cost = row.cost
+        sizes = f"{_size(cost.reads):>12}{_size(cost.writes):>12}{_size(cost.memory):>15}"
+        there = "  finished" if row.finished else ""
+        times = _hours([h[number] for h in hours])
+        yield f"{row.stage:<{width}}{row.units:>8}{sizes}{times}{there}"
+    if machines:
+        yield f"{'all stages':<{width}}{'':>47}{_hours([sum(column) for column in hours])}"
+    if any(row.finished for row in rows):
+        yield "finished: found in this storage; takes no time."
+    if any(row.cost.reads != row.cost.reads for row in rows):
+        yield (
+            f"{_UNKNOWN}: nobody has counted this data set; dataset.train_images= and "
+            "dataset.test_images= tell its size."
         )
-        return self.placeholder("score", title)
+    for machine in machines:
+        yield from _about(machine, rows)
 
-    def difficulty(self, config: DifficultyConfig) -> list[Artifact]:
-        """Note the further trainings of the teacher, or the walk through the user's table."""
-        if config.by == "table":
-            size = self.num_images * _SCORE_ROW_BYTES
-            self.note("difficulty table", 1, size, size, size)
-            return [self.placeholder("difficulty")]
-        runs = range(1, config.runs if config.by == "forgetting" else 1)
-        return [self.score(self.squeeze(), f"teacher run {run}") for run in runs]
 
-    def select(
-        self,
-        tables: Sequence[Artifact],
-        ranking: Ranking,
-        count: int | Sequence[int],
-        used: Sequence[Artifact] = (),
-        curriculum: int = 0,
-        draw: str = "start",
-    ) -> Artifact:
-        """Note one walk over score tables; every class is taken to have enough."""
-        chosen = np.broadcast_to(np.asarray(count), len(self.class_names)).tolist()
-        rows = sum(chosen)
-        reads = len(tables) * self.num_images * _SCORE_ROW_BYTES
-        memory = (4 * rows + 1_000_000) * _SHORTLIST_ROW_BYTES
-        self.note(f"select {draw} {curriculum}", 1, reads, rows * 64, memory)
-        return self.placeholder("select", draw, curriculum, chosen=chosen)
+def _about(machine: Machine, rows: Sequence[PlanRow]) -> Iterator[str]:
+    yield f"h {machine.name}: {machine.about}."
+    large = [row.stage for row in rows if machine.memory and row.cost.memory > machine.memory]
+    if large:
+        names = ", ".join(large)
+        yield f"more than a device of {machine.name} holds, were there one worker: {names}."
 
-    def fetch(
-        self, selection: Artifact, after: Sequence[Artifact], curriculum: int, title: str
-    ) -> Artifact:
-        """Note the reading of chosen images."""
-        counts, side = selection.summary["chosen"], self.preprocessing.resolution
-        count, image = sum(counts), side * side * 3
-        reads, writes, memory = self.encoded_bytes(count), count * image, 2 * PART_ROWS * image
-        units = -(-count // PART_ROWS)
-        self.note(f"fetch {title}", units, reads, writes, memory, decodes=count, divides="tasks")
-        return self.placeholder("fetch", title, counts=counts)
 
-    def adopt_core(self, path: str, count: int) -> Artifact:
-        """Note the copy of a distilled set's first slots."""
-        open_core(path, count, self.class_names, self.preprocessing.resolution)
-        size = count * len(self.class_names) * self.preprocessing.resolution**2 * 3
-        self.note("core", 1, size, size, size)
-        return self.placeholder("core", counts=[count] * len(self.class_names))
-
-    def synthesize(
-        self,
-        start: Artifact | None,
-        teacher: Artifact,
-        student: Artifact | None,
-        config: SynthesisConfig,
-        slots: range,
-        curriculum: int,
-    ) -> Artifact:
-        """Note one curriculum's units."""
-        num_classes, side = len(self.class_names), self.preprocessing.resolution
-        units = plan_units(num_classes, slots, config.batch_size, None)
-        batch = max(len(unit.labels) for unit in units)
-        (model,) = planned_models(teacher)
-        other = planned_models(student)[0] if student else None
-        networks = [model, *([other] if other and config.adversarial_weight > 0 else [])]
-        memory = sum(self.weights(n) + 2 * batch * self.activations(n) for n in networks)
-        count = num_classes * len(slots)
-        pixels = count * side * side * 3
-        flops = BACKWARD * sum(map(self.forward_flops, networks))  # forward, and to the pixels
-        trial = RecoverTrial(self.networks, model, other, config, flops)
-        self.note(
-            f"synthesize curriculum {curriculum + 1}",
-            len(units),
-            pixels if start else 0,
-            pixels,
-            memory,
-            [Work(trial, config.steps * count / batch, batch)],
-            decodes=count if start else 0,
-            divides="units",
+def _sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
+    """The data, or their published numbers where they are not at hand."""
+    data = config.dataset
+    train: Source
+    test: Source
+    try:
+        train, test = open_sources(data)
+    except Refused as reason:
+        if not (data.num_classes and data.train_images and data.test_images):
+            raise
+        progress.say(
+            f"{reason} Planned from published numbers: {data.num_classes:,} classes, "
+            f"{data.train_images:,} training and {data.test_images:,} test images."
         )
-        return self.placeholder("synthesize", curriculum, counts=[len(slots)] * num_classes)
+        train = CountedSource(data.num_classes, data.train_images)
+        test = CountedSource(data.num_classes, data.test_images)
+    return check(config, (train, test))
 
-    def train(
-        self,
-        images: Sequence[Artifact],
-        teacher: Artifact | None,
-        model: ModelConfig,
-        recipe: Recipe,
-        warm_start: Artifact | None = None,
-        title: str = "student",
-    ) -> Artifact:
-        """Note one training on distilled images."""
-        self.note(
-            f"train {title}",
-            recipe.epochs,
-            0,
-            self.weights(model),
-            self.training_memory(model, recipe),
-            self.training_work(model, recipe, count_images(images), teacher=teacher),
-            divides="batch",
-        )
-        return self.placeholder("train", title, models=[asdict(model)])
 
-    def relabel(
-        self, images: Sequence[Artifact], teacher: Artifact, recipe: Recipe, title: str
-    ) -> Artifact | None:
-        """Note the labels of an image set, once."""
-        if self.labels.form == "online":
-            return None
-        artifact = self.placeholder("relabel", [item.key for item in images])
-        if artifact.key not in self.labelled:
-            self.labelled.add(artifact.key)
-            info, weights = self.label_info(images, recipe), self.stored_weights(teacher)
-            stored = label_bytes(info) * info.num_images * info.epochs
-            writes = stored if info.form == "stored" else weights // 2
-            views = info.num_images * info.epochs if info.form == "stored" else info.batch_size
-            self.note(
-                f"relabel {title}",
-                max(1, info.num_blocks),
-                info.num_images * self.preprocessing.resolution**2 * 3,
-                writes,
-                self.asking_memory(teacher, info.batch_size),
-                self.asking_work(planned_models(teacher), views, info.batch_size, "exact"),
-                divides="units" if info.form == "stored" else "none",
-            )
-        return artifact
+def _here(config: RunConfig, engine: Engine, rows: Sequence[PlanRow]) -> Machine:
+    """Time the plan's steps with what a private cluster on this machine would have."""
+    # a GPU that is asked for may be the named machine's
+    here = replace(config.cluster, use_gpu=config.cluster.use_gpu and None)
+    cores, seconds = os.cpu_count() or 1, config.cluster.plan_seconds
+    return calibrate(rows, engine, local_resources(here), cores, seconds)
 
-    def decode_test(self) -> Artifact:
-        """Note the decoding of the test split, once."""
-        self._plan_decode("test", self.test_source, self.num_tests, self.preprocessing.resolution)
-        return self.placeholder("decode", "test")
 
-    def evaluate(
-        self,
-        images: Sequence[Sequence[Artifact]],
-        protocol: ProtocolConfig,
-        teacher: Artifact,
-        test: Artifact,
-        title: str,
-    ) -> list[dict[str, Any]]:
-        """Note the trainings of a protocol."""
-        units = len(protocol.architectures) * protocol.seeds
-        for group in images:
-            self.relabel(group, teacher, protocol.recipe, title)
-        models, recipe = protocol.architectures, protocol.recipe
-        # stored labels bring what a teacher would say, seeded ones ask it in exact arithmetic
-        asks = protocol.labels == "soft" and self.labels.form != "stored"
-        asked = "exact" if self.labels.form == "seeded" else "convnet"
-        work = [
-            one
-            for model in models
-            for group in images
-            for one in self.training_work(
-                model, recipe, count_images(group), teacher=teacher if asks else None, asked=asked
-            )
-        ]
-        memory = max(self.training_memory(model, recipe) for model in models)
-        reads = units * self.num_tests * self.preprocessing.resolution**2 * 3
-        writes = protocol.seeds * sum(map(self.weights, models))
-        self.note(f"evaluate {title}", units, reads, writes, memory, work, divides="tasks")
-        return []
+def _hours(values: Sequence[float]) -> str:
+    return "".join(f"{_hour(value):>12}" for value in values)
 
-    def _plan_squeeze(self, model: ModelConfig, title: str) -> Artifact:
-        weights, recipe, count = self.weights(model), self.teacher.recipe, self.num_images
-        if self.teacher.is_trained and not model.pretrained:
-            side, decodes = self.preprocessing.resize, 0
-            if count * side**2 * 3 <= self.data.memory_limit_mb << 20:
-                self._plan_decode("train", self.train_source, count, side)
-                reads = count * side**2 * 3
-            else:  # streamed in every epoch
-                decodes = recipe.epochs * count
-                reads = recipe.epochs * self.encoded_bytes(count)
-            memory = self.training_memory(model, recipe)
-            work = self.training_work(model, recipe, count, side)
-            row = (f"squeeze {title}", recipe.epochs, reads, weights, memory)
-            self.note(*row, work, decodes=decodes, divides="batch")
-        else:
-            self.note(f"squeeze {title}", 1, weights, weights, weights)
-        return self.placeholder("squeeze", title, models=[asdict(model)])
 
-    def _plan_decode(self, split: str, source: Source, count: int, side: int) -> None:
-        """Note, once, that a split is decoded and kept."""
-        stage, size = f"decode {split}", count * side**2 * 3
-        if not any(row.stage == stage for row in self.rows):
-            units, reads = len(source.shards()), self.encoded_bytes(count)
-            self.note(stage, units, reads, size, 0, decodes=count, divides="tasks")
+def _hour(value: float) -> str:
+    if value != value:
+        return _UNKNOWN
+    return f"{value:.3f}" if value < 100 else f"{value:.0f}"
+
+
+def _size(count: float) -> str:
+    return _UNKNOWN if count != count else byte_size(count)

@@ -7,8 +7,8 @@ from typing import Any
 
 from raydd.engine.engine import Engine
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.protocol import ProtocolConfig
 from raydd.judge.any_set import Judgement
+from raydd.judge.protocol import ProtocolConfig
 from raydd.ops.intervals import mean_and_interval
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CARD, WEIGHTS

@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 import yaml
 
+from raydd.ops.describe import byte_size, duration
 from raydd.report.figures import Strip, image_grid, strip
 
 
@@ -48,8 +49,8 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "size": _size,
-        "duration": _duration,
+        "size": byte_size,
+        "duration": duration,
         "percent": _percent,
         "half": _half,
         "number": _number,
@@ -126,19 +127,3 @@ def _short(value: float) -> str:
 
 def _half(fraction: float | None) -> str:
     return f"± {100 * fraction:.1f}" if fraction is not None and is_number(fraction) else ""
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

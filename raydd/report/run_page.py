@@ -41,7 +41,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
              "curricula": [{"curriculum", "slots": [...], "rungs": {"simple": [count per class]},
                             "origin": "synthetic" | "real", "images": count,
                             "selection": None or SELECTION}],  # all but the number may be missing
-             "diagnosis": None or the summary of raydd.engine.diagnose,  # may be missing
+             "diagnosis": None or the summary of raydd.judge.diagnose,  # may be missing
              "stages": [{"name", "seconds", "cached"}],
              "rejected": {"count", "reasons": {reason: count}},
              "versions": {...}, "config": {...}}

@@ -11,7 +11,7 @@ from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_dis
 from raydd.data.distilled_writer import seal, write_images
 from raydd.data.export import EXPORTED, export_imagefolder
 from raydd.data.rebuild import IDS, read_ids
-from raydd.data.rows import fetch_pixels, pixel_row
+from raydd.data.rows import Reader, pixel_row
 from raydd.engine.engine import Engine
 from raydd.engine.generator.adopt import OWN_LICENCE
 from raydd.engine.generator.checkpoint import load_generator_card
@@ -67,13 +67,15 @@ def _pairs(found: Judgement, engine: Engine) -> list[Pair]:
         engine.preprocessing.resolution,
     )
     ids = [pair["nearest_id"] for pair in nearest]
-    real = fetch_pixels(engine.train_source, ids, engine.preprocessing, engine.data.max_pixels)
+    reader = Reader(engine.train_source, engine.preprocessing, engine.data.max_pixels)
     return [
         Pair(
             ours.numpy(), theirs, engine.class_names[p["class_index"]], p["nearest_id"],
             p["distance"], p["distance"] < found.config.nearest.threshold,
         )
-        for ours, theirs, p in zip(distilled.permute(0, 2, 3, 1), real, nearest, strict=True)
+        for ours, theirs, p in zip(
+            distilled.permute(0, 2, 3, 1), reader.fetch(ids), nearest, strict=True
+        )
     ]  # fmt: skip
 
 

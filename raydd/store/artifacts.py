@@ -11,25 +11,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
 from raydd.store.files import uncached, write_atomic
 from raydd.store.memory import release_memory
 from raydd.store.progress import Progress
+from raydd.store.units import Marker
+
+if TYPE_CHECKING:
+    from raydd.engine.cost import Cost
 
 FORMAT = 2  # raise when a stage's files change meaning: older folders are then left alone
-
-
 MANIFEST = "manifest.json"
-
 
 Guard = Callable[[str], AbstractContextManager[None]]
 
 
 @contextmanager
-def free(key: str) -> Iterator[None]:
+def unguarded(key: str) -> Iterator[None]:
     """The guard of a run that is alone: nobody else makes a stage meanwhile."""
     yield
 
@@ -42,11 +43,13 @@ class Artifact:
         folder: where its files lie.
         key: hash of stage, inputs, configuration and seed; names the artifact everywhere.
         summary: what the stage returned, as json values.
+        stage: name of the stage that made it: says what kind of artifact it is.
     """
 
     folder: UPath
     key: str
     summary: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    stage: str = ""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Stages:
             makes the same one.
     """
 
-    def __init__(self, storage: UPath, progress: Progress, guard: Guard = free) -> None:
+    def __init__(self, storage: UPath, progress: Progress, guard: Guard = unguarded) -> None:
         self.root = uncached(storage) / "stages"
         self.progress, self.guard = progress, guard
         self.records: list[StageRecord] = []
@@ -90,9 +93,11 @@ class Stages:
         inputs: Sequence[Artifact | str],
         config: Any,
         seed: int,
+        cost: "Callable[[], Cost]",
+        expected: Callable[[], Mapping[str, Any]],
         title: str = "",
-        units: int = 0,
-        count_done: Callable[[UPath], int] | None = None,
+        units: int = 1,
+        done: Sequence[Marker] = (),
     ) -> Artifact:
         """Return the artifact of a stage, running ``work`` only if it is not finished.
 
@@ -103,25 +108,26 @@ class Stages:
             inputs: artifacts (or fingerprints) that the result depends on.
             config: the configuration section that the result depends on, and nothing else.
             seed: the run seed.
+            cost: what the work takes; asked by a plan alone.
+            expected: what later stages read of the summary, as far as it is known before the work;
+                asked by a plan alone.
             title: what the progress line says.
-            units: how many units the stage has, for the progress line.
-            count_done: counts finished units in the folder, polled for the progress line.
+            units: how many units the stage has.
+            done: what says that a unit is done; counted for the progress line.
         """
-        key = digest(name, config, [_key(item) for item in inputs], seed)
-        folder = self.root / f"{name}-{key[:16]}"
+        key = digest_stage(name, config, inputs, seed)
         label = f"{name} {title}".strip()
         if key in self._finished:
             return self._finished[key]
-        if found := self._found(folder, key, label):
-            return found
+        if found := self.find(name, key):
+            return self._cached(label, *found)
         with self.guard(key):
-            if found := self._found(folder, key, label):  # made by the run that was waited for
-                return found
-            started = time.perf_counter()
+            if found := self.find(name, key):  # made by the run that was waited for
+                return self._cached(label, *found)
+            started, folder = time.perf_counter(), self._folder(name, key)
             folder.mkdir(parents=True, exist_ok=True)
-            with self.progress.stage(
-                label, units, (lambda: count_done(folder)) if count_done else None
-            ):
+            count = (lambda: _count(folder, done)) if done else None
+            with self.progress.stage(label, units if done else 0, count):
                 summary = dict(work(folder))
             release_memory()
             seconds = time.perf_counter() - started
@@ -129,15 +135,22 @@ class Stages:
             manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}
             content = json.dumps({**manifest, "summary": summary}, indent=1)
             write_atomic(folder / MANIFEST, content.encode())
-        return self._finish(label, Artifact(folder, key, summary), seconds, False)
+        return self._finish(label, Artifact(folder, key, summary, name), seconds, False)
 
-    def _found(self, folder: UPath, key: str, label: str) -> Artifact | None:
+    def find(self, name: str, key: str) -> tuple[Artifact, float] | None:
+        """The finished artifact of a stage and the seconds that it took; None where it is not."""
+        folder = self._folder(name, key)
         if not (folder / MANIFEST).exists():
             return None
         manifest = json.loads((folder / MANIFEST).read_text())
+        return Artifact(folder, key, manifest["summary"], name), manifest["seconds"]
+
+    def _folder(self, name: str, key: str) -> UPath:
+        return self.root / f"{name}-{key[:16]}"
+
+    def _cached(self, label: str, artifact: Artifact, seconds: float) -> Artifact:
         self.progress.cached(label)
-        artifact = Artifact(folder, key, manifest["summary"])
-        return self._finish(label, artifact, manifest["seconds"], True)
+        return self._finish(label, artifact, seconds, True)
 
     def _finish(self, label: str, artifact: Artifact, seconds: float, cached: bool) -> Artifact:
         self._finished[artifact.key] = artifact
@@ -151,6 +164,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def digest_stage(name: str, config: Any, inputs: Sequence[Artifact | str], seed: int) -> str:
+    """Key of a stage: the hash of everything that it is a function of."""
+    return digest(name, config, [_key(item) for item in inputs], seed)
+
+
 def plain(value: Any) -> Any:
     """Dataclasses as dictionaries, everything else as it is."""
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -158,3 +176,7 @@ def plain(value: Any) -> Any:
 
 def _key(item: Artifact | str) -> str:
     return item.key if isinstance(item, Artifact) else item
+
+
+def _count(folder: UPath, done: Sequence[Marker]) -> int:
+    return sum(len(marker.found(folder)) for marker in done)

@@ -1,11 +1,15 @@
-"""Units of a stage: pieces of work that are a file when they are finished and never redone."""
+"""Units of a stage: independent pieces of work, and the one rule of which of them are done.
+
+A unit leaves files; one of them, its marker, is written last and whole. A unit is done when its
+marker is there, and is then never redone: not by this run, nor by the next one after a kill.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 from upath import UPath
@@ -16,12 +20,42 @@ if TYPE_CHECKING:  # processes that only decode do not import torch
     from torch import Tensor
 
 
-class Named(Protocol):
-    """A unit; its name is that of its file and unique within the stage."""
+AnyUnit = TypeVar("AnyUnit")
 
-    @property
-    def name(self) -> str:
-        """Name without ending."""
+
+def _own_name(unit: Any) -> str:
+    return str(unit.name)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Where the markers of a stage's units lie.
+
+    Attributes:
+        pattern: path below the stage's folder; ``{}`` stands for the unit's name.
+    """
+
+    pattern: str
+
+    def path(self, folder: UPath | str, name: str) -> UPath:
+        """The marker of a unit."""
+        return UPath(folder) / self.pattern.format(name)
+
+    def found(self, folder: UPath) -> set[str]:
+        """Names of the units that are done; one listing for all."""
+        after = self.pattern.partition("{}")[2]
+        paths = (str(path) for path in folder.glob(self.pattern.format("*")))
+        return {path[: len(path) - len(after)].rpartition("/")[2] for path in paths}
+
+    def left(
+        self, folder: UPath, units: Iterable[AnyUnit], name: Callable[[AnyUnit], str] = _own_name
+    ) -> list[AnyUnit]:
+        """The units that are not done, in their order."""
+        done = self.found(folder)
+        return [unit for unit in units if name(unit) not in done]
+
+
+PART = Marker("parts/{}.parquet")
 
 
 @dataclass(frozen=True)
@@ -41,25 +75,10 @@ class Unit:
     start_ids: tuple[str, ...] = ()
 
 
-NamedUnit = TypeVar("NamedUnit", bound=Named)
-
-
-def unit_path(folder: str, unit: Named) -> UPath:
-    """The part file of a finished unit."""
-    return UPath(folder) / "parts" / f"{unit.name}.parquet"
-
-
-def unfinished(folder: UPath, units: Sequence[NamedUnit]) -> list[NamedUnit]:
-    """The units of a stage that have no part file yet, in their order."""
-    done = {path.stem for path in (folder / "parts").glob("*.parquet")}  # one listing for all
-    return [unit for unit in units if unit.name not in done]
-
-
 def plan_units(
     num_classes: int,
     slots: range,
     batch_size: int,
-    start_ids: Sequence[Sequence[str]] | None,
     by_class: bool = False,
 ) -> tuple[Unit, ...]:
     """Cut a curriculum into batches.
@@ -68,7 +87,6 @@ def plan_units(
         num_classes: C.
         slots: the curriculum's slots.
         batch_size: B; a batch holds as many classes as fit, and as many slots as then still fit.
-        start_ids: per class, one id per slot of the curriculum; None where there are none.
         by_class: the other way round: as many slots as fit, then as many classes.
     """
     if by_class:
@@ -81,25 +99,46 @@ def plan_units(
         _unit(
             range(first_slot, min(first_slot + depth, slots.stop)),
             range(first_class, min(first_class + block, num_classes)),
-            slots.start,
-            start_ids,
         )
         for first_slot in range(slots.start, slots.stop, depth)
         for first_class in range(0, num_classes, block)
     )
 
 
-def _unit(
-    slots: range, classes: range, first_slot: int, start_ids: Sequence[Sequence[str]] | None
-) -> Unit:
+def _unit(slots: range, classes: range) -> Unit:
     pairs = [(slot, label) for slot in slots for label in classes]
-    ids = [start_ids[label][slot - first_slot] for slot, label in pairs] if start_ids else []
     return Unit(
         f"slot{slots.start:05d}-class{classes.start:05d}",
         tuple(slot for slot, _ in pairs),
         tuple(label for _, label in pairs),
-        tuple(ids),
     )
+
+
+class ByClass(Protocol):
+    """Strings of each class."""
+
+    def __getitem__(self, label: int, /) -> Sequence[str]:
+        """Those of one class."""
+
+
+def name_starts(units: Iterable[Unit], ids: ByClass, first_slot: int) -> list[Unit]:
+    """The units of a curriculum with the real images that they start from.
+
+    Args:
+        units: of :func:`plan_units`.
+        ids: by class, one for each slot of the curriculum.
+        first_slot: of the curriculum.
+    """
+    return [
+        replace(
+            unit,
+            start_ids=tuple(
+                ids[label][slot - first_slot]
+                for slot, label in zip(unit.slots, unit.labels, strict=True)
+            ),
+        )
+        for unit in units
+    ]
 
 
 def covering(files: Iterable[UPath], labels: Iterable[int]) -> list[UPath]:

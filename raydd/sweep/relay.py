@@ -43,14 +43,14 @@ class Relay:
         work: reference of a :data:`Work`, which is not unpickled here; it continues from what lies
             in the folder, and leaves ``metrics.jsonl`` meanwhile and ``report.json`` at its end.
         keeper: of the locks, see :mod:`raydd.sweep.locks`.
-        lanes: trials at once.
+        concurrent: trials at once.
         max_failures: restarts of a trial's process.
     """
 
     root: UPath
     work: Any
     keeper: Any
-    lanes: int
+    concurrent: int
     max_failures: int
 
     def __call__(self, overrides: Mapping[str, Any]) -> None:
@@ -59,7 +59,7 @@ class Relay:
         if not (folder / REPORT).exists():
             with _kept_error(folder):
                 self._watch(folder, overrides)
-        tune.report({TIME: 100.0, **summary(folder)})
+        tune.report({TIME: 100.0, **tune_metrics(folder)})
 
     def _watch(self, folder: UPath, overrides: Mapping[str, Any]) -> None:
         actor: Any = ray.remote(
@@ -70,9 +70,9 @@ class Relay:
             scheduling_strategy=PlacementGroupSchedulingStrategy(None),  # type: ignore[arg-type]
         )(_Worker)
         worker, percent = actor.remote(), 0.0
-        done = worker.run.remote(self.work, folder, overrides, self.keeper, self.lanes)
+        done = worker.run.remote(self.work, folder, overrides, self.keeper, self.concurrent)
         while not ray.wait([done], timeout=_POLL_SECONDS)[0]:
-            for at, top1 in points(folder):
+            for at, top1 in curve(folder):
                 if percent < at < 100:
                     percent = at
                     tune.report({TIME: at, METRIC: top1})
@@ -86,10 +86,10 @@ class _Worker:
         """Answer, which a dead actor does not."""
 
     def run(
-        self, work: Work, folder: UPath, overrides: Mapping[str, Any], keeper: Any, lanes: int
+        self, work: Work, folder: UPath, overrides: Mapping[str, Any], keeper: Any, concurrent: int
     ) -> None:
         me = ray.get_runtime_context().current_actor
-        work(folder, overrides, stage_guard(keeper, folder.name, me), lanes)
+        work(folder, overrides, stage_guard(keeper, folder.name, me), concurrent)
 
 
 def trial_name(overrides: Mapping[str, Any]) -> str:
@@ -100,20 +100,20 @@ def trial_name(overrides: Mapping[str, Any]) -> str:
     return f"{slug[:60]}-{digest}"
 
 
-def points(folder: UPath) -> list[tuple[float, float]]:
+def curve(folder: UPath) -> list[tuple[float, float]]:
     """(percent of the epochs, top-1 in [0, 1]) of the first network judged on a trial's images."""
     tests = [
         event
         for event in read_events(folder)
-        if event["stage"].startswith("evaluate distilled ")
-        and event["stage"].endswith("-seed0")
+        if event["stage"] == "evaluate"
+        and (event.get("images"), event.get("seed")) == ("distilled", 0)
         and "top1" in event
     ]
-    first = [event for event in tests if event["stage"] == tests[0]["stage"]]
+    first = [e for e in tests if e["architecture"] == tests[0]["architecture"]]
     return [(100 * event["epoch"] / event["epochs"], event["top1"]) for event in first]
 
 
-def summary(folder: UPath) -> dict[str, float]:
+def tune_metrics(folder: UPath) -> dict[str, float]:
     """What Tune is told of a finished trial; accuracies in [0, 1]."""
     report = json.loads((folder / REPORT).read_text())
     ours, random = (report["headline"][images] for images in ("distilled", "random"))

@@ -23,18 +23,24 @@ from raydd.config.sweep import (
     parse_space,
     spell,
 )
-from raydd.config.tree import HOW, RunConfig, compose_config, short_digest, what
+from raydd.config.tree import (
+    INDIFFERENT_KEYS,
+    RunConfig,
+    compose_config,
+    decisive_values,
+    short_digest,
+)
 from raydd.errors import Refused
-from raydd.session import Place, check, run
+from raydd.session import check, run
 from raydd.store.artifacts import Guard
 from raydd.store.files import claim_folder, open_storage, write_atomic
 from raydd.store.progress import Progress
 from raydd.sweep.locks import make_keeper
 from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
-from raydd.sweep.tune import TUNE, check_tracker, count_lanes, run_trials
+from raydd.sweep.tune import TUNE, check_tracker, count_concurrent, run_trials
 
 TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
-_OWN_KEYS = (*HOW, "sweep", "tracker", "evaluate")
+_OWN_KEYS = (*INDIFFERENT_KEYS, "sweep", "tracker", "evaluate")
 
 
 def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
@@ -57,14 +63,14 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     points = [] if config.sweep.search == "bayes" else draw_trials(config.sweep, space, config.seed)
     _check_trials(base, points or _corners(space))
     count = len(points) or config.sweep.samples
-    lanes = count_lanes(config.cluster, config.sweep.concurrent, count)
-    connect(config.cluster, lanes)
-    claim_folder(folder, {**what(config), "sweep": asdict(config.sweep)})
+    concurrent = count_concurrent(config.cluster, config.sweep.concurrent, count)
+    connect(config.cluster, concurrent)
+    claim_folder(folder, {**decisive_values(config), "sweep": asdict(config.sweep)})
     _write_record(folder, words, config.sweep, count)
-    progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {lanes} at once")
+    progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")
     watch = _Watch(folder / TRIALS, progress)
     work = ray.put(partial(carry_out, base))
-    relay = Relay(folder / TRIALS, work, make_keeper(), lanes, config.cluster.max_failures)
+    relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
     with progress.stage("sweep", count, watch.count):
         grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
     watch.count()
@@ -87,7 +93,7 @@ def carry_out(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_trial(folder, overrides)
-    run(trial_config(base, overrides), Progress(), Place(folder, guard, share))
+    run(trial_config(base, overrides), Progress(), folder, guard, share)
 
 
 def trial_config(base: Sequence[str], overrides: Mapping[str, Any]) -> RunConfig:
@@ -163,7 +169,7 @@ def _base(words: Sequence[str]) -> list[str]:
 def _name(config: RunConfig) -> str:
     sweep = config.sweep
     assert sweep is not None
-    digest = short_digest({**what(config), "sweep": asdict(sweep)})
+    digest = short_digest({**decisive_values(config), "sweep": asdict(sweep)})
     fields = ("sweep", sweep.name, config.method.name, config.dataset.name, digest)
     return config.name or "-".join(fields)
 

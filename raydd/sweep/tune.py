@@ -21,7 +21,7 @@ from raydd.store.files import storage_arguments
 from raydd.sweep.relay import METRIC, TIME, Relay, trial_name
 
 
-def count_lanes(config: ClusterConfig, asked: int | None, trials: int) -> int:
+def count_concurrent(config: ClusterConfig, asked: int | None, trials: int) -> int:
     """How many trials of a sweep run at once without ever waiting for each other's CPUs.
 
     Args:
@@ -109,10 +109,10 @@ def run_trials(
                 tune_config=tune.TuneConfig(
                     metric=METRIC,
                     mode="max",
-                    search_alg=_searcher(config, seed, relay.lanes),
+                    search_alg=_searcher(config, seed, relay.concurrent),
                     scheduler=_scheduler(config),
                     num_samples=config.samples if config.search == "bayes" else 1,
-                    max_concurrent_trials=relay.lanes if config.search == "bayes" else None,
+                    max_concurrent_trials=relay.concurrent if config.search == "bayes" else None,
                     trial_dirname_creator=_directory,
                 ),
                 run_config=tune.RunConfig(
@@ -143,9 +143,9 @@ def _tune_domain(domain: Domain) -> Any:
     return (tune.loguniform if domain.is_log else tune.uniform)(low, high)
 
 
-def _searcher(config: SweepConfig, seed: int, lanes: int) -> Searcher | SearchAlgorithm:
+def _searcher(config: SweepConfig, seed: int, concurrent: int) -> Searcher | SearchAlgorithm:
     if config.search != "bayes":
-        return BasicVariantGenerator(max_concurrent=lanes)
+        return BasicVariantGenerator(max_concurrent=concurrent)
     from ray.tune.search.optuna import OptunaSearch
 
     return OptunaSearch(seed=seed % 2**32)

@@ -32,7 +32,7 @@ def test_ray_refuses_a_misspelt_key(path: Path) -> None:
 
 
 def test_no_hyper_parameters(path: Path) -> None:
-    from raydd.engine.protocol import ProtocolConfig
+    from raydd.judge.protocol import ProtocolConfig
     from raydd.engine.synthesis.teacher import SynthesisConfig
     from raydd.methods.curricular import CurricularConfig
     from raydd.ops.recipe import Recipe

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.engine.diagnose import DiagnoseConfig, diagnose_images
-from raydd.engine.diagnose_measure import MeasureJob, measure
+from raydd.judge.diagnose import DiagnoseConfig, diagnose_images
+from raydd.judge.measure import MeasureJob, measure
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.protocol import ProtocolConfig
+from raydd.judge.protocol import ProtocolConfig
 from raydd.engine.training.loop import train_network
 from raydd.errors import Refused
 from raydd.models.features import FeatureTap

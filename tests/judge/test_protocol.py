@@ -7,7 +7,7 @@ from upath import UPath
 
 from raydd.config.tree import compose_config
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.protocol import ProtocolConfig
+from raydd.judge.protocol import ProtocolConfig
 from raydd.judge.product import judge
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raydd.config.tree import compose_config
-from raydd.engine.diagnose import DiagnoseConfig
+from raydd.judge.diagnose import DiagnoseConfig
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
 from raydd.methods.acs import AcsConfig, DiscriminatorConfig, distil

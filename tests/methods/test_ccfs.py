@@ -13,7 +13,7 @@ from upath import UPath
 from raydd.data.distilled import read_distilled
 from raydd.data.distilled_writer import write_images
 from raydd.data.rebuild import IDS, rebuild_rows
-from raydd.engine.protocol import ProtocolConfig
+from raydd.judge.protocol import ProtocolConfig
 from raydd.engine.selection.chosen import selected_ids
 from raydd.engine.selection.difficulty import DifficultyConfig
 from raydd.engine.selection.filter import FilterConfig

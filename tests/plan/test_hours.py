@@ -21,10 +21,10 @@ from raydd.models.sizes import forward_flops
 from raydd.ops.recipe import Recipe
 from raydd.plan import calibrate as plan_calibrate
 from raydd.plan.calibrate import trial_rate
-from raydd.plan.command import walk
+from raydd.plan.planner import walk
 from raydd.plan.machines import named_machine
-from raydd.plan.table import plan_lines
-from raydd.plan.trials import (
+from raydd.plan.planner import plan_lines
+from raydd.engine.cost import (
     AskTrial,
     MatchTrial,
     Networks,
@@ -32,7 +32,7 @@ from raydd.plan.trials import (
     StatisticsTrial,
     TrainTrial,
 )
-from raydd.plan.work import Machine, PlanRow, Work, plan_hours, stage_seconds
+from raydd.plan.machines import Machine, PlanRow, Work, plan_hours, stage_seconds
 from raydd.run import main
 from raydd.store.progress import Progress
 

@@ -25,9 +25,9 @@ def lines(path):
     return collections.Counter(path.read_text().split()) if path.exists() else {}
 
 
-def sweep(folder, points=POINTS, config=None, space=None, lanes=2, **trial):
+def sweep(folder, points=POINTS, config=None, space=None, concurrent=2, **trial):
     work = ray.put(sweep_trials.SmallTrial(**trial))
-    relay = Relay(UPath(folder / "trials"), work, make_keeper(), lanes, 0)
+    relay = Relay(UPath(folder / "trials"), work, make_keeper(), concurrent, 0)
     return run_trials(relay, points, space or {}, config or SweepConfig(), UPath(folder), "none", 0)
 
 
@@ -87,7 +87,7 @@ def test_early_stopping_leaves_nothing_behind(ray4, tmp_path, is_nested):
     assert wait_until_free(cpus)
     config = SweepConfig(early_stop=True, grace_percent=25, reduction=2)
     points = [{"quality": quality} for quality in (0.9, 0.3, 0.2, 0.1)]
-    sweep(tmp_path, points, config, is_nested=is_nested, seconds=2.0, lanes=1)
+    sweep(tmp_path, points, config, is_nested=is_nested, seconds=2.0, concurrent=1)
     reports = {path.parent.name for path in tmp_path.glob(f"trials/*/{REPORT}")}
     assert trial_name(points[0]) in reports
     assert 1 <= len(reports) < 4  # who is worse than the first is given up

@@ -17,22 +17,31 @@ import pyarrow as pa
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.pool import run_units
 from raydd.data.labels import ENCODING, INFO, LabelInfo, block_name, label_table
-from raydd.data.preprocessing import Preprocessing
-from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig, view_settings
+from raydd.engine.cost import (
+    Cost,
+    asking_memory,
+    asking_work,
+    count_images,
+    models_of,
+    weights,
+)
+from raydd.engine.engine import Engine
+from raydd.engine.labels.data import LABELS, TEACHER, view_settings
 from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.errors import Refused
 from raydd.models.precision import round_weights
 from raydd.ops.labels import compress_logits, expand_logits
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_checkpoint, save_checkpoint
 from raydd.store.files import write_atomic
 from raydd.store.images import load_sets
 from raydd.store.tables import write_table
+from raydd.store.units import Marker
 
+_FILES = Marker(f"{LABELS}/{{}}")
 _BLOCK_BATCHES = 256  # what a kill can cost
 _BLOCK_BYTES = 16 << 20  # what a reader holds
 
@@ -56,85 +65,84 @@ class RelabelJob:
     device: str
 
 
-def plan_labels(
-    config: LabelConfig,
-    recipe: Recipe,
-    flip: float,
-    preprocessing: Preprocessing,
-    num_classes: int,
-    num_images: int,
-    seed: int,
-) -> LabelInfo:
-    """Resolve a configuration against the protocol's recipe and the set.
+def relabel(
+    engine: Engine, images: Sequence[Artifact], teacher: Artifact, recipe: Recipe, title: str
+) -> Artifact | None:
+    """Soft labels of the views of an image set; None where the teacher is asked online.
 
     Args:
-        config: form, kept logits, epochs.
+        engine: of the run; its ``labels`` say in which form.
+        images: artifacts of the set.
+        teacher: who is asked.
         recipe: of the trainings that shall use the labels.
-        flip: probability of a mirrored view.
-        preprocessing: of the views.
-        num_classes: C.
-        num_images: N.
-        seed: run seed.
+        title: what the progress line says.
     """
-    top_k = min(config.top_k or num_classes, num_classes)
+    if engine.labels.form == "online":
+        return None
+    info = label_info(engine, images, recipe)
+    job = RelabelJob(
+        folder="",
+        images=tuple(str(item.folder) for item in images),
+        teacher=str(teacher.folder),
+        info=info,
+        device=engine.resources.device,
+    )
+
+    def work(folder: UPath) -> dict[str, Any]:
+        (folder / LABELS).mkdir(parents=True, exist_ok=True)
+        todo = _FILES.left(folder, label_units(info), _file_name)
+        run_units(Labeller, replace(job, folder=str(folder)), todo, engine.resources)
+        return {"form": info.form, "views": info.epochs * info.num_images}
+
+    return engine.stages.run(
+        "relabel",
+        work,
+        inputs=[*images, teacher],
+        config=asdict(info),
+        seed=info.seed,
+        cost=lambda: _cost(engine, info, teacher),
+        expected=dict,
+        title=title,
+        units=len(label_units(info)),
+        done=[_FILES],
+    )
+
+
+def label_info(engine: Engine, images: Sequence[Artifact], recipe: Recipe) -> LabelInfo:
+    """Which views of an image set are labelled how; arguments as of :func:`relabel`."""
+    config, classes = engine.labels, engine.num_classes
     info = LabelInfo(
         form=config.form,
-        num_classes=num_classes,
-        top_k=top_k,
+        num_classes=classes,
+        top_k=min(config.top_k or classes, classes),
         epochs=config.epochs or recipe.epochs,
-        seed=seed,
-        views=view_settings(recipe, flip),
-        preprocessing=preprocessing,
-        num_images=num_images,
+        seed=engine.seed,
+        views=view_settings(recipe, engine.flip),
+        preprocessing=engine.preprocessing,
+        num_images=count_images(images),
         block=1,
     )
     fitting = _BLOCK_BYTES // (info.batch_size * label_bytes(info))
     return replace(info, block=max(1, min(_BLOCK_BATCHES, fitting)))
 
 
+def _cost(engine: Engine, info: LabelInfo, teacher: Artifact) -> Cost:
+    is_stored, all_views = info.form == "stored", info.num_images * info.epochs
+    views = all_views if is_stored else info.batch_size  # seeded: one batch, to compare with
+    asked = models_of(engine, teacher)
+    return Cost(
+        reads=info.num_images * engine.pixel_bytes,
+        writes=label_bytes(info) * all_views if is_stored else weights(engine, teacher) // 2,
+        memory=asking_memory(engine, teacher, info.batch_size),
+        work=asking_work(engine, asked, views, info.batch_size, "exact"),
+        divides="units" if is_stored else "none",
+    )
+
+
 def label_bytes(info: LabelInfo) -> int:
     """Bytes of one view's stored label before compression, at most."""
     kept = 2 * info.top_k
     return 12 + kept if info.top_k == info.num_classes else 16 + kept + 4 * info.top_k
-
-
-def relabel_images(
-    stages: Stages,
-    job: RelabelJob,
-    images: Sequence[Artifact],
-    teacher: Artifact,
-    resources: Resources,
-    title: str,
-) -> Artifact:
-    """Label the views of an image set as a stage.
-
-    Args:
-        stages: where the labels are kept.
-        job: what is labelled; its folder is filled in here.
-        images: artifacts of the set.
-        teacher: who is asked.
-        resources: workers and devices; of one worker, where the labels are seeded.
-        title: what the progress line says.
-    """
-    info = job.info
-
-    def work(folder: UPath) -> dict[str, Any]:
-        (folder / LABELS).mkdir(parents=True, exist_ok=True)
-        done = {path.name for path in (folder / LABELS).iterdir()}
-        todo = [block for block in label_units(info) if _file_name(block) not in done]
-        run_units(Labeller, replace(job, folder=str(folder)), todo, resources)
-        return {"form": info.form, "views": info.epochs * info.num_images}
-
-    return stages.run(
-        "relabel",
-        work,
-        inputs=[*images, teacher],
-        config=asdict(info),
-        seed=info.seed,
-        title=title,
-        units=info.num_blocks,
-        count_done=lambda folder: len(list((folder / LABELS).glob("*.parquet"))),
-    )
 
 
 def label_units(info: LabelInfo) -> list[int | None]:

@@ -4,7 +4,7 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time (:mod:`raydd.store.images`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,43 @@ from upath import UPath
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import decode_rows, pixel_column
 from raydd.data.sources import Source
-from raydd.engine.passes.stream import DataConfig, encoded_rows, run_pass
-from raydd.store.artifacts import Artifact, Stages
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.stream import encoded_rows, map_pass
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import part_files, read_table
+from raydd.store.units import PART
 
 
-def count_classes(stages: Stages, source: Source) -> np.ndarray:
-    """Stage ``count``: images of each class, int64 [C], where only a pass can tell."""
+def class_counts(engine: Engine) -> np.ndarray:
+    """Images of each class [C], counted by a pass where the source does not know.
+
+    int64; float and nan in the plan of a run whose source nobody has counted.
+    """
+    counts = engine.train_source.class_counts()
+    return np.array(count(engine).summary["counts"]) if counts is None else counts
+
+
+def count(engine: Engine) -> Artifact:
+    """Stage ``count``: images of each class, where only a pass can tell."""
+    source, classes = engine.train_source, engine.num_classes
 
     def work(folder: UPath) -> dict[str, Any]:
-        run_pass(folder, source, lambda rows: rows.drop_columns(["image"]), max_rejected=1.0)
-        return {"counts": count_labels(folder, len(source.class_names)).tolist()}
+        map_pass(folder, source, lambda batch: batch.drop_columns(["image"]), max_rejected=1.0)
+        return {"counts": count_labels(folder, classes).tolist()}
 
-    artifact = stages.run(
-        "count", work, inputs=[source.fingerprint], config=None, seed=0, title="classes"
+    return engine.stages.run(
+        "count",
+        work,
+        inputs=[source.fingerprint],
+        config=None,
+        seed=0,
+        cost=lambda: Cost(reads=engine.encoded_bytes(engine.num_images)),
+        expected=lambda: {"counts": [engine.num_images / classes] * classes},
+        title="classes",
+        units=len(source.shards()),
+        done=[PART],
     )
-    return np.array(artifact.summary["counts"], np.int64)
 
 
 def count_labels(folder: UPath, num_classes: int) -> np.ndarray:
@@ -43,30 +64,64 @@ def count_labels(folder: UPath, num_classes: int) -> np.ndarray:
     return counts
 
 
-def decode_source(
-    stages: Stages, source: Source, split: str, preprocessing: Preprocessing, config: DataConfig
-) -> Artifact:
-    """Stage ``decode``: the pixels of every good image, uint8, one part file per shard."""
-    return _decode(stages, source, split, preprocessing, config, kept=True)
+def decode_test(engine: Engine) -> Artifact:
+    """Stage ``decode``: the pixels of the good test images, uint8, one part file per shard."""
+    source = engine.test_source
+    return _decode(engine, source, lambda: engine.num_tests, "test", engine.preprocessing)
 
 
-def list_images(
-    stages: Stages, source: Source, preprocessing: Preprocessing, config: DataConfig
-) -> Artifact:
+def list_images(engine: Engine) -> Artifact:
     """Stage ``list``: id, class_index and row of every training image that can be decoded."""
-    return _decode(stages, source, "train", preprocessing, config, kept=False)
+    source, images = engine.train_source, lambda: engine.num_images
+    return _decode(engine, source, images, "train", engine.preprocessing, kept=False)
 
 
 def _decode(
-    stages: Stages,
+    engine: Engine,
     source: Source,
+    images: Callable[[], float],
     title: str,
     preprocessing: Preprocessing,
-    config: DataConfig,
-    kept: bool,
+    kept: bool = True,
 ) -> Artifact:
+    data = engine.data
+
+    def cost() -> Cost:
+        count = images()
+        pixels = count * preprocessing.resolution**2 * 3
+        return Cost(
+            reads=engine.encoded_bytes(count),
+            writes=pixels if kept else 0,
+            decodes=count,
+            divides="tasks",
+        )
+
+    return engine.stages.run(
+        "decode" if kept else "list",
+        lambda folder: map_pass(
+            folder, source, _decoding(preprocessing, data.max_pixels, kept), data.max_rejected
+        ),
+        inputs=[source.fingerprint],
+        config={
+            "size": [preprocessing.resolution, preprocessing.resize],
+            "max_pixels": data.max_pixels,
+        },
+        seed=0,  # decoding draws nothing: every seed shares it
+        cost=cost,
+        expected=dict,
+        title=title,
+        units=len(source.shards()),
+        done=[PART],
+    )
+
+
+def _decoding(
+    preprocessing: Preprocessing, max_pixels: int, kept: bool
+) -> Callable[[pa.Table], pa.Table]:
+    """Encoded rows become rows of pixels, or rows without any that were tried all the same."""
+
     def decode_batch(batch: pa.Table) -> pa.Table:
-        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
         batch = batch.drop_columns(["image"])
         if kept:
             batch = batch.append_column("pixels", pixel_column(pixels))
@@ -74,27 +129,15 @@ def _decode(
             batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
         )
 
-    def transform(rows: rd.Dataset) -> rd.Dataset:
-        return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
-
-    return stages.run(
-        "decode" if kept else "list",
-        lambda folder: run_pass(folder, source, transform, config.max_rejected),
-        inputs=[source.fingerprint],
-        config={
-            "size": [preprocessing.resolution, preprocessing.resize],
-            "max_pixels": config.max_pixels,
-        },
-        seed=0,  # decoding draws nothing: every seed shares it
-        title=title,
-    )
+    return decode_batch
 
 
-def stream_pixels(source: Source, preprocessing: Preprocessing, config: DataConfig) -> rd.Dataset:
+def stream_pixels(engine: Engine, preprocessing: Preprocessing) -> rd.Dataset:
     """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
+    source, max_pixels = engine.train_source, engine.data.max_pixels
 
     def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
-        pixels, reasons = decode_rows(batch, preprocessing, config.max_pixels)
+        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
         good = np.array([not reason for reason in reasons])
         columns = ("class_index", "shard", "row")
         return {"pixels": pixels[good]} | {n: batch.column(n).to_numpy()[good] for n in columns}
@@ -109,29 +152,35 @@ class RealImages:
 
     Attributes:
         folders: of the decoded images; empty where they are streamed.
-        datasets: streamed images, by the name that a loop asks for; None where they are decoded.
+        count: how many there are; nan in a plan where nobody knows.
         origin: what a stage that reads them names as its input.
+        stream: opens the streamed images, by the name that a loop asks for; None where they are
+            decoded.
     """
 
     folders: tuple[str, ...]
-    datasets: Mapping[str, rd.Dataset] | None
+    count: int
     origin: Artifact | str
+    stream: Callable[[], Mapping[str, rd.Dataset]] | None = None
+
+    def cost(self, engine: Engine, side: int, epochs: float) -> Cost:
+        """What it takes to look at every image of ``side`` pixels so many times."""
+        if self.stream is None:
+            return Cost(reads=self.count * side**2 * 3)
+        views = epochs * self.count
+        return Cost(reads=engine.encoded_bytes(views), decodes=views)
 
 
-def place_images(
-    stages: Stages, source: Source, preprocessing: Preprocessing, count: int, data: DataConfig
-) -> RealImages:
+def place_images(engine: Engine, preprocessing: Preprocessing) -> RealImages:
     """Decode the real training images once if they fit in memory, else stream them.
 
     Args:
-        stages: where decoded images are kept.
-        source: the real training images.
+        engine: of the run.
         preprocessing: of the stored images.
-        count: images in the source.
-        data: memory limit, and how images are read.
     """
-    if count * preprocessing.resolution**2 * 3 <= data.memory_limit_mb << 20:
-        real = decode_source(stages, source, "train", preprocessing, data)
-        return RealImages((str(real.folder),), None, real)
-    streamed = {"train": stream_pixels(source, preprocessing, data)}
-    return RealImages((), streamed, source.fingerprint)
+    images = class_counts(engine).sum().item()
+    if images * preprocessing.resolution**2 * 3 <= engine.data.memory_limit_mb << 20:
+        real = _decode(engine, engine.train_source, lambda: images, "train", preprocessing)
+        return RealImages((str(real.folder),), images, real)
+    origin = engine.train_source.fingerprint
+    return RealImages((), images, origin, lambda: {"train": stream_pixels(engine, preprocessing)})

@@ -13,55 +13,44 @@ import torch
 import torch.nn.functional as F
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.data.rows import binary_array, binary_column
-from raydd.data.sources import Source
-from raydd.engine.passes.decode import count_labels
-from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network
+from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import class_counts, count_labels
+from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.features import FeatureTap
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.tables import count_parts, part_files, read_table
+from raydd.store.artifacts import Artifact
+from raydd.store.tables import part_files, read_table
+from raydd.store.units import PART
 
 DTYPE = np.dtype(np.float16)
+_USUAL_WIDTH = 512  # features of a ResNet-18, for plans
 
 
-def embed_source(
-    stages: Stages,
-    source: Source,
-    checkpoint: Artifact,
-    config: DataConfig,
-    resources: Resources,
-    title: str,
-) -> Artifact:
-    """Keep the features of every real image.
+def embed(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
+    """Keep the features that a checkpoint's network has of every real training image.
 
-    Args:
-        stages: where the features go.
-        source: the real training images.
-        checkpoint: artifact of a network.
-        config: batch size and limits.
-        resources: actors and devices.
-        title: what the progress line says.
     Returns:
         Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary has ``counts``,
         images of each class, and ``width``, features of an image.
     """
 
     def work(folder: UPath) -> dict[str, Any]:
-        summary = ask_network(Embedder, folder, source, checkpoint, config, resources)
-        counts = count_labels(folder, len(source.class_names))
+        summary = ask_network(engine, Embedder, folder, checkpoint)
+        counts = count_labels(folder, engine.num_classes)
         return {**summary, "counts": counts.tolist(), "width": _width(folder)}
 
-    return stages.run(
+    return engine.stages.run(
         "embed",
         work,
-        inputs=[checkpoint, source.fingerprint],
-        config={"max_pixels": config.max_pixels},
+        inputs=[checkpoint, engine.train_source.fingerprint],
+        config={"max_pixels": engine.data.max_pixels},
         seed=0,
+        cost=lambda: asking_cost(engine, checkpoint, _USUAL_WIDTH * DTYPE.itemsize),
+        expected=lambda: {"counts": class_counts(engine).tolist(), "width": _USUAL_WIDTH},
         title=title,
-        units=len(source.shards()),
-        count_done=count_parts,
+        units=len(engine.train_source.shards()),
+        done=[PART],
     )
 
 

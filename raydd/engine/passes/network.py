@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.data.rows import decode_rows
-from raydd.data.sources import Source
+from raydd.engine.cost import Cost, asking_memory, asking_work, models_of
+from raydd.engine.engine import Engine
 from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.store.artifacts import Artifact
@@ -21,29 +21,36 @@ _RELEASE_EVERY = 4  # batches
 
 
 def ask_network(
-    actor: "type[RowNetwork]",
-    folder: UPath,
-    source: Source,
-    checkpoint: Artifact,
-    config: DataConfig,
-    resources: Resources,
+    engine: Engine, actor: "type[RowNetwork]", folder: UPath, checkpoint: Artifact
 ) -> dict[str, Any]:
-    """Pass over a source with one ``actor`` per device; see :func:`.stream.run_pass`.
+    """Pass over the real images with one ``actor`` per device; see :func:`.stream.run_pass`.
 
     Args:
+        engine: of the run.
         actor: answers a batch of encoded rows.
         folder: stage folder.
-        source: the real images.
         checkpoint: artifact of the network.
-        config: batch size and limits.
-        resources: actors and devices.
     """
-    arguments = (str(checkpoint.folder), config, resources.device, resources.threads_per_worker)
+    data, resources = engine.data, engine.resources
+    arguments = (str(checkpoint.folder), data, resources.device, resources.threads_per_worker)
 
     def transform(rows: rd.Dataset) -> rd.Dataset:
-        return map_actors(rows, actor, arguments, config.score_batch, resources)
+        return map_actors(rows, actor, arguments, data.score_batch, resources)
 
-    return run_pass(folder, source, transform, config.max_rejected)
+    return run_pass(folder, engine.train_source, transform, data.max_rejected)
+
+
+def asking_cost(engine: Engine, checkpoint: Artifact, writes: float) -> Cost:
+    """What such a pass takes; ``writes`` bytes for each image."""
+    count, batch = engine.num_images, engine.data.score_batch
+    return Cost(
+        reads=engine.encoded_bytes(count),
+        writes=count * writes,
+        memory=asking_memory(engine, checkpoint, batch),
+        work=asking_work(engine, models_of(engine, checkpoint), count, batch, "float32"),
+        decodes=count,
+        divides="rows",
+    )
 
 
 class RowNetwork:

@@ -16,51 +16,63 @@ import pyarrow.compute as pc
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
-from raydd.data.sources import Source
+from raydd.engine.engine import Engine
 from raydd.engine.passes.forgetting import ForgettingTable
-from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network
+from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.tables import count_parts, part_files, read_table
+from raydd.errors import Refused
+from raydd.store.artifacts import Artifact
+from raydd.store.tables import part_files, read_table
+from raydd.store.units import PART
+
+ROW_BYTES = 24  # measured: zstd parquet, short ids
 
 
-def score_source(
-    stages: Stages,
-    source: Source,
-    checkpoint: Artifact,
-    config: DataConfig,
-    resources: Resources,
-    title: str,
-) -> Artifact:
-    """Score every real image with a checkpoint's network.
+def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
+    """Score every real training image with a checkpoint's network.
 
     Args:
-        stages: where the table goes.
-        source: the real training images.
+        engine: of the run.
         checkpoint: artifact of ``squeeze`` or ``train``.
-        config: batch size and limits.
-        resources: actors and devices.
-        title: what the progress line says, e.g. ``teacher``.
+        title: what the progress line says, e.g. ``filter 1``.
     Returns:
-        Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts rows and
-        rejected rows.
+        Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts ``rows`` and
+        ``rejected`` rows, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1].
     """
 
     def work(folder: UPath) -> dict[str, Any]:
-        summary = ask_network(Scorer, folder, source, checkpoint, config, resources)
-        return summary | {"top1": _top1(folder)}
+        return ask_network(engine, Scorer, folder, checkpoint) | {"top1": _top1(folder)}
 
-    return stages.run(
+    return engine.stages.run(
         "score",
         work,
-        inputs=[checkpoint, source.fingerprint],
-        config={"max_pixels": config.max_pixels},
+        inputs=[checkpoint, engine.train_source.fingerprint],
+        config={"max_pixels": engine.data.max_pixels},
         seed=0,
+        cost=lambda: asking_cost(engine, checkpoint, ROW_BYTES),
+        expected=lambda: {"top1": 1.0},
         title=title,
-        units=len(source.shards()),
-        count_done=count_parts,
+        units=len(engine.train_source.shards()),
+        done=[PART],
     )
+
+
+def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:
+    """The teacher's score table; refuses one that is right on too few of the real images.
+
+    Raises:
+        Refused: it is below ``teacher.min_top1``: most likely it has another class order.
+    """
+    table = score(engine, teacher, "teacher")
+    chance, wanted = 1 / engine.num_classes, engine.teacher.min_top1
+    floor = 3 * chance if wanted is None else wanted
+    if (top1 := table.summary["top1"]) < min(floor, 0.5):
+        raise Refused(
+            f"the teacher is right on {top1:.1%} of the real training images, less than "
+            f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
+            "from the data set's."
+        )
+    return table
 
 
 def _top1(folder: UPath) -> float:

@@ -20,63 +20,116 @@ import numpy as np
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.pool import run_units
+from raydd.engine.cost import Cost, Networks, Work, models_of, sizes
+from raydd.engine.engine import Engine
 from raydd.engine.passes.statistics_sums import (
-    DONE,
+    SUMS,
     Measurer,
+    StatisticsConfig,
     StatisticsJob,
-    is_measured,
-    unit_folder,
+    StatisticsStep,
+    unit_name,
 )
 from raydd.models.observer import ObserverTap, running_statistics
+from raydd.models.registry import create_meta_model
 from raydd.store.arrays import new_array, open_array, read_rows
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
 
 _READERS = 8
 
 
-def measure_statistics(
-    stages: Stages, job: StatisticsJob, observers: Sequence[Artifact], resources: Resources
-) -> Artifact:
-    """Measure the statistics of all observers as a stage.
+def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
+    """Measure what the layers of all observers see on the real images.
 
     Args:
-        stages: where they are kept.
-        job: what is measured; its folder, units and observers are filled in here.
+        engine: of the run.
         observers: checkpoints; all must share one preprocessing.
-        resources: workers and devices.
+        config: what is measured.
 
     Returns:
         Artifact with ``observerNN/NNN.npy`` for every tapped layer: [C + 1, 2 w], means then
         variances of the layer's w channels and tiles; a row for each class and the last one for
-        the whole set. Its summary lists the layers of each observer.
+        the whole set. Its summary lists the ``layers`` of each observer.
     """
-    shards = range(len(job.source.shards()))
-    units = [tuple(map(int, part)) for part in np.array_split(shards, job.config.units)]
-    job = replace(
-        job,
-        units=tuple(unit for unit in units if unit),
+    source = engine.train_source
+    shards = np.array_split(range(len(source.shards())), config.units)
+    job = StatisticsJob(
+        folder="",
+        units=tuple(tuple(map(int, part)) for part in shards if len(part)),
         observers=tuple(str(item.folder) for item in observers),
+        config=config,
+        source=source,
+        preprocessing=engine.preprocessing,
+        flip=engine.flip,
+        max_pixels=engine.data.max_pixels,
+        seed=engine.seed,
+        device=engine.resources.device,
     )
 
     def work(folder: UPath) -> dict[str, Any]:
         own = replace(job, folder=str(folder))
-        todo = [number for number in range(len(own.units)) if not is_measured(own, number)]
-        run_units(Measurer, own, todo, resources)
+        todo = SUMS.left(folder, range(len(own.units)), unit_name)
+        run_units(Measurer, own, todo, engine.resources)
         return {"layers": [_finish(own, number) for number in range(len(own.observers))]}
 
-    return stages.run(
+    return engine.stages.run(
         "statistics",
         work,
-        inputs=[*observers, job.source.fingerprint],
-        config={"statistics": asdict(job.config), "flip": job.flip, "max_pixels": job.max_pixels},
-        seed=job.seed if job.config.view != "none" else 0,
+        inputs=[*observers, source.fingerprint],
+        config={"statistics": asdict(config), "flip": engine.flip, "max_pixels": job.max_pixels},
+        seed=engine.seed if config.view != "none" else 0,
+        cost=lambda: _cost(engine, observers, config, len(job.units)),
+        expected=lambda: {"layers": [tap.layers for tap in _taps(engine, observers, config)]},
         title=f"{len(observers)} observers",
         units=len(job.units),
-        count_done=lambda folder: len(list((folder / "sums").glob(f"*/{DONE}"))),
+        done=[SUMS],
     )
+
+
+def _cost(
+    engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig, units: int
+) -> Cost:
+    """The sums are mapped files; what is in memory of them is what fits."""
+    models = [model for item in observers for model in models_of(engine, item)]
+    width = sum(sum(tap.sizes) for tap in _taps(engine, observers, config))
+    sums = engine.num_classes * 3 * width * 8
+    stored = (engine.num_classes + 1) * 2 * width * np.dtype(config.dtype).itemsize
+    found, count, batch = (
+        [sizes(engine, model) for model in models],
+        engine.num_images,
+        config.batch,
+    )
+    steps = [
+        StatisticsStep(Networks.of(engine), m, config.patch, s.flops)
+        for m, s in zip(models, found, strict=True)
+    ]
+    return Cost(
+        reads=engine.encoded_bytes(count),
+        writes=units * sums + stored,
+        memory=sums + sum(s.weights for s in found) + batch * max(s.activations for s in found),
+        work=[Work(step, count / batch, batch) for step in steps],
+        decodes=count,
+        divides="units",
+    )
+
+
+def _taps(
+    engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig
+) -> list[ObserverTap]:
+    """The observers' taps, without memory."""
+    side = engine.preprocessing.resolution
+    return [
+        ObserverTap(
+            create_meta_model(model, engine.num_classes, side).eval(),
+            side,
+            config.patch,
+            per_image=True,
+        )
+        for item in observers
+        for model in models_of(engine, item)
+    ]
 
 
 def read_targets(
@@ -113,8 +166,8 @@ def _finish(job: StatisticsJob, observer: int) -> list[dict[str, Any]]:
     network, card = load_frozen(UPath(job.observers[observer]), torch.device("cpu"))
     tap = ObserverTap(network, card.preprocessing.resolution, job.config.patch)
     remembered = running_statistics(network, tap.layers)
-    folders = [unit_folder(job, number) for number in range(len(job.units))]
-    counts = np.sum([json.loads((f / DONE).read_text())["counts"] for f in folders], axis=0)
+    markers = [SUMS.path(job.folder, unit_name(number)) for number in range(len(job.units))]
+    counts = np.sum([json.loads(path.read_text())["counts"] for path in markers], axis=0)
     (UPath(job.folder) / f"observer{observer:02d}").mkdir(exist_ok=True)
     begin = 0
     for number, layer in enumerate(tap.layers):
@@ -124,7 +177,7 @@ def _finish(job: StatisticsJob, observer: int) -> list[dict[str, Any]]:
             known = np.stack([value[begin:end].numpy() for value in remembered])
         path = _layer_path(UPath(job.folder), observer, number)
         with new_array(path, (len(counts) + 1, 2 * (end - begin)), job.config.dtype) as array:
-            sums = _sum_columns(folders, observer, begin, end)
+            sums = _sum_columns([path.parent for path in markers], observer, begin, end)
             array[...] = class_statistics(sums, counts, job.config.variance, known).reshape(
                 array.shape
             )

@@ -1,7 +1,7 @@
 """The pass of the statistics stage: workers walk through their units and leave exact sums."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -15,14 +15,17 @@ from raydd.cluster.threads import map_ahead
 from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Row, Source
+from raydd.engine.cost import Networks
 from raydd.models.observer import ObserverTap
 from raydd.models.preprocess import normalise, pad_batch
+from raydd.models.registry import ModelConfig
 from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
 from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.seeds import uniforms
 from raydd.store.arrays import new_array
 from raydd.store.checkpoint import load_frozen
 from raydd.store.files import write_atomic
+from raydd.store.units import Marker
 
 CHOICES = {
     "view": ("pad", "resized", "none"),
@@ -95,13 +98,46 @@ class StatisticsJob:
     device: str
 
 
-DONE = "done.json"
-
-
-_SUMS = 3  # of means, of squared means, of variances
-
-
+SUMS = Marker("sums/{}/done.json")
+_KINDS = 3  # of sums: of means, of squared means, of variances
 _DECODERS = 8
+
+
+def unit_name(number: int) -> str:
+    """Names the folder of a unit's sums."""
+    return f"{number:03d}"
+
+
+@dataclass(frozen=True)
+class StatisticsStep:
+    """A batch of the pass, see :class:`raydd.engine.cost.TimedStep`.
+
+    Attributes:
+        networks: see there.
+        model: observer.
+        patch: side of a tile, pixels.
+        flops: of one image.
+        kind: of work.
+    """
+
+    networks: Networks
+    model: ModelConfig
+    patch: int
+    flops: int
+    kind: str = "float32"
+
+    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
+        """One observer, and the sums of one class."""
+        network = self.networks.create(self.model, device).eval()
+        side = self.networks.preprocessing.resolution
+        tap = ObserverTap(network, side, self.patch, per_image=True)
+        total = torch.zeros(1, _KINDS, sum(tap.sizes), dtype=torch.float64)
+        pixels, labels = self.networks.pixels(count, device), torch.zeros(count, dtype=torch.int64)
+
+        def step() -> None:
+            add_statistics(total, labels, tap, self.networks.normalised(pixels))
+
+        return step
 
 
 class Measurer:
@@ -124,30 +160,25 @@ class Measurer:
         _measure_unit(self.job, self.taps, self.device, number)
 
 
-def is_measured(job: StatisticsJob, number: int) -> bool:
-    """Whether the sums of a unit are there."""
-    return (unit_folder(job, number) / DONE).exists()
-
-
 def _measure_unit(
     job: StatisticsJob, taps: Sequence[ObserverTap], device: torch.device, number: int
 ) -> None:
     """Add up the statistics of a unit's images; the sums appear when they are whole."""
-    folder, num_classes = unit_folder(job, number), len(job.source.class_names)
-    folder.mkdir(parents=True, exist_ok=True)
+    marker, num_classes = SUMS.path(job.folder, unit_name(number)), len(job.source.class_names)
+    marker.parent.mkdir(parents=True, exist_ok=True)
     counts = torch.zeros(num_classes, dtype=torch.int64)
     with ExitStack() as stack:
         sums = []
         for observer, tap in enumerate(taps):
-            shape = (num_classes, _SUMS, sum(tap.sizes))
-            array = new_array(folder / f"observer{observer:02d}.npy", shape, "float64")
+            shape = (num_classes, _KINDS, sum(tap.sizes))
+            array = new_array(marker.parent / f"observer{observer:02d}.npy", shape, "float64")
             sums.append(torch.from_numpy(stack.enter_context(array)))
         for images, labels in _batches(job, job.units[number], device):
             counts += torch.bincount(labels, minlength=num_classes)
             for tap, total in zip(taps, sums, strict=True):
                 add_statistics(total, labels, tap, images)
         del sums
-    write_atomic(folder / DONE, json.dumps({"counts": counts.tolist()}).encode())
+    write_atomic(marker, json.dumps({"counts": counts.tolist()}).encode())
 
 
 @torch.inference_mode()
@@ -227,8 +258,3 @@ def draw_views(
         boxes = fitting_boxes(attempts, (low, high), (3 / 4, 4 / 3))
         pixels = crop_and_resize(pixels.float(), boxes, pixels.shape[-1])
     return flip_where(pixels, uniform[:, -1] < flip)
-
-
-def unit_folder(job: StatisticsJob, number: int) -> UPath:
-    """Where the sums of a unit lie."""
-    return UPath(job.folder) / "sums" / f"{number:03d}"

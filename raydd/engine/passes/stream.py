@@ -23,7 +23,8 @@ from upath import UPath
 from raydd.cluster.connect import Resources
 from raydd.data.sources import Shard, Source
 from raydd.errors import Refused
-from raydd.store.tables import count_rows, part_files, read_table, write_table
+from raydd.store.tables import count_rows, read_table, write_table
+from raydd.store.units import PART, Marker
 
 
 @dataclass
@@ -40,6 +41,7 @@ class DataConfig:
     """Images per forward pass of the score stage."""
 
 
+_BATCH_ROWS = 256  # of what has no batch size of its own
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 
 
@@ -52,6 +54,7 @@ _LISTED_REASONS = 100
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
 
 
+_REJECTED = Marker("rejected/{}.parquet")
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 
 
@@ -94,6 +97,17 @@ def run_pass(
     return _summary(folder, len(source.shards()), max_rejected)
 
 
+def map_pass(
+    folder: UPath, source: Source, work: Callable[[pa.Table], pa.Table], max_rejected: float
+) -> dict[str, Any]:
+    """A pass whose rows any process may map, a batch of encoded rows at a time; see above."""
+
+    def transform(rows: rd.Dataset) -> rd.Dataset:
+        return rows.map_batches(work, batch_size=_BATCH_ROWS, batch_format="pyarrow")
+
+    return run_pass(folder, source, transform, max_rejected)
+
+
 def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
     """Dataset of the shards' encoded images, one read task per shard."""
 
@@ -130,7 +144,7 @@ def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Da
     """Write the missing parts; a dead process or node costs the shards in flight, not the pass."""
     shards = source.shards()
     losses, left = 0, len(shards)
-    while todo := _missing(folder, shards):
+    while todo := _left(folder, shards):
         losses, left = (losses if len(todo) == left else 0), len(todo)
         try:
             _collect(transform(encoded_rows(source, todo)), folder)
@@ -141,10 +155,9 @@ def _pass(folder: UPath, source: Source, transform: Callable[[rd.Dataset], rd.Da
                 raise
 
 
-def _missing(folder: UPath, shards: Sequence[Shard]) -> dict[int, Shard]:
-    """Shards without a part file, by number; one listing tells for all."""
-    done = {path.stem for path in part_files(folder)}
-    return {i: shard for i, shard in enumerate(shards) if _part(folder, i).stem not in done}
+def _left(folder: UPath, shards: Sequence[Shard]) -> dict[int, Shard]:
+    """Shards without a part file, by number."""
+    return {i: shards[i] for i in PART.left(folder, range(len(shards)), _name)}
 
 
 def _configure() -> None:
@@ -203,17 +216,20 @@ def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
     table = table.sort_by("row")
     good = pc.equal(table.column("reason"), "")
     rejected = table.filter(pc.invert(good)).select(["id", "reason"])
-    write_table(_part(folder, shard, "rejected"), rejected)
-    write_table(_part(folder, shard), table.filter(good).drop_columns(["reason", "shard"]))
+    write_table(_REJECTED.path(folder, _name(shard)), rejected)
+    write_table(
+        PART.path(folder, _name(shard)), table.filter(good).drop_columns(["reason", "shard"])
+    )
 
 
-def _part(folder: UPath, shard: int, kind: str = "parts") -> UPath:
-    return folder / kind / f"{shard:05d}.parquet"
+def _name(shard: int) -> str:
+    return f"{shard:05d}"
 
 
 def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
-    rejected = pa.concat_tables(read_table(_part(folder, i, "rejected")) for i in range(num_shards))
-    rows = sum(count_rows(_part(folder, i)) for i in range(num_shards))
+    names = [_name(shard) for shard in range(num_shards)]
+    rejected = pa.concat_tables(read_table(_REJECTED.path(folder, name)) for name in names)
+    rows = sum(count_rows(PART.path(folder, name)) for name in names)
     write_table(folder / "rejected.parquet", rejected)
     total = rows + rejected.num_rows
     if rejected.num_rows > max_rejected * total:

@@ -39,7 +39,7 @@ from raydd.ops.seeds import generator as new_generator
 
 
 @dataclass(frozen=True)
-class Batch:
+class SampledBatch:
     """What stays the same over the steps.
 
     Attributes:
@@ -114,7 +114,7 @@ class Sampler:
         classes = torch.tensor(labels, device=self.device)
         if memory is not None:
             memory = memory.to(self.device) if self.config.adversary.deviation > 0 else None
-        batch = Batch(classes, self.class_ids[classes], memory)
+        batch = SampledBatch(classes, self.class_ids[classes], memory)
         draws = self._draw(labels, slots, seed)
         noisy = draws[0]
         energies: list[Tensor] = []
@@ -148,7 +148,7 @@ class Sampler:
         return noise, mix
 
     def differentiate(
-        self, noisy: Tensor, step: Step, batch: Batch, energy: Energy
+        self, noisy: Tensor, step: Step, batch: SampledBatch, energy: Energy
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Predict, and judge the estimate of the clean images.
 
@@ -171,7 +171,12 @@ class Sampler:
         return noise.detach(), mix.detach(), gradient, energies
 
     def _advance(
-        self, noisy: Tensor, step: Step, draw: Tensor | None, batch: Batch, energies: list[Tensor]
+        self,
+        noisy: Tensor,
+        step: Step,
+        draw: Tensor | None,
+        batch: SampledBatch,
+        energies: list[Tensor],
     ) -> Tensor:
         """x_{t-1}; adds a row to the energies where they are asked for."""
         adversary, push = self.config.adversary, None

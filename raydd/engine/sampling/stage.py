@@ -10,25 +10,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.pool import run_units
 from raydd.data.classes import check_class_order
+from raydd.engine.engine import Engine
 from raydd.engine.generator.checkpoint import load_generator, load_generator_card
 from raydd.engine.sampling.config import SampleConfig
+from raydd.engine.sampling.cost import sampling_cost
 from raydd.engine.sampling.energy import AdversarialEnergy, Classifier, Energy
 from raydd.engine.sampling.latents import FOLDER as LATENTS
 from raydd.engine.sampling.latents import read_memory, write_latents
 from raydd.engine.sampling.sampler import Sampled, Sampler
 from raydd.errors import Refused
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_card
 from raydd.store.journal import Journal
-from raydd.store.tables import count_parts, write_table
-from raydd.store.units import Unit, unfinished, unit_path, unit_table
+from raydd.store.tables import write_table
+from raydd.store.units import PART, Unit, plan_units, unit_table
 
 
 @dataclass(frozen=True)
@@ -66,52 +66,78 @@ class SampleJob:
     device: str
 
 
-def sample_images(
-    stages: Stages,
-    job: SampleJob,
+def sample(
+    engine: Engine,
+    generator: Artifact,
+    discriminator: Artifact | None,
+    reference: Artifact | None,
+    config: SampleConfig,
     slots: range,
-    inputs: Sequence[Artifact],
-    resources: Resources,
-    seed: int,
+    curriculum: int,
+    earlier: Sequence[Artifact] = (),
 ) -> Artifact:
-    """Sample one curriculum's images as a stage; the same bytes for any number of workers.
+    """Sample one curriculum's images; the same bytes for any number of workers.
 
     Without a discriminator and earlier curricula the artifact does not depend on the adversary's
     constants: a sweep over them shares it.
 
     Args:
-        stages: where the images are kept.
-        job: units, networks and constants; its folder is filled in here.
+        engine: of the run.
+        generator: the diffusion model.
+        discriminator: checkpoint that the images shall be hard for; None samples unguided.
+        reference: checkpoint trained on real images; the anchored energy needs it.
+        config: constants; what is switched off in them makes its input irrelevant.
         slots: of the curriculum.
-        inputs: generator, discriminator, reference and earlier curricula, as far as they are used.
-        resources: workers and devices.
-        seed: run seed.
+        curriculum: its number.
+        earlier: curricula before, whose latents the deviation keeps away from.
     Returns:
         Artifact with ``parts/*.parquet`` as ``synthesize`` leaves them, and ``latents/*.parquet``
         of the same names.
     Raises:
         Refused: a network is for other classes, or the anchored energy lacks its reference.
     """
-    _check_networks(job)
+    adversary = config.adversary
+    judge = discriminator if adversary.scale > 0 else None
+    anchor = reference if judge and adversary.energy == "anchored" else None
+    avoided = earlier if adversary.deviation > 0 else ()
+    judges = [item for item in (judge, anchor) if item]
+    job = SampleJob(
+        folder="",
+        units=plan_units(engine.num_classes, slots, config.batch_size),
+        curriculum=curriculum,
+        generator=str(generator.folder),
+        discriminator=str(judge.folder) if judge else None,
+        reference=str(anchor.folder) if anchor else None,
+        earlier=tuple(str(item.folder) for item in avoided),
+        class_names=engine.class_names,
+        resolution=engine.preprocessing.resolution,
+        config=config,
+        seed=engine.seed,
+        journal=engine.journal,
+        device=engine.resources.device,
+    )
     ends = [slots.start, slots.stop]
+    summary = {"slots": ends, "counts": [len(slots)] * engine.num_classes}
 
     def work(folder: UPath) -> dict[str, Any]:
+        _check_networks(job)
         for name in ("parts", LATENTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
         own = replace(job, folder=str(folder), units=())
-        run_units(UnitSampler, own, unfinished(folder, job.units), resources)
-        counts = np.bincount([label for unit in job.units for label in unit.labels]).tolist()
-        return {"curriculum": job.curriculum, "slots": ends, "counts": counts}
+        run_units(UnitSampler, own, PART.left(folder, job.units), engine.resources)
+        return {"curriculum": curriculum, **summary}
 
-    return stages.run(
+    return engine.stages.run(
         "sample",
         work,
-        inputs=inputs,
-        config={"sample": _used(job), "slots": ends, "curriculum": job.curriculum},
-        seed=seed,
-        title=f"curriculum {job.curriculum + 1}",
+        inputs=[generator, *judges, *avoided],
+        config={"sample": _used(job), "slots": ends, "curriculum": curriculum},
+        seed=engine.seed,
+        cost=lambda: sampling_cost(engine, generator, judges, config, job.units),
+        expected=lambda: summary,
+        title=f"curriculum {curriculum + 1}",
         units=len(job.units),
-        count_done=count_parts,
+        done=[PART],
     )
 
 
@@ -129,7 +155,9 @@ class UnitSampler:
         sampled = _sample_unit(job, self.sampler, unit)
         # latents first: a part file says that the unit is finished
         write_latents(UPath(job.folder), unit, sampled.latents)
-        write_table(unit_path(job.folder, unit), unit_table(unit, sampled.images, job.curriculum))
+        write_table(
+            PART.path(job.folder, unit.name), unit_table(unit, sampled.images, job.curriculum)
+        )
         means = sampled.energies.mean(dim=1).tolist()
         gain = {"first": means[0], "last": means[-1], "gain": means[-1] - means[0]} if means else {}
         self.journal.log(

@@ -10,9 +10,12 @@ from upath import UPath
 from raydd.data.classes import check_class_order
 from raydd.data.distilled import MANIFEST, DistilledRow, DistilledSet, hash_file, read_distilled
 from raydd.data.rows import image_table
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
 from raydd.errors import Refused
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table
+from raydd.store.units import PART
 
 _PART_ROWS = 1000  # images in memory at once
 
@@ -47,43 +50,49 @@ def open_core(path: str, count: int, class_names: tuple[str, ...], resolution: i
     return distilled
 
 
-def adopt_core(stages: Stages, distilled: DistilledSet, count: int) -> Artifact:
-    """Take the first ``count`` slots of every class of a distilled set.
+def adopt_core(engine: Engine, path: str, count: int) -> Artifact:
+    """Stage ``core``: the first ``count`` slots of every class of a distilled set that exists.
 
     Args:
-        stages: where the images go.
-        distilled: of :func:`open_core`.
+        engine: of the run.
+        path: folder of the set.
         count: images per class.
     Returns:
         Artifact with ``parts/*.parquet`` as ``synthesize`` leaves them.
     Raises:
-        Refused: the set holds real images, which could be chosen again, or its slots have gaps.
+        Refused: see :func:`open_core`; or the set holds real images, which could be chosen again,
+            or its slots have gaps.
     """
-    path = distilled.folder
-
-    def work(target: UPath) -> dict[str, Any]:
-        (target / "parts").mkdir(parents=True, exist_ok=True)
-        rows = (row for row in distilled.rows() if row.slot < count)
-        counts = np.zeros(len(distilled.info.class_names), int)
-        part = 0
-        while block := list(islice(rows, _PART_ROWS)):
-            if any(row.origin == "real" for row in block):
-                raise Refused(f"method.core={path} holds real images; name a synthesised set.")
-            write_table(target / "parts" / f"{part:05d}.parquet", _table(block))
-            counts += np.bincount([row.class_index for row in block], minlength=len(counts))
-            part += 1
-        if (counts != count).any():
-            raise Refused(f"method.core={path} has not {count} images of every class.")
-        return {"slots": [0, count], "counts": counts.tolist()}
-
-    return stages.run(
+    distilled = open_core(path, count, engine.class_names, engine.preprocessing.resolution)
+    size = count * engine.num_classes * engine.pixel_bytes
+    return engine.stages.run(
         "core",
-        work,
-        inputs=[str(hash_file(path / MANIFEST)["sha256"])],
+        lambda folder: _copy(distilled, folder, count),
+        inputs=[str(hash_file(distilled.folder / MANIFEST)["sha256"])],
         config={"count": count},
         seed=0,
+        cost=lambda: Cost(size, size, size),
+        expected=lambda: {"slots": [0, count], "counts": [count] * engine.num_classes},
         title="distilled",
     )
+
+
+def _copy(distilled: DistilledSet, folder: UPath, count: int) -> dict[str, Any]:
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    rows = (row for row in distilled.rows() if row.slot < count)
+    counts = np.zeros(len(distilled.info.class_names), int)
+    part = 0
+    while block := list(islice(rows, _PART_ROWS)):
+        if any(row.origin == "real" for row in block):
+            raise Refused(
+                f"method.core={distilled.folder} holds real images; name a synthesised set."
+            )
+        write_table(PART.path(folder, f"{part:05d}"), _table(block))
+        counts += np.bincount([row.class_index for row in block], minlength=len(counts))
+        part += 1
+    if (counts != count).any():
+        raise Refused(f"method.core={distilled.folder} has not {count} images of every class.")
+    return {"slots": [0, count], "counts": counts.tolist()}
 
 
 def _table(rows: list[DistilledRow]) -> pa.Table:

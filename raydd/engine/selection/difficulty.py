@@ -5,19 +5,25 @@ teacher's, so that a selection may walk through both.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 from upath import UPath
 
+from raydd.cluster.tasks import run_many
 from raydd.data.distilled import hash_file
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.score import ROW_BYTES, score
+from raydd.engine.selection.select import Columns
 from raydd.engine.selection.shortlist import hash_ids
-from raydd.engine.training.teacher import TeacherConfig
+from raydd.engine.training.teacher import make_teacher
 from raydd.errors import Refused
-from raydd.store.artifacts import Artifact, Stages
+from raydd.ops.scores import forgetting_difficulty
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import count_rows, part_files, read_table, write_table
 
 KINDS = ("forgetting", "logit", "table")
@@ -53,9 +59,18 @@ class DifficultyConfig:
         if self.runs < 1:
             raise ValueError("difficulty.runs must be at least 1")
 
+    def of_rows(self, tables: list[Columns]) -> np.ndarray:
+        """Floats [N], low is simple, of the rows of aligned tables: the teacher's, those of
+        :func:`difficulty`, then any others; the logit is the last one's.
+        """
+        if self.by == "forgetting":
+            return forgetting_difficulty(tables[: self.runs])
+        return tables[1]["difficulty"] if self.by == "table" else -tables[-1]["true_logit"]
 
-def check_difficulty(config: DifficultyConfig, teacher: TeacherConfig) -> None:
+
+def check_difficulty(engine: Engine, config: DifficultyConfig) -> None:
     """Refuse, before any work, a difficulty that nobody will have measured."""
+    teacher = engine.teacher
     if config.by == "forgetting" and not (teacher.is_trained and teacher.recipe.mix == "none"):
         raise Refused(
             "difficulty.by=forgetting needs a teacher that is trained here with "
@@ -69,13 +84,27 @@ def check_difficulty(config: DifficultyConfig, teacher: TeacherConfig) -> None:
             )
 
 
-def import_table(stages: Stages, config: DifficultyConfig, scores: Artifact) -> Artifact:
-    """Stage ``difficulty``: the file's values in the order of a score table.
+def difficulty(engine: Engine, config: DifficultyConfig, scores: Artifact) -> list[Artifact]:
+    """Score tables beyond the teacher's that a difficulty is read from.
+
+    The user's file, or further trainings of the teacher whose forgetting events count too.
 
     Args:
-        stages: where the table goes.
-        config: names the file.
+        engine: of the run.
+        config: what is simple.
         scores: the teacher's score table.
+    """
+    if config.by == "table":
+        return [_import_table(engine, config, scores)]
+    runs = range(1, config.runs if config.by == "forgetting" else 1)
+    titles = {run: f"teacher run {run}" for run in runs}
+    trained = [make_teacher(engine, engine.teacher, title, run) for run, title in titles.items()]
+    return [score(engine, *made) for made in zip(trained, titles.values(), strict=True)]
+
+
+def _import_table(engine: Engine, config: DifficultyConfig, scores: Artifact) -> Artifact:
+    """Stage ``difficulty``: the file's values in the order of a score table.
+
     Returns:
         Artifact with ``parts/*.parquet``: class_index, row, difficulty (low is simple).
     Raises:
@@ -85,18 +114,25 @@ def import_table(stages: Stages, config: DifficultyConfig, scores: Artifact) -> 
 
     def work(folder: UPath) -> dict[str, Any]:
         # in a task: the values of all real images are not for the driver
-        task = ray.remote(num_cpus=1, max_retries=3)(_import)
+        job = partial(_import, folder, path, config)
         try:
-            return {"rows": ray.get(task.remote(folder, path, config, scores.folder))}
+            (rows,) = run_many(job, [scores.folder], engine.resources, on_cpu=True)
         except _UnfitTable as error:
             raise Refused(f"difficulty.table={path} {error.args[0]}.") from error
+        return {"rows": rows}
 
-    return stages.run(
+    def cost() -> Cost:
+        size = engine.num_images * ROW_BYTES
+        return Cost(size, size, size)
+
+    return engine.stages.run(
         "difficulty",
         work,
         inputs=[scores, str(hash_file(path)["sha256"])],
         config={"column": config.column, "high_is_easy": config.high_is_easy},
         seed=0,
+        cost=cost,
+        expected=dict,
         title="table",
     )
 

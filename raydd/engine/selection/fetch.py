@@ -1,119 +1,116 @@
 """Stage ``fetch``: chosen real images, read again by id without another pass over the data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import ray
+import pyarrow as pa
 from upath import UPath
 
-from raydd.cluster.connect import Resources
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import fetch_pixels, image_table
-from raydd.data.sources import Source
-from raydd.engine.passes.stream import DataConfig
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.tables import count_parts, read_table, write_table
+from raydd.cluster.tasks import run_many
+from raydd.data.rows import Reader, image_table
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import decode_test
+from raydd.engine.selection.chosen import by_place
+from raydd.engine.selection.select import ANY, HELD_OUT, hold_out, select
+from raydd.store.artifacts import Artifact
+from raydd.store.tables import write_table
+from raydd.store.units import PART
 
 PART_ROWS = 1000  # images in one task's memory at once
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """What every task needs; sent once."""
-
-    folder: UPath
-    source: Source
-    preprocessing: Preprocessing
-    max_pixels: int
-    curriculum: int
-
-
-def fetch_images(
-    stages: Stages,
-    source: Source,
-    selection: Artifact,
-    first_slots: Sequence[int],
-    curriculum: int,
-    preprocessing: Preprocessing,
-    config: DataConfig,
-    resources: Resources,
-    title: str,
+def fetch(
+    engine: Engine, selection: Artifact, after: Sequence[Artifact], curriculum: int, title: str
 ) -> Artifact:
     """Decode the images of a selection, in Ray tasks of a thousand.
 
     Args:
-        stages: where the images go.
-        source: the real images.
+        engine: of the run.
         selection: which of them; slots count up within each class in the order of choice.
-        first_slots: slot of the first image of each class, C ints.
+        after: images whose slots come before these.
         curriculum: number of the curriculum.
-        preprocessing: of the images.
-        config: pixel cap of the decoder.
-        resources: how many tasks run at once.
         title: what the progress line says.
     Returns:
         Artifact with ``parts/*.parquet``, in the order in which the images lie in their source:
         neighbours share files, and a file is opened by few tasks.
     """
-    rows = sum(selection.summary["chosen"])
+    nothing = [0] * engine.num_classes
+    first_slots = np.sum([nothing, *(i.summary["counts"] for i in after)], axis=0).tolist()
+    chosen, first = selection.summary["chosen"], max(first_slots)
+    count = sum(chosen)
+    units = -(-count // PART_ROWS)
+    summary = {"slots": [first, first + max(chosen)], "counts": chosen}
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
-        reader = _Reader(folder, source, preprocessing, config.max_pixels, curriculum)
-        _fetch_parts(reader, _by_place(selection, first_slots), resources)
-        first = int(np.max(first_slots))
-        counts = selection.summary["chosen"]
-        return {"slots": [first, first + max(counts)], "counts": counts}
+        reader = Reader(engine.train_source, engine.preprocessing, engine.data.max_pixels)
+        table = by_place(selection.folder, first_slots)
+        todo = PART.left(folder, range(units), _name)
+        fetch_part = partial(_fetch_part, folder, reader, curriculum)
+        run_many(fetch_part, _cut(table, todo), engine.resources, on_cpu=True)
+        return summary
 
-    return stages.run(
+    return engine.stages.run(
         "fetch",
         work,
-        inputs=[selection, source.fingerprint],
+        inputs=[selection, engine.train_source.fingerprint],
         config={
-            "size": [preprocessing.resolution, preprocessing.resize],
+            "size": [engine.preprocessing.resolution, engine.preprocessing.resize],
             "curriculum": curriculum,
-            "first_slots": list(first_slots),
+            "first_slots": first_slots,
         },
         seed=0,
+        cost=lambda: Cost(
+            reads=engine.encoded_bytes(count),
+            writes=count * engine.pixel_bytes,
+            memory=2 * PART_ROWS * engine.pixel_bytes,
+            decodes=count,
+            divides="tasks",
+        ),
+        expected=lambda: summary,
         title=title,
-        units=-(-rows // PART_ROWS),
-        count_done=count_parts,
+        units=units,
+        done=[PART],
     )
 
 
-def _by_place(selection: Artifact, first_slots: Sequence[int]) -> pd.DataFrame:
-    """The chosen images (id, class_index, slot) in the order of their places."""
-    chosen = read_table(selection.folder / "selection.parquet").to_pandas()
-    first = np.asarray(first_slots)[chosen["class_index"]]
-    chosen["slot"] = first + chosen.groupby("class_index").cumcount()
-    return chosen.sort_values(["part", "row"])[["id", "class_index", "slot"]]
+def random_images(engine: Engine, scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:
+    """Random real images, ``counts`` of each class, another draw for every number."""
+    chosen = select(engine, [scores], ANY, counts, curriculum=draw, draw="random")
+    return fetch(engine, chosen, [], 0, f"random {draw}")
 
 
-def _fetch_parts(reader: _Reader, chosen: pd.DataFrame, resources: Resources) -> None:
-    task = ray.remote(num_cpus=1, max_retries=resources.max_failures)(_fetch_part)
-    shared = ray.put(reader)
-    pending: list[ray.ObjectRef] = []
-    for part, begin in enumerate(range(0, len(chosen), PART_ROWS)):
-        path = _path(reader.folder, part)
-        if path.exists():
-            continue
-        if len(pending) >= 2 * resources.count_parallel():
-            (ready, *_), pending = ray.wait(pending, num_returns=1)
-            ray.get(ready)
-        pending.append(task.remote(shared, part, chosen[begin : begin + PART_ROWS]))
-    ray.get(pending)
+def judging_images(engine: Engine, scores: Artifact) -> Artifact:
+    """Images that fresh networks are judged on: the test split, or those held out."""
+    if not engine.validation:
+        return decode_test(engine)
+    return fetch(engine, hold_out(engine, scores), [], 0, HELD_OUT)
 
 
-def _fetch_part(reader: _Reader, part: int, rows: pd.DataFrame) -> None:
-    ids = rows["id"].tolist()
-    pixels = fetch_pixels(reader.source, ids, reader.preprocessing, reader.max_pixels)
-    labels, slots = rows["class_index"].tolist(), rows["slot"].tolist()
-    table = image_table(pixels, labels, slots, reader.curriculum, ids, "real")
-    write_table(_path(reader.folder, part), table)
+@dataclass(frozen=True)
+class _Part:
+    """One task: the number of a part and its rows of :func:`.chosen.by_place`."""
+
+    number: int
+    rows: pa.Table
 
 
-def _path(folder: UPath, part: int) -> UPath:
-    return folder / "parts" / f"{part:05d}.parquet"
+def _cut(table: pa.Table, numbers: Sequence[int]) -> Iterator[_Part]:
+    for number in numbers:
+        # a slice would be sent with all that it was cut from
+        rows = table.slice(number * PART_ROWS, PART_ROWS)
+        yield _Part(number, rows.take(np.arange(rows.num_rows)))
+
+
+def _fetch_part(folder: UPath, reader: Reader, curriculum: int, part: _Part) -> None:
+    ids, labels, slots = (part.rows[name].to_pylist() for name in ("id", "class_index", "slot"))
+    table = image_table(reader.fetch(ids), labels, slots, curriculum, ids, "real")
+    write_table(PART.path(folder, _name(part.number)), table)
+
+
+def _name(part: int) -> str:
+    return f"{part:05d}"

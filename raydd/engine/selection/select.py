@@ -16,22 +16,23 @@ import pyarrow as pa
 from upath import UPath
 
 from raydd.cluster.threads import map_ahead
-from raydd.engine.selection.chosen import _places
+from raydd.engine.cost import Cost
+from raydd.engine.engine import Engine
+from raydd.engine.passes.score import ROW_BYTES as SCORE_BYTES
+from raydd.engine.selection.chosen import ROW_BYTES, places, write_selection
 from raydd.engine.selection.shortlist import Shortlist
 from raydd.errors import Refused
 from raydd.ops.describe import describe
+from raydd.ops.seeds import derive_seed
 from raydd.store.artifacts import Artifact
-from raydd.store.tables import encode_places, part_files, read_table, write_table
+from raydd.store.tables import encode_places, part_files, read_table
 
 Columns = dict[str, np.ndarray]
 
-
+HELD_OUT = "validation"  # the draw of the images that no other selection takes
+_SHORTLIST_BYTES, _READ_ROWS = 100, 1_000_000  # columns and an id of a row; rows read ahead
 _THREADS = min(8, os.cpu_count() or 1)
-
-
 _SIGN = {"simple": 1.0, "hard": -1.0}
-
-
 _KEYS = ("class_index", "row")  # columns that every score table has
 
 
@@ -79,37 +80,78 @@ def _first_rung(tables: list[Columns]) -> np.ndarray:
 ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
 
 
-def select_images(
-    folder: UPath,
+def select(
+    engine: Engine,
     tables: Sequence[Artifact],
     ranking: Ranking,
     count: int | Sequence[int],
-    used: Sequence[Artifact],
-    seed: int,
-    num_classes: int,
-) -> dict[str, Any]:
-    """Choose the best images of every class and write them to ``selection.parquet``.
+    used: Sequence[Artifact] = (),
+    curriculum: int = 0,
+    draw: str = "start",
+) -> Artifact:
+    """Choose the best real images of every class.
 
     Args:
-        folder: stage folder; the file has columns class_index, rung, difficulty, part, row and id,
-            by class and within a class in the order of choice.
+        engine: of the run.
         tables: score tables of one source, aligned row by row.
         ranking: what best means.
         count: images per class, one number for all or one for each.
-        used: earlier selections from the same source; no image is chosen twice.
-        seed: orders images of equal rung and difficulty, and all of a random order.
-        num_classes: C.
+        used: earlier selections; no image is chosen twice.
+        curriculum: number of the curriculum.
+        draw: what the images are chosen for; names the random order of images of equal rung and
+            difficulty.
     Returns:
-        ``rungs``: per rung, the number chosen of each class; ``asked`` in all; ``chosen`` and
-        ``candidates`` (unused images on the first rung) of each class; ``difficulty`` of the chosen
-        images: quartiles and a histogram, None where the order is random.
+        Artifact with the file of :mod:`.chosen`. Its summary: ``rungs``: per rung, the number
+        chosen of each class; ``asked`` in all; ``chosen`` and ``candidates`` (unused images on the
+        first rung) of each class; ``difficulty`` of the chosen images: quartiles and a histogram,
+        None where the order is random.
     Raises:
         Refused: a class has too few images, and ``ranking.shortfall`` does not allow for it.
     """
-    asked = np.broadcast_to(np.asarray(count, np.int64), num_classes)
+    if engine.validation and draw != HELD_OUT:
+        used = [*used, hold_out(engine, tables[0])]
+    seed = derive_seed(engine.seed, "select", draw, curriculum)
+    asked = np.broadcast_to(np.asarray(count, np.int64), engine.num_classes)
+
+    def cost() -> Cost:
+        rows = int(asked.sum())
+        reads = len(tables) * engine.num_images * SCORE_BYTES
+        return Cost(reads, rows * ROW_BYTES, (4 * rows + _READ_ROWS) * _SHORTLIST_BYTES)
+
+    return engine.stages.run(
+        "select",
+        lambda folder: _choose(folder, tables, ranking, asked, used, seed),
+        inputs=[*tables, *used],
+        config={
+            **ranking.key(),
+            "count": np.asarray(count).tolist(),
+            "draw": draw,
+            "curriculum": curriculum,
+        },
+        seed=engine.seed,
+        cost=cost,
+        expected=lambda: {"chosen": asked.tolist()},  # every class is taken to have enough
+        title=f"{draw} {curriculum}",
+    )
+
+
+def hold_out(engine: Engine, scores: Artifact) -> Artifact:
+    """Selection of the real images that no other selection takes."""
+    return select(engine, [scores], ANY, engine.validation, draw=HELD_OUT)
+
+
+def _choose(
+    folder: UPath,
+    tables: Sequence[Artifact],
+    ranking: Ranking,
+    asked: np.ndarray,
+    used: Sequence[Artifact],
+    seed: int,
+) -> dict[str, Any]:
+    """Walk through the tables once; ``asked`` is int64 [C]."""
     parts = list(enumerate(zip(*(part_files(table.folder) for table in tables), strict=True)))
-    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(num_classes, int)
-    taken = np.sort(np.concatenate([np.empty(0, np.int64), *map(_places, used)]))
+    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(len(asked), int)
+    taken = np.sort(np.concatenate([np.empty(0, np.int64), *(places(u.folder) for u in used)]))
 
     def walk(part: tuple[int, Sequence[UPath]]) -> tuple[pa.Table, np.ndarray]:
         return _walk_part(*part, ranking, shortlist, taken)
@@ -171,12 +213,12 @@ def conclude_selection(
         asked: int64 [C], images of each class.
         candidates: int64 [C], how many there were to choose from.
     Returns:
-        The summary of :func:`select_images`; refuses as it does.
+        The summary of :func:`select`; refuses as it does.
     """
     labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
     difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
     table = kept.drop_columns(["key"]).append_column("difficulty", pa.array(difficulty))
-    write_table(folder / "selection.parquet", table)
+    write_selection(folder, table)
     chosen = np.bincount(labels, minlength=len(asked))
     _check_supply(ranking, asked, chosen)
     counted = [

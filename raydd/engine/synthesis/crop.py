@@ -20,30 +20,33 @@ import pyarrow.compute as pc
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.pool import run_units
 from raydd.data.classes import check_class_order
-from raydd.engine.synthesis.tiles import Block, CropJob, Observer, crop_class
+from raydd.data.rows import Reader
+from raydd.engine.cost import Cost, asking_memory, asking_work, models_of
+from raydd.engine.engine import Engine
+from raydd.engine.selection.chosen import SelectedIds
+from raydd.engine.synthesis.tiles import Block, CropConfig, CropJob, Observer, crop_class
 from raydd.errors import Refused
 from raydd.models.registry import create_meta_model
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.checkpoint import CheckpointCard, load_card
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import CheckpointCard
 from raydd.store.journal import Journal
-from raydd.store.tables import count_parts, read_table, write_table
-from raydd.store.units import unfinished, unit_path
+from raydd.store.tables import read_table, write_table
+from raydd.store.units import PART
 
 
-def crop_images(
-    stages: Stages, job: CropJob, selection: Artifact, observer: Artifact, resources: Resources
+def crop(
+    engine: Engine, selection: Artifact, observer: Artifact, config: CropConfig, ipc: int
 ) -> Artifact:
-    """Make ``job.ipc`` images of every class; the same bytes for any number of workers.
+    """Make images of crops of real ones; the same bytes for any number of workers.
 
     Args:
-        stages: where the images are kept.
-        job: constants; its folder is filled in here.
+        engine: of the run.
         selection: the pool of every class, in random order or any other.
-        observer: checkpoint of a network for the classes of the source.
-        resources: workers and devices.
+        observer: checkpoint of a network for the classes of the source; it scores the crops.
+        config: how crops are drawn, scored and tiled.
+        ipc: images per class.
     Returns:
         Artifact with ``parts/*.parquet`` as ``synthesize`` leaves them, ids of a tiled image joined
         by "|", and ``cells/*.parquet`` of the same names: class_index, slot, cell, id, box (top,
@@ -52,28 +55,54 @@ def crop_images(
     Raises:
         Refused: a class has too few images, or the observer does not fit.
     """
-    _check_observer(job, load_card(observer.folder))
+    job = CropJob(
+        folder="",
+        pool=str(selection.folder),
+        observer=str(observer.folder),
+        config=config,
+        ipc=ipc,
+        reader=Reader(engine.train_source, engine.preprocessing, engine.data.max_pixels),
+        seed=engine.seed,
+        journal=engine.journal,
+        device=engine.resources.device,
+    )
+    _check_observer(job, engine.card(observer))
     _check_pool(job, selection.summary["chosen"])
-    ends, counts = [0, job.ipc], [job.ipc] * len(job.source.class_names)
+    summary = {"slots": [0, ipc], "counts": [ipc] * engine.num_classes, "block": config.block}
 
     def work(folder: UPath) -> dict[str, Any]:
         for name in ("parts", "cells"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         own = replace(job, folder=str(folder))
-        run_units(Cropper, own, unfinished(folder, job.units), resources)
-        summary = {"curriculum": 0, "slots": ends, "counts": counts, "block": job.config.block}
-        return summary | {"loss": _mean_loss(folder, job.units)}
+        run_units(Cropper, own, PART.left(folder, job.units), engine.resources)
+        return {"curriculum": 0, **summary, "loss": _mean_loss(folder, job.units)}
 
-    size = [job.preprocessing.resolution, job.preprocessing.resize]
-    return stages.run(
+    size = [engine.preprocessing.resolution, engine.preprocessing.resize]
+    return engine.stages.run(
         "crop",
         work,
         inputs=[selection, observer],
-        config={"crop": asdict(job.config), "ipc": job.ipc, "size": size},
-        seed=job.seed,
-        title=f"{job.config.tiles} x {job.config.tiles} tiles",
+        config={"crop": asdict(config), "ipc": ipc, "size": size},
+        seed=engine.seed,
+        cost=lambda: _cost(engine, selection, observer, job),
+        expected=lambda: summary,
+        title=f"{config.tiles} x {config.tiles} tiles",
         units=len(job.units),
-        count_done=count_parts,
+        done=[PART],
+    )
+
+
+def _cost(engine: Engine, selection: Artifact, observer: Artifact, job: CropJob) -> Cost:
+    config, chosen, models = job.config, selection.summary["chosen"], models_of(engine, observer)
+    pool = sum(chosen)
+    memory = asking_memory(engine, observer, config.batch)
+    return Cost(
+        reads=engine.encoded_bytes(pool),
+        writes=engine.num_classes * job.ipc * engine.pixel_bytes,
+        memory=memory + max(chosen) * config.tiles**2 * engine.pixel_bytes,
+        work=asking_work(engine, models, pool * config.crops, config.batch, "float32"),
+        decodes=pool,
+        divides="units",
     )
 
 
@@ -82,21 +111,16 @@ class Cropper:
 
     def __init__(self, job: CropJob) -> None:
         self.job, self.journal, self.observer = job, Journal(job.journal), Observer(job)
-        self.pool = read_table(UPath(job.selection) / "selection.parquet", ["class_index", "id"])
-        self.labels = self.pool["class_index"].to_numpy()  # ascending
+        self.pool = SelectedIds(UPath(job.pool), len(job.class_names))
 
     def __call__(self, unit: Block) -> None:
         """See :func:`raydd.cluster.pool.run_units`."""
         job = self.job
-        ends = np.searchsorted(self.labels, [*unit.classes, unit.classes.stop])
-        made = [
-            crop_class(job, self.observer, label, self.pool["id"][begin:end].to_pylist())
-            for label, begin, end in zip(unit.classes, ends, ends[1:], strict=False)
-        ]
+        made = [crop_class(job, self.observer, c, self.pool[c]) for c in unit.classes]
         cells = pa.concat_tables(table for _, table in made)
         # cells first: a part file says that the unit is finished
         write_table(UPath(job.folder) / "cells" / f"{unit.name}.parquet", cells)
-        write_table(unit_path(job.folder, unit), pa.concat_tables(table for table, _ in made))
+        write_table(PART.path(job.folder, unit.name), pa.concat_tables(table for table, _ in made))
         self.journal.log("crop", unit=unit.name, loss=pc.mean(cells["loss"]).as_py())
 
 
@@ -105,7 +129,7 @@ def _check_pool(job: CropJob, chosen: Sequence[int]) -> None:
     if chosen[label] < job.num_crops:
         f = job.config.tiles
         raise Refused(
-            f"Class {label} ({job.source.class_names[label]}) has a pool of {chosen[label]} images,"
+            f"Class {label} ({job.class_names[label]}) has a pool of {chosen[label]} images,"
             f" but ipc={job.ipc} with {f} x {f} tiles needs {job.num_crops}, one per crop; lower "
             "ipc or tiles, or raise pool where the class has more images."
         )
@@ -113,11 +137,11 @@ def _check_pool(job: CropJob, chosen: Sequence[int]) -> None:
 
 def _check_observer(job: CropJob, card: CheckpointCard) -> None:
     """The observer knows these classes and takes images of the side that it will see."""
-    side, f = job.preprocessing.resolution, job.config.tiles
+    side, f = job.reader.preprocessing.resolution, job.config.tiles
     if side % f:
         raise Refused(f"{f} x {f} tiles do not divide {side} pixels evenly; change tiles.")
     try:
-        check_class_order(job.source.class_names, card.class_names, "the observer")
+        check_class_order(job.class_names, card.class_names, "the observer")
     except ValueError as error:
         raise Refused(str(error)) from error
     seen = job.cell_side if job.config.score_view == "native" else side

@@ -1,6 +1,6 @@
 """The recover loop: optimise the pixels of one work unit against frozen networks.
 
-One call optimises one batch of images. It knows nothing of Ray; engine/synthesize.py spreads the
+One call optimises one batch of images. It knows nothing of Ray; :mod:`.stage` spreads the
 units. What is optimised is an objective: a teacher's and a student's
 (:mod:`.teacher`) or many observers' (:mod:`.observers`).
 The result depends only on (config, networks, start images, labels, seed parts), never on the

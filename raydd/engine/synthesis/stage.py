@@ -6,25 +6,27 @@ finished unit is a file and is never redone.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.pool import run_units
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import fetch_pixels
-from raydd.data.sources import Source
+from raydd.data.rows import Reader
+from raydd.engine.cost import Cost, Work
+from raydd.engine.engine import Engine
+from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.synthesis.loop import LoopConfig, Objective, Recovery
-from raydd.store.artifacts import Artifact, Stages
+from raydd.engine.synthesis.observers import MatchConfig, ObserverNetworks
+from raydd.engine.synthesis.steps import MatchStep, RecoverStep, match_step, recover_step
+from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
+from raydd.store.artifacts import Artifact
 from raydd.store.images import pick_pixels
 from raydd.store.journal import Journal
-from raydd.store.tables import count_parts, write_table
-from raydd.store.units import Unit, unfinished, unit_path, unit_table
+from raydd.store.tables import write_table
+from raydd.store.units import PART, Unit, name_starts, plan_units, unit_table
 
 
 class Networks(Protocol):
@@ -40,71 +42,167 @@ class SynthesizeJob:
 
     Attributes:
         folder: stage folder.
-        units: all units of the stage.
         curriculum: number of the curriculum.
         networks: what the images are optimised for.
-        preprocessing: of the networks.
         config: the loop's constants.
         start_images: folder of the images that the optimisation starts from, where they are not
             real ones.
-        source: where start images are fetched from.
-        max_pixels: cap of the decoder, the one that the images were scored under.
+        reader: fetches real start images; its preprocessing is that of the networks.
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
     """
 
     folder: str
-    units: tuple[Unit, ...]
     curriculum: int
     networks: Networks
-    preprocessing: Preprocessing
     config: LoopConfig
     start_images: str | None
-    source: Source
-    max_pixels: int
+    reader: Reader
     seed: int
     journal: str | None
     device: str
 
 
-def synthesize_images(
-    stages: Stages,
-    job: SynthesizeJob,
+def synthesize(
+    engine: Engine,
+    start: Artifact | None,
+    teacher: Artifact,
+    student: Artifact | None,
+    config: SynthesisConfig,
     slots: range,
-    inputs: Sequence[Artifact],
-    resources: Resources,
-    seed: int,
+    curriculum: int,
 ) -> Artifact:
-    """Optimise one curriculum's images as a stage; the same bytes for any number of workers.
+    """Optimise one curriculum's images; the same bytes for any number of workers.
 
     Args:
-        stages: where the images are kept.
-        job: units, networks and constants; its folder is filled in here.
+        engine: of the run.
+        start: a selection of real images, or None for noise.
+        teacher: checkpoint.
+        student: checkpoint of the adversary, if any.
+        config: constants of the loop.
         slots: of the curriculum.
-        inputs: start selection, teacher and student, as far as there are any.
-        resources: workers and devices.
-        seed: run seed.
+        curriculum: its number.
+    Returns:
+        Artifact with ``parts/*.parquet``, see :func:`raydd.data.rows.image_table`.
     """
+    folder = str(student.folder) if student else None
+    networks = TeacherNetworks(str(teacher.folder), folder, config)
+    inputs = [item for item in (start, teacher, student) if item]
+    units = plan_units(engine.num_classes, slots, config.batch_size)
+
+    def cost() -> Cost:
+        step = recover_step(engine, teacher, student, config)
+        return _cost(engine, start, units, step, config.steps)
+
+    return _synthesize(engine, networks, config, start, inputs, slots, curriculum, units, cost)
+
+
+def match(
+    engine: Engine,
+    start: Artifact | None,
+    observers: Sequence[Artifact],
+    statistics: Artifact,
+    patch: int,
+    config: MatchConfig,
+    ipc: int,
+) -> Artifact:
+    """Optimise images until the observers see what they see on the real ones.
+
+    Args:
+        engine: of the run.
+        start: a selection of real images, an artifact of images, or None for noise.
+        observers: checkpoints, in the order of the statistics.
+        statistics: of :func:`raydd.engine.passes.statistics.measure`.
+        patch: side of a tile in the statistics, pixels.
+        config: constants of the loop.
+        ipc: images per class.
+    """
+    networks = ObserverNetworks(
+        tuple(str(item.folder) for item in observers),
+        str(statistics.folder),
+        tuple(len(layers) for layers in statistics.summary["layers"]),
+        engine.num_classes,
+        patch,
+        config,
+    )
+    inputs = [*([start] if start else []), *observers, statistics]
+    units = plan_units(engine.num_classes, range(ipc), config.batch_size, by_class=True)
+
+    def cost() -> Cost:
+        step = match_step(engine, observers, patch, config)
+        return _cost(engine, start, units, step, config.steps / len(step.observers))
+
+    return _synthesize(engine, networks, config, start, inputs, range(ipc), 0, units, cost)
+
+
+def _synthesize(
+    engine: Engine,
+    networks: Networks,
+    config: LoopConfig,
+    start: Artifact | None,
+    inputs: Sequence[Artifact],
+    slots: range,
+    curriculum: int,
+    units: Sequence[Unit],
+    cost: Callable[[], Cost],
+) -> Artifact:
+    config = replace(config, flip=config.flip and engine.flip > 0)  # no mirrored digits
+    chosen = start if start and start.stage == "select" else None
+    job = SynthesizeJob(
+        folder="",
+        curriculum=curriculum,
+        networks=networks,
+        config=config,
+        start_images=str(start.folder) if start and not chosen else None,
+        reader=Reader(engine.train_source, engine.preprocessing, engine.data.max_pixels),
+        seed=engine.seed,
+        journal=engine.journal,
+        device=engine.resources.device,
+    )
     ends = [slots.start, slots.stop]
+    summary = {"slots": ends, "counts": [len(slots)] * engine.num_classes}
 
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts").mkdir(parents=True, exist_ok=True)
-        own = replace(job, folder=str(folder), units=())
-        run_units(Synthesizer, own, unfinished(folder, job.units), resources)
-        labels = [label for unit in job.units for label in unit.labels]
-        counts = np.bincount(labels).tolist()
-        return {"curriculum": job.curriculum, "slots": ends, "counts": counts}
+        todo = PART.left(folder, units)
+        if chosen:
+            ids = SelectedIds(chosen.folder, engine.num_classes)
+            todo = name_starts(todo, ids, slots.start)
+        run_units(Synthesizer, replace(job, folder=str(folder)), todo, engine.resources)
+        return {"curriculum": curriculum, **summary}
 
-    return stages.run(
+    return engine.stages.run(
         "synthesize",
         work,
         inputs=inputs,
-        config={"synthesis": asdict(job.config), "slots": ends, "curriculum": job.curriculum},
-        seed=seed,
-        title=f"curriculum {job.curriculum + 1}",
-        units=len(job.units),
-        count_done=count_parts,
+        config={"synthesis": asdict(config), "slots": ends, "curriculum": curriculum},
+        seed=engine.seed,
+        cost=cost,
+        expected=lambda: summary,
+        title=f"curriculum {curriculum + 1}",
+        units=len(units),
+        done=[PART],
+    )
+
+
+def _cost(
+    engine: Engine,
+    start: Artifact | None,
+    units: Sequence[Unit],
+    step: RecoverStep | MatchStep,
+    steps: float,
+) -> Cost:
+    """What the units take, each so many steps."""
+    count, batch = (f(len(unit.labels) for unit in units) for f in (sum, max))
+    pixels, is_real = count * engine.pixel_bytes, start is not None and start.stage == "select"
+    return Cost(
+        reads=pixels if start else 0,
+        writes=pixels,
+        memory=step.weights + 2 * batch * step.activations,
+        work=[Work(step, steps * count / batch, batch)],
+        decodes=count if is_real else 0,
+        divides="units",
     )
 
 
@@ -113,7 +211,7 @@ class Synthesizer:
 
     def __init__(self, job: SynthesizeJob) -> None:
         self.job, self.journal = job, Journal(job.journal)
-        preprocessing = job.preprocessing
+        preprocessing = job.reader.preprocessing
         self.recovery = Recovery(
             job.networks.objective(job.device),
             job.config,
@@ -128,7 +226,9 @@ class Synthesizer:
         job, labels, started = self.job, torch.tensor(unit.labels), time.perf_counter()
         draws = (job.seed, "synthesize", job.curriculum, unit.name)
         recovered = self.recovery.run(_start_images(job, unit), labels, draws)
-        write_table(unit_path(job.folder, unit), unit_table(unit, recovered.images, job.curriculum))
+        write_table(
+            PART.path(job.folder, unit.name), unit_table(unit, recovered.images, job.curriculum)
+        )
         self.journal.log(
             "synthesize",
             curriculum=job.curriculum,
@@ -142,9 +242,8 @@ class Synthesizer:
 def _start_images(job: SynthesizeJob, unit: Unit) -> torch.Tensor | None:
     """Start images uint8 [B, 3, R, R]; None for a noise start."""
     if job.start_images:
-        side = job.preprocessing.resolution
+        side = job.reader.preprocessing.resolution
         return pick_pixels(UPath(job.start_images), unit.labels, unit.slots, side)
     if not unit.start_ids:
         return None
-    pixels = fetch_pixels(job.source, unit.start_ids, job.preprocessing, job.max_pixels)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(job.reader.fetch(unit.start_ids)).permute(0, 3, 1, 2).contiguous()

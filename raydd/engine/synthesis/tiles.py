@@ -17,9 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import fetch_pixels, image_table
-from raydd.data.sources import Source
+from raydd.data.rows import Reader, image_table
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
 from raydd.ops.checks import check_at_least_one, check_choices
@@ -85,29 +83,31 @@ class CropJob:
 
     Attributes:
         folder: stage folder.
-        selection: folder of the pool's selection, sorted by class.
+        pool: folder of the selection of real images.
         observer: checkpoint folder.
         config: how crops are drawn, scored and tiled.
         ipc: images per class.
-        source: where the pool is fetched from.
-        preprocessing: geometry of the images made here; mean and std are the observer's own.
-        max_pixels: cap of the decoder, the one that the pool was scored under.
+        reader: fetches the pool; its preprocessing is the geometry of the images made here, mean
+            and std are the observer's own.
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
     """
 
     folder: str
-    selection: str
+    pool: str
     observer: str
     config: CropConfig
     ipc: int
-    source: Source
-    preprocessing: Preprocessing
-    max_pixels: int
+    reader: Reader
     seed: int
     journal: str | None
     device: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the source."""
+        return self.reader.source.class_names
 
     @property
     def num_crops(self) -> int:
@@ -117,12 +117,12 @@ class CropJob:
     @property
     def cell_side(self) -> int:
         """Side of a cell, pixels."""
-        return self.preprocessing.resolution // self.config.tiles
+        return self.reader.preprocessing.resolution // self.config.tiles
 
     @property
     def units(self) -> list[Block]:
         """All units of the stage."""
-        count, block = len(self.source.class_names), self.config.block
+        count, block = len(self.class_names), self.config.block
         return [Block(range(i, min(i + block, count))) for i in range(0, count, block)]
 
 
@@ -143,7 +143,7 @@ class Observer:
     """The network that crops are shown to, on one device and in float32."""
 
     def __init__(self, job: CropJob) -> None:
-        self.config, self.side = job.config, job.preprocessing.resolution
+        self.config, self.side = job.config, job.reader.preprocessing.resolution
         self.cell_side, self.device = job.cell_side, torch.device(job.device)
         self.network, card = load_frozen(UPath(job.observer), self.device)
         self.mean, self.std = card.preprocessing.mean, card.preprocessing.std
@@ -195,7 +195,7 @@ def crop_class(
     Returns:
         The rows of ``parts`` and of ``cells``.
     """
-    draws = (job.seed, "crop", job.source.class_names[label])
+    draws = (job.seed, "crop", job.class_names[label])
     names = sorted(ids)
     if job.config.policy == "random":
         order = torch.randperm(len(names), generator=generator(*draws, "random"))
@@ -226,11 +226,11 @@ def _choose(job: CropJob, observer: Observer, label: int, names: Sequence[str]) 
 
 def _fetch(job: CropJob, ids: Sequence[str]) -> Tensor:
     """Pool images at f times the size, uint8 [N, 3, fR, fR]: a cell is then cut without blur."""
-    tiles, shape = job.config.tiles, job.preprocessing
+    tiles, shape = job.config.tiles, job.reader.preprocessing
     large = replace(shape, resolution=tiles * shape.resolution, resize=tiles * shape.resize)
     # an image that passed the cap at the plain size passes f * f times the cap at f times the size
-    pixels = fetch_pixels(job.source, ids, large, tiles**2 * job.max_pixels)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    reader = Reader(job.reader.source, large, tiles**2 * job.reader.max_pixels)
+    return torch.from_numpy(reader.fetch(ids)).permute(0, 3, 1, 2)
 
 
 def _cell_table(label: int, ranks: Tensor, winners: Winners) -> pa.Table:

@@ -31,7 +31,9 @@ def open_label_data(job: TrainJob, images: ImageSet, rank: int, world: int) -> L
             f"the labels in {job.labels} were made for other views: {', '.join(differing)} differ."
         )
     if rank == 0 and not data.is_exact:
-        Journal(job.journal).log(job.stage, labels="equal within rounding, not bit for bit")
+        Journal(job.journal).log(
+            job.stage, **job.about, labels="equal within rounding, not bit for bit"
+        )
     return data
 
 
@@ -45,7 +47,8 @@ class Batch:
     Attributes:
         pixels: uint8 [B, 3, S, S].
         labels: int64 [B].
-        places: int64 [B], where real images lie (see :mod:`.passes.forgetting`); else empty.
+        places: int64 [B], where real images lie, see :mod:`raydd.engine.passes.forgetting`; else
+            empty.
     """
 
     pixels: Tensor

@@ -1,6 +1,7 @@
-"""What one training needs to know; the loop is :mod:`raydd.engine.training.loop`."""
+"""What one training needs to know; the loop is :mod:`.loop`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.models.registry import ModelConfig
@@ -28,7 +29,8 @@ class TrainJob:
         warm_start: folder of a checkpoint to start from.
         test: folder of the decoded test split; None measures nothing.
         seed_parts: name of this training; fixes initialisation and every draw.
-        stage: name in the journal.
+        stage: that it belongs to, in the journal.
+        about: what tells it from the stage's other trainings, in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
         count_forgetting: note for every real image how often the network forgot it.
@@ -45,6 +47,7 @@ class TrainJob:
     flip: float
     seed_parts: tuple[str | int, ...]
     stage: str
+    about: Mapping[str, str | int] = field(default_factory=dict)
     num_images: int = 0
     teacher: str | None = None
     labels: str | None = None

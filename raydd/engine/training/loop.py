@@ -36,7 +36,7 @@ from raydd.store.files import write_atomic
 from raydd.store.images import iterate_pixels
 from raydd.store.journal import Journal
 
-_TEST_BATCH = 500
+TEST_BATCH = 500  # images of a test's forward pass
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Training:
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
-                journal.log(job.stage, epochs=job.recipe.epochs, **point)
+                journal.log(job.stage, **job.about, epochs=job.recipe.epochs, **point)
                 if self.file.is_due:
                     self._save(state)
         return self._finish(state) if self.rank == 0 else {}
@@ -168,7 +168,7 @@ class Training:
         count = 0
         for part in iterate_pixels(UPath(test), self.job.preprocessing.resolution):
             for pixels, labels in zip(
-                part.images.split(_TEST_BATCH), part.labels.split(_TEST_BATCH), strict=True
+                part.images.split(TEST_BATCH), part.labels.split(TEST_BATCH), strict=True
             ):
                 predictions = self._logits(pixels.to(self.device)).argmax(1)
                 right += (predictions == labels.to(self.device)).sum()

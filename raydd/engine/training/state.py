@@ -11,8 +11,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upath import UPath
 
 from raydd.store.files import write_atomic
+from raydd.store.units import Marker
 
 OUTCOME = "outcome.json"  # of a finished training
+TRAINED = Marker(f"{{}}/{OUTCOME}")  # of trainings in folders of their own
 _STATE = "state.pt"
 _SHARE = 0.02  # of a training's time that quick writes may take
 

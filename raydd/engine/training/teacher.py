@@ -1,5 +1,9 @@
-"""Stage ``squeeze``: a teacher, trained on the real set or taken from where it already is."""
+"""Stages ``squeeze`` and ``ensemble``: networks that know the real images.
 
+A teacher is trained on the real set or taken from where it already is; so is every observer.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -8,20 +12,26 @@ import torch
 from torch import nn
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.data.classes import check_class_order
 from raydd.data.distilled import hash_file
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source
-from raydd.engine.passes.decode import place_images
-from raydd.engine.passes.stream import DataConfig
-from raydd.engine.training.job import TrainJob
-from raydd.engine.training.stage import train_stage
+from raydd.engine.cost import Cost, sizes, weights
+from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import decode_test, place_images
+from raydd.engine.training.stage import new_job, train_stage, training_cost
 from raydd.errors import Refused
-from raydd.models.registry import ModelConfig, create_model
+from raydd.models.registry import ModelConfig, create_meta_model, create_model
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.checkpoint import CARD, WEIGHTS, CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import (
+    CARD,
+    WEIGHTS,
+    CheckpointCard,
+    join_checkpoints,
+    load_card,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 @dataclass
@@ -48,52 +58,110 @@ class TeacherConfig:
         return self.checkpoint is None and not self.model.pretrained
 
 
-def train_teacher(
-    stages: Stages,
-    source: Source,
-    job: TrainJob,
-    preprocessing: Preprocessing,
-    count: int,
-    data: DataConfig,
-    resources: Resources,
-    seed: int,
-    title: str,
-) -> Artifact:
-    """Train a teacher on the real set: from memory where the set fits, streamed where it does not.
+def squeeze(engine: Engine) -> Artifact:
+    """The teacher: trained on the real set, public weights, or a checkpoint of the user's.
 
-    Without mixing, the checkpoint folder also tells how often every image was forgotten.
+    Images and networks that follow it are made by ``engine.seen_by(teacher)``.
+    """
+    return make_teacher(engine, engine.teacher, "teacher")
+
+
+def observe(engine: Engine, models: Sequence[ModelConfig]) -> list[Artifact]:
+    """Observers: each made as the teacher would be, but with an architecture of its own."""
+    configs = [replace(engine.teacher, model=model, checkpoint=None) for model in models]
+    observers = [make_teacher(engine, c, f"observer {c.model.name}") for c in configs]
+    if len({engine.card(observer).preprocessing for observer in observers}) > 1:
+        raise Refused(
+            "the observers were trained with different preprocessing, but all look at the same "
+            "images; leave out those with public weights of another kind."
+        )
+    return observers
+
+
+def ensemble(engine: Engine, members: Sequence[Artifact]) -> Artifact:
+    """One checkpoint whose logits are the mean of the members'."""
+    if len(members) == 1:
+        return members[0]
+
+    def work(folder: UPath) -> dict[str, Any]:
+        return {"model": join_checkpoints(folder, [item.folder for item in members]).name}
+
+    def expected() -> dict[str, Any]:
+        cards = [engine.card(item) for item in members]
+        others = tuple(card.model for card in cards[1:])
+        return {"card": replace(cards[0], top1=None, others=others).to_json()}
+
+    def cost() -> Cost:
+        size = sum(weights(engine, item) for item in members)
+        return Cost(size, size, size)
+
+    return engine.stages.run(
+        "ensemble",
+        work,
+        inputs=members,
+        config=None,
+        seed=0,
+        cost=cost,
+        expected=expected,
+        title=f"{len(members)} observers",
+    )
+
+
+def make_teacher(engine: Engine, config: TeacherConfig, title: str, run: int = 0) -> Artifact:
+    """Stage ``squeeze``: train a network on the real set, or take it from where it already is.
+
+    The real set is read from memory where it fits, streamed where it does not. Without mixing, the
+    checkpoint folder also tells how often every image was forgotten.
 
     Args:
-        stages: where the checkpoint is kept.
-        source: the real training images.
-        job: the training; its images are filled in here.
-        preprocessing: of the stored images, before the recipe crops them.
-        count: images in the source.
-        data: memory limit, and how images are read.
-        resources: workers and devices.
-        seed: run seed.
+        engine: of the run.
+        config: what is made.
         title: what the progress line says.
+        run: number of a repeated training; another draws otherwise.
     """
-    real = place_images(stages, source, preprocessing, count, data)
-    # a mixed view has no class of its own to be right about
-    counted = job.recipe.mix == "none"
-    job = replace(job, images=real.folders, num_images=count, count_forgetting=counted)
-    return train_stage(stages, "squeeze", job, [real.origin], resources, seed, title, real.datasets)
+    if not config.is_trained:
+        return _adopt(engine, config)
+    side = engine.preprocessing.resize
+    real = place_images(engine, replace(engine.preprocessing, resolution=side))
+    job = new_job(
+        engine, config.model, config.recipe, "squeeze", ("squeeze", run) if run else ("squeeze",)
+    )
+    job = replace(
+        job,
+        resolution=side,
+        test=str(decode_test(engine).folder),
+        images=real.folders,
+        num_images=real.count,
+        # a mixed view has no class of its own to be right about
+        count_forgetting=config.recipe.mix == "none",
+        about={"title": title},
+    )
+
+    def cost() -> Cost:
+        looked = real.cost(engine, side, config.recipe.epochs)
+        made = training_cost(engine, config.model, config.recipe, real.count, side)
+        return replace(made, reads=looked.reads, decodes=looked.decodes)
+
+    return train_stage(engine, job, [real.origin], title, cost, real.stream)
 
 
-def adopt_stage(
-    stages: Stages,
-    config: TeacherConfig,
-    class_names: tuple[str, ...],
-    preprocessing: Preprocessing,
-) -> Artifact:
+def _adopt(engine: Engine, config: TeacherConfig) -> Artifact:
     """Stage around :func:`adopt_teacher`; every seed shares it."""
-    return stages.run(
+    names, preprocessing = engine.class_names, engine.preprocessing
+
+    def cost() -> Cost:
+        card = adopted_card(config, names, preprocessing)
+        size = sum(sizes(engine, model).weights for model in (card.model, *card.others))
+        return Cost(size, size, size)
+
+    return engine.stages.run(
         "squeeze",
-        lambda folder: adopt_teacher(folder, config, class_names, preprocessing),
+        lambda folder: adopt_teacher(folder, config, names, preprocessing),
         inputs=[_content_key(config.checkpoint)] if config.checkpoint else [],
-        config={**asdict(config), "classes": class_names},
+        config={**asdict(config), "classes": names},
         seed=0,
+        cost=cost,
+        expected=lambda: {"card": adopted_card(config, names, preprocessing).to_json()},
         title="teacher",
     )
 
@@ -123,40 +191,31 @@ def adopt_teacher(
         Refused: the file is no plain weight file, does not fit the architecture, or has another
             class order.
     """
-    if config.checkpoint is None:
-        network = create_model(config.model, len(class_names), preprocessing.resolution)
-        card = CheckpointCard(
-            config.model, class_names, _public_preprocessing(network, preprocessing)
-        )
-    elif (UPath(config.checkpoint) / CARD).exists():
-        network, card = load_checkpoint(UPath(config.checkpoint))
-        try:
-            check_class_order(class_names, card.class_names, "the teacher checkpoint")
-        except ValueError as error:
-            raise Refused(str(error)) from error
+    card = adopted_card(config, class_names, preprocessing)
+    try:
+        check_class_order(class_names, card.class_names, "the teacher checkpoint")
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if config.checkpoint and (UPath(config.checkpoint) / CARD).exists():
+        network, _ = load_checkpoint(UPath(config.checkpoint))
     else:
         network = create_model(config.model, len(class_names), preprocessing.resolution)
-        _load_weights(network, UPath(config.checkpoint))
-        card = CheckpointCard(config.model, class_names, preprocessing)
+        if config.checkpoint:
+            _load_weights(network, UPath(config.checkpoint))
     save_checkpoint(folder, network, card)
     return {"model": card.model.name, "top1": card.top1}
 
 
-def check_floor(config: TeacherConfig, top1: float, num_classes: int) -> None:
-    """Refuse a teacher that is right on too few of the real training images.
-
-    Args:
-        config: its ``min_top1``.
-        top1: accuracy on the real training images, [0, 1].
-        num_classes: C; three times chance is the floor where the user names none.
-    """
-    floor = 3 / num_classes if config.min_top1 is None else config.min_top1
-    if top1 < min(floor, 0.5):
-        raise Refused(
-            f"the teacher is right on {top1:.1%} of the real training images, less than "
-            f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
-            "from the data set's."
-        )
+def adopted_card(
+    config: TeacherConfig, class_names: tuple[str, ...], preprocessing: Preprocessing
+) -> CheckpointCard:
+    """What a teacher that exists says about itself, without its weights; arguments as above."""
+    if config.checkpoint and (UPath(config.checkpoint) / CARD).exists():
+        return load_card(UPath(config.checkpoint))
+    if config.checkpoint is None:
+        network = create_meta_model(config.model, len(class_names), preprocessing.resolution)
+        preprocessing = _public_preprocessing(network, preprocessing)
+    return CheckpointCard(config.model, class_names, preprocessing)
 
 
 def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preprocessing:

@@ -17,7 +17,7 @@ from raydd.engine.generator.classes import match_described_classes
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.errors import Refused
 from raydd.models.diffusion import create_transformer
-from raydd.plan.generator_sizes import generator_sizes
+from raydd.engine.generator.cost import generator_sizes
 from small_engine import make_engine
 from small_generator import NAMES, small_generator, small_vae
 

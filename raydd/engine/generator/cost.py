@@ -1,4 +1,4 @@
-"""What a generator will need, from its architecture alone."""
+"""What a generator takes, from its architecture alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from upath import UPath
 
+from raydd.engine.engine import Engine
 from raydd.engine.generator.adopt import is_saved
 from raydd.engine.generator.checkpoint import load_part_config
 from raydd.engine.generator.config import GeneratorConfig
@@ -14,6 +15,7 @@ from raydd.errors import Refused
 from raydd.models.diffusion import create_transformer
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.sizes import forward_flops, output_bytes, weight_bytes
+from raydd.store.artifacts import Artifact
 
 # Of every public VAE: Stable Diffusion's, arXiv 2112.10752, 4 channels at an eighth of the side.
 _VAE: dict[str, Any] = {
@@ -44,8 +46,8 @@ class GeneratorSizes:
 
 
 @dataclass(frozen=True)
-class TransformerTrial:
-    """A forward pass of the transformer, see :class:`raydd.plan.work.Trial`.
+class TransformerStep:
+    """A forward pass of the transformer, see :class:`raydd.engine.cost.TimedStep`.
 
     Attributes:
         config: of the generator.
@@ -79,6 +81,23 @@ class TransformerTrial:
                 network(latents, timesteps, timesteps)
 
         return step
+
+
+def config_of(generator: Artifact) -> GeneratorConfig:
+    """What a generator was made by, or where it lies."""
+    planned = generator.summary.get("config")
+    return planned or GeneratorConfig(path=str(generator.folder))
+
+
+def transformer_step(engine: Engine, config: GeneratorConfig, flops: int) -> TransformerStep:
+    """A step of the generator of a run."""
+    side = engine.preprocessing.resolution
+    return TransformerStep(config, engine.num_classes, side, flops)
+
+
+def sizes_of(engine: Engine, config: GeneratorConfig) -> GeneratorSizes:
+    """Sizes of the generator of a run; see :func:`generator_sizes`."""
+    return generator_sizes(config, engine.num_classes, engine.preprocessing.resolution)
 
 
 def generator_sizes(config: GeneratorConfig, num_classes: int, resolution: int) -> GeneratorSizes:

@@ -16,16 +16,18 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.tasks import run_many
-from raydd.engine.diagnose_measure import MEASURED, MeasureJob, measure
-from raydd.engine.protocol import train_many
+from raydd.engine.cost import Cost, asking_work, count_images, models_of, sizes
+from raydd.engine.engine import Engine
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.state import OUTCOME
+from raydd.engine.training.loop import train_network
+from raydd.engine.training.stage import new_job, training_memory, training_work
+from raydd.engine.training.state import TRAINED
+from raydd.judge.measure import MEASURED, MeasureJob, measure
 from raydd.models.registry import ModelConfig
 from raydd.ops.checks import check_at_least_one
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 
 
 @dataclass
@@ -49,27 +51,21 @@ class DiagnoseConfig:
         check_at_least_one(self, "batch", "listed_classes")
 
 
-def diagnose_images(
-    stages: Stages,
-    job: TrainJob,
+def diagnose(
+    engine: Engine,
     curricula: Sequence[Artifact],
     discriminators: Sequence[Artifact],
     reference: Artifact,
     config: DiagnoseConfig,
-    resources: Resources,
-    seed: int,
 ) -> Artifact:
     """Compare curricula.
 
     Args:
-        stages: where results are kept.
-        job: template of the trainings: model, recipe, class names, preprocessing, flip.
+        engine: of the run.
         curricula: K image artifacts, in order.
         discriminators: checkpoints; number j was trained on the curricula up to j.
         reference: checkpoint trained on real data.
         config: networks and sizes.
-        resources: how many networks are trained or tried at once, and where.
-        seed: run seed.
     Returns:
         Artifact with the summary::
 
@@ -90,21 +86,31 @@ def diagnose_images(
     if len(discriminators) >= max(1, len(curricula)):
         raise ValueError("every discriminator needs a curriculum after those it was trained on")
 
-    def work(folder: UPath) -> dict[str, Any]:
-        crosses = _train(job, folder, curricula, resources)
-        jobs = _measure_jobs(job, folder, crosses, curricula, discriminators, reference, config)
-        found = run_many(measure, list(jobs), resources)
-        return _summary(found, len(crosses), config, job.class_names)
+    job = new_job(engine, config.model, config.recipe, "diagnose", ("diagnose",))
+    crossed = count_trainings(len(curricula))
 
-    return stages.run(
+    def work(folder: UPath) -> dict[str, Any]:
+        trained = [_training(job, folder, curricula, number) for number in range(crossed)]
+        run_many(train_network, trained, engine.resources)
+        crosses = [UPath(item.folder) for item in trained]
+        jobs = _measure_jobs(job, folder, crosses, curricula, discriminators, reference, config)
+        found = run_many(measure, list(jobs), engine.resources)
+        return _summary(found, crossed, config, job.class_names)
+
+    trained = {"flip": job.flip, "preprocessing": job.preprocessing.to_json()}
+    count = len(discriminators)
+    return engine.stages.run(
         "diagnose",
         work,
         inputs=[*curricula, *discriminators, reference],
-        config=_key(job, config, len(discriminators)),
-        seed=seed,
+        config={"diagnose": asdict(config), **trained, "discriminators": count},
+        seed=engine.seed,
+        cost=lambda: _cost(engine, curricula, reference, config),
+        expected=dict,
         title=f"{len(curricula)} curricula",
-        units=count_units(len(curricula), len(discriminators)),
-        count_done=_count_done,
+        # trainings, and networks that are tried: those trained, the discriminators, the reference
+        units=2 * crossed + count + 1,
+        done=[TRAINED, MEASURED],
     )
 
 
@@ -113,28 +119,26 @@ def count_trainings(curricula: int) -> int:
     return curricula if curricula > 1 else 0
 
 
-def count_units(curricula: int, discriminators: int) -> int:
-    """Trainings, and networks that are tried: those trained, the discriminators, the reference."""
-    return 2 * count_trainings(curricula) + discriminators + 1
-
-
-def _key(job: TrainJob, config: DiagnoseConfig, discriminators: int) -> dict[str, Any]:
-    trained = {"flip": job.flip, "preprocessing": job.preprocessing.to_json()}
-    return {"diagnose": asdict(config), **trained, "discriminators": discriminators}
-
-
-def _count_done(folder: UPath) -> int:
-    """Networks that were trained, and those that were tried."""
-    return sum(len(list(folder.glob(f"*/{name}"))) for name in (OUTCOME, MEASURED))
-
-
-def _train(
-    job: TrainJob, folder: UPath, curricula: Sequence[Artifact], resources: Resources
-) -> list[UPath]:
-    """Train a network on every single curriculum; returns their folders."""
-    crossed = range(count_trainings(len(curricula)))
-    train_many([_training(job, folder, curricula, number) for number in crossed], resources)
-    return [folder / f"curriculum{number}" for number in crossed]
+def _cost(
+    engine: Engine, curricula: Sequence[Artifact], reference: Artifact, config: DiagnoseConfig
+) -> Cost:
+    trained, images = count_trainings(len(curricula)), count_images(curricula)
+    model, recipe, batch = config.model, config.recipe, config.batch
+    return Cost(
+        reads=(trained + 2) * images * engine.pixel_bytes,
+        writes=trained * sizes(engine, model).weights,
+        memory=training_memory(engine, model, recipe),
+        work=[
+            *(
+                work
+                for item in curricula[:trained]
+                for work in training_work(engine, model, recipe, count_images([item]), tested=False)
+            ),
+            *asking_work(engine, [model], (trained + 1) * images, batch, "float32"),
+            *asking_work(engine, models_of(engine, reference), images, batch, "float32"),
+        ],
+        divides="tasks",
+    )
 
 
 def _training(job: TrainJob, folder: UPath, curricula: Sequence[Artifact], number: int) -> TrainJob:
@@ -145,7 +149,7 @@ def _training(job: TrainJob, folder: UPath, curricula: Sequence[Artifact], numbe
         folder=str(own),
         images=(str(curricula[number].folder),),
         seed_parts=(*job.seed_parts, number),
-        stage=f"diagnose curriculum {number + 1}",
+        about={"curriculum": number},
     )
 
 

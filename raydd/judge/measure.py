@@ -1,6 +1,6 @@
 """Try a network on image sets, a part at a time: accuracies, single classes, similarities.
 
-What is kept is linear in the number of classes; see :mod:`raydd.engine.diagnose`.
+What is kept is linear in the number of classes; see :mod:`.diagnose`.
 """
 
 import json
@@ -19,8 +19,10 @@ from raydd.ops.similarity import mean_pairwise_cosine
 from raydd.store.checkpoint import CheckpointCard, load_frozen
 from raydd.store.files import write_atomic
 from raydd.store.images import iterate_pixels
+from raydd.store.units import Marker
 
-MEASURED = "measured.json"
+_FILE = "measured.json"
+MEASURED = Marker(f"{{}}/{_FILE}")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def measure(job: MeasureJob) -> dict[str, Any]:
         ``right`` and ``images``, counts for each set; with ``per_class`` also ``cosine`` for each
         set and then for all together, and ``class_right`` and ``class_images`` over all sets.
     """
-    path = UPath(job.folder) / MEASURED
+    path = UPath(job.folder) / _FILE
     if path.exists():
         return json.loads(path.read_text())
     network, card = load_frozen(UPath(job.checkpoint), torch.device(job.device))

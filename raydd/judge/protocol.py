@@ -13,15 +13,19 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.tasks import run_many
+from raydd.engine.cost import Cost, count_images, sizes
+from raydd.engine.engine import Engine
 from raydd.engine.labels.data import LABELS
+from raydd.engine.labels.relabel import relabel
+from raydd.engine.passes.decode import decode_test
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import train_network
-from raydd.engine.training.state import OUTCOME
+from raydd.engine.training.stage import new_job, training_memory, training_work
+from raydd.engine.training.state import TRAINED
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 
 
 @dataclass
@@ -75,64 +79,68 @@ class ProtocolConfig:
         return replace(self, recipe=recipe, epochs_by_ipc=[], many_classes=0)
 
 
-def evaluate_images(
-    stages: Stages,
+def train_judges(
+    engine: Engine,
     images: Sequence[Sequence[Artifact]],
-    labels: Sequence[Artifact | None],
-    job: TrainJob,
     protocol: ProtocolConfig,
-    test: Artifact,
     teacher: Artifact | None,
-    resources: Resources,
-    seed: int,
     title: str,
+    labels: Artifact | None = None,
+    test: Artifact | None = None,
 ) -> Artifact:
-    """Train every architecture with every seed and report the accuracies.
+    """Train every architecture with every seed on image sets, and measure the accuracies.
 
     Args:
-        stages: where results are kept.
-        images: image artifacts for each seed; a distilled set is the same for all of them.
-        labels: seeded or stored labels for each seed, or None: the teacher is asked online. All
-            trainings on one set share views and labels then, and differ in their initialisation.
-        job: template with class names, preprocessing, flip, device and journal.
+        engine: of the run.
+        images: artifacts of each seed's set; a distilled set is the same for all of them.
         protocol: what is trained and how, see :meth:`ProtocolConfig.resolve`.
-        test: artifact of the decoded test split.
-        teacher: artifact that gives soft labels online; hard labels need none.
-        resources: how many trainings run at once, and where.
-        seed: run seed.
-        title: ``distilled`` or ``random``.
+        teacher: gives soft labels; hard ones need none.
+        title: of the image set, e.g. ``distilled`` or ``random``.
+        labels: soft labels that the set brings; None makes them as the configuration says. All
+            trainings on one set then share views and labels, and differ in their initialisation.
+        test: images that are judged on; None is the test split.
     Returns:
         Artifact with a folder per training, see :func:`unit_name`; the ``results`` of its summary
         are one dict each: architecture, images (the title), seed, top1_last, top1_best, curve and
         seconds; accuracies in [0, 1].
     """
+    given: list[Artifact | None] = [labels] * protocol.seeds
+    if teacher and protocol.labels == "soft" and not labels:
+        given = [relabel(engine, i, teacher, protocol.recipe, title) for i in images]
+    test = test or decode_test(engine)
     if protocol.labels == "hard":
         teacher = None
-    asked = str(teacher.folder) if teacher else None
-    template = replace(job, recipe=protocol.recipe, test=str(test.folder), teacher=asked)
-    given = list(labels) or [None] * protocol.seeds
+    template = replace(
+        new_job(engine, protocol.architectures[0], protocol.recipe, "evaluate", ()),
+        test=str(test.folder),
+        teacher=str(teacher.folder) if teacher else None,
+    )
     units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
+    names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
 
     def work(folder: UPath) -> dict[str, Any]:
-        jobs = [_unit_job(template, folder, m, images[s], seed, s, title) for m, s in units]
-        jobs = [_with_labels(job, given[s]) for job, (_, s) in zip(jobs, units, strict=True)]
-        names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
-        outcomes = zip(names, train_many(jobs, resources), strict=True)
+        jobs = [
+            _unit_job(template, folder, model, images[s], given[s], name)
+            for (model, s), name in zip(units, names, strict=True)
+        ]
+        outcomes = zip(names, run_many(train_network, jobs, engine.resources), strict=True)
         return {"results": [{**name, **outcome} for name, outcome in outcomes]}
 
-    return stages.run(
+    return engine.stages.run(
         "evaluate",
         work,
         inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
         config={
             "protocol": json.loads(json.dumps(protocol, default=vars)),
-            "flip": job.flip,
-            "preprocessing": job.preprocessing.to_json(),
+            "flip": engine.flip,
+            "preprocessing": engine.preprocessing.to_json(),
         },
-        seed=seed,
+        seed=engine.seed,
+        cost=lambda: _cost(engine, images, protocol, teacher),
+        expected=lambda: {"results": []},
         title=title,
         units=len(units),
-        count_done=lambda folder: len(list(folder.glob(f"*/{OUTCOME}"))),
+        done=[TRAINED],
     )
 
 
@@ -141,35 +149,51 @@ def unit_name(architecture: str, seed: int) -> str:
     return f"{architecture}-seed{seed}"
 
 
-def train_many(jobs: Sequence[TrainJob], resources: Resources) -> list[dict[str, Any]]:
-    """Run independent trainings, see :func:`run_many`."""
-    return run_many(train_network, jobs, resources)
-
-
 def _unit_job(
     template: TrainJob,
     folder: UPath,
     model: ModelConfig,
     images: Sequence[Artifact],
-    run_seed: int,
-    seed: int,
-    title: str,
+    labels: Artifact | None,
+    about: dict[str, Any],
 ) -> TrainJob:
     """One training in a new folder of its own, which is named by architecture and seed."""
-    name = unit_name(_name(model), seed)
-    (folder / name).mkdir(parents=True, exist_ok=True)
+    own = folder / unit_name(about["architecture"], about["seed"])
+    own.mkdir(parents=True, exist_ok=True)
     return replace(
         template,
-        folder=str(folder / name),
+        folder=str(own),
         model=model,
         images=tuple(str(item.folder) for item in images),
-        seed_parts=(run_seed, "evaluate", _name(model), seed),
-        stage=f"evaluate {title} {name}",
+        teacher=None if labels else template.teacher,
+        labels=str(labels.folder / LABELS) if labels else None,
+        seed_parts=(*template.seed_parts, "evaluate", about["architecture"], about["seed"]),
+        about=about,
     )
 
 
-def _with_labels(job: TrainJob, labels: Artifact | None) -> TrainJob:
-    return replace(job, labels=str(labels.folder / LABELS), teacher=None) if labels else job
+def _cost(
+    engine: Engine,
+    images: Sequence[Sequence[Artifact]],
+    protocol: ProtocolConfig,
+    teacher: Artifact | None,
+) -> Cost:
+    # stored labels bring what a teacher would say, seeded ones ask it in exact arithmetic
+    asked = "exact" if engine.labels.form == "seeded" else "convnet"
+    teacher = None if engine.labels.form == "stored" else teacher
+    models, recipe, seeds = protocol.architectures, protocol.recipe, protocol.seeds
+    trainings = [(model, count_images(group)) for model in models for group in images]
+    return Cost(
+        reads=len(models) * seeds * engine.num_tests * engine.pixel_bytes,
+        writes=seeds * sum(sizes(engine, model).weights for model in models),
+        memory=max(training_memory(engine, model, recipe) for model in models),
+        work=[
+            work
+            for model, count in trainings
+            for work in training_work(engine, model, recipe, count, None, teacher, asked)
+        ],
+        divides="tasks",
+    )
 
 
 def _name(model: ModelConfig) -> str:

@@ -10,6 +10,7 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.engine import Engine
+from raydd.engine.labels.data import LabelConfig
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.training.teacher import TeacherConfig
@@ -46,6 +47,7 @@ def make_engine(
     parallel: int = 1,
     data: DataConfig | None = None,
     teacher: TeacherConfig | None = None,
+    labels: LabelConfig | None = None,
 ) -> Engine:
     train = source or open_source("digits", "", "train")
     return Engine(
@@ -58,6 +60,7 @@ def make_engine(
         data=data or DataConfig(),
         resources=resources(num_workers, parallel),
         seed=0,
+        labels=labels or LabelConfig(),
         journal=str(folder / "metrics.jsonl"),
     )
 

@@ -36,8 +36,6 @@ from raydd.store.files import storage_arguments
 # A group that finds no room within a minute tries again so often: a spot machine is replaced within
 # minutes, and a fit that can never start must end.
 _STARTS = 15
-
-
 _RESIZE_SECONDS = 30.0  # how often an elastic training looks for machines that joined
 
 

@@ -131,8 +131,6 @@ def _between(low: float, high: float, share: float, is_log: bool) -> float:
 
 
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
-
-
 PREFIX = "sweep.space."
 
 

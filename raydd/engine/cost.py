@@ -7,9 +7,9 @@ before the work is nan, and so is all that follows from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,25 @@ from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact
 
 BACKWARD = 2  # forward passes that a backward pass costs; half of it where weights are frozen
+Begin = Callable[[int, torch.device], Callable[[], None]]
 
 
-class TimedStep(Protocol):
-    """A step of a stage that a machine can be timed with; its ``repr`` names it."""
+@dataclass(frozen=True)
+class TimedStep:
+    """A step of a stage that a machine can be timed with.
 
-    @property
-    def flops(self) -> int:
-        """Operations of one image in one step."""
+    Attributes:
+        name: what takes equally long has equal names.
+        flops: operations of one image in one step.
+        kind: of work, see :class:`Work`.
+        begin: builds networks and a batch of so many images on a device; each call of the result is
+            a step. Weights are fresh: how long an operation takes does not depend on them.
+    """
 
-    @property
-    def kind(self) -> str:
-        """See :class:`Work`."""
-
-    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
-        """Build networks and a batch of ``count`` images; each call of the result is a step.
-
-        Weights are fresh: how long an operation takes does not depend on them.
-        """
+    name: str
+    flops: int
+    kind: str
+    begin: Begin = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -130,34 +131,21 @@ class Networks:
         return images.contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
-class AskStep:
-    """A forward pass.
+def ask_step(networks: Networks, model: ModelConfig, flops: int, kind: str) -> TimedStep:
+    """A forward pass; all kinds but "convnet" compute in float32."""
 
-    Attributes:
-        networks: see there.
-        model: what is asked.
-        flops: of one image.
-        kind: of work; all but "convnet" compute in float32.
-    """
-
-    networks: Networks
-    model: ModelConfig
-    flops: int
-    kind: str = "convnet"
-
-    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
-        """See :class:`TimedStep`."""
-        network = self.networks.create(self.model, device).eval()
-        pixels = self.networks.pixels(count, device)
-        dtype = autocast_dtype("auto" if self.kind == "convnet" else "fp32", device)
+    def begin(count: int, device: torch.device) -> Callable[[], None]:
+        network, pixels = networks.create(model, device).eval(), networks.pixels(count, device)
+        dtype = autocast_dtype("auto" if kind == "convnet" else "fp32", device)
 
         @torch.inference_mode()
         def step() -> None:
             with autocast(device, dtype):
-                network(self.networks.normalised(pixels))
+                network(networks.normalised(pixels))
 
         return step
+
+    return TimedStep(f"ask {model} {networks}", flops, kind, begin)
 
 
 @dataclass(frozen=True)
@@ -216,7 +204,7 @@ def asking_work(
     size = max(1, batch if images != images else int(min(batch, images)))  # nan: not known
     common = Networks.of(engine)
     return [
-        Work(AskStep(common, model, sizes(engine, model).flops, kind), images / size, size)
+        Work(ask_step(common, model, sizes(engine, model).flops, kind), images / size, size)
         for model in models
     ]
 

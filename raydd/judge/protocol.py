@@ -104,12 +104,11 @@ def train_judges(
         are one dict each: architecture, images (the title), seed, top1_last, top1_best, curve and
         seconds; accuracies in [0, 1].
     """
+    teacher = teacher if protocol.labels == "soft" else None
     given: list[Artifact | None] = [labels] * protocol.seeds
-    if teacher and protocol.labels == "soft" and not labels:
+    if teacher and not labels:
         given = [relabel(engine, i, teacher, protocol.recipe, title) for i in images]
     test = test or decode_test(engine)
-    if protocol.labels == "hard":
-        teacher = None
     template = replace(
         new_job(engine, protocol.architectures[0], protocol.recipe, "evaluate", ()),
         test=str(test.folder),

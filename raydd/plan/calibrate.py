@@ -44,7 +44,7 @@ def calibrate(
         cores: of this machine.
         seconds: in all, by the clock, roughly: a step that has begun is finished.
     """
-    works = {repr(w.step): w for row in rows if not row.finished for w in row.cost.work}
+    works = {w.step.name: w for row in rows if not row.finished for w in row.cost.work}
     device = torch.device(resources.device)
     each = seconds / (len(works) + 1)
     with torch_threads(resources.threads_per_worker):

@@ -59,7 +59,7 @@ class Machine:
         unit_workers: of a stage of independent units.
         parallel: tasks and actors that run at once.
         cores: that decode images.
-        rates: operations per second of one device, by a step's ``repr`` or by kind of work.
+        rates: operations per second of one device, by a step's name or by kind of work.
         decode: images per second and core.
         transfer: bytes per second that are read and written, of the whole machine.
         step: seconds that no step falls below: kernels must be launched.
@@ -112,7 +112,7 @@ def plan_hours(rows: Sequence[PlanRow], machine: Machine) -> list[float]:
 
 
 def _work_seconds(work: Work, machine: Machine, split: int) -> float:
-    rate = machine.rates.get(repr(work.step)) or machine.rates[work.step.kind]
+    rate = machine.rates.get(work.step.name) or machine.rates[work.step.kind]
     return work.steps * max(work.step_flops / split / rate, machine.step)
 
 

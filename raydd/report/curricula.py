@@ -12,8 +12,6 @@ from typing import Any
 from raydd.report.figures import Spreads, spreads
 
 _LISTED_CLASSES = 50
-
-
 _DIFFICULTY = {  # low is simple in all of them
     "forgetting": "forgetting events, how often a network in training lost the image again",
     "logit": "minus the true-class logit of each curriculum's own filter",

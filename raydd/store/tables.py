@@ -24,11 +24,6 @@ def part_files(folder: UPath) -> list[UPath]:
     return sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.name)
 
 
-def count_parts(folder: UPath) -> int:
-    """How many part files a pass has finished so far."""
-    return len(list((folder / "parts").glob("*.parquet")))
-
-
 def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
     """Read one parquet file, local or on an object store; columns that it lacks are left out."""
     with path.open("rb") as file:

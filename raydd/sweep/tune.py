@@ -61,11 +61,7 @@ def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
 
 
 TUNE = "tune"  # Ray Tune's folder below the sweep's
-
-
 _RELAY_BYTES = 200_000_000  # of a trial's own process, measured
-
-
 _LOGGERS = ("ray.tune", "ray.train", "ray.air", "optuna")
 
 

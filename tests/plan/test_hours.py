@@ -13,26 +13,22 @@ from torch import nn
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.counted import CountedSource
+from raydd.engine.cost import AskStep, Cost, Networks, Work
+from raydd.engine.generator.config import GeneratorConfig
+from raydd.engine.generator.cost import TransformerStep
+from raydd.engine.passes.statistics_sums import StatisticsStep
 from raydd.engine.synthesis.observers import MatchConfig
+from raydd.engine.synthesis.steps import MatchStep, RecoverStep
 from raydd.engine.synthesis.teacher import SynthesisConfig
+from raydd.engine.training.stage import TrainStep
 from raydd.errors import Refused
 from raydd.models.registry import ModelConfig
 from raydd.models.sizes import forward_flops
 from raydd.ops.recipe import Recipe
 from raydd.plan import calibrate as plan_calibrate
-from raydd.plan.calibrate import trial_rate
-from raydd.plan.planner import walk
-from raydd.plan.machines import named_machine
-from raydd.plan.planner import plan_lines
-from raydd.engine.cost import (
-    AskTrial,
-    MatchTrial,
-    Networks,
-    RecoverTrial,
-    StatisticsTrial,
-    TrainTrial,
-)
-from raydd.plan.machines import Machine, PlanRow, Work, plan_hours, stage_seconds
+from raydd.plan.calibrate import step_rate
+from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours, stage_seconds
+from raydd.plan.planner import plan_lines, walk
 from raydd.run import main
 from raydd.store.progress import Progress
 
@@ -40,7 +36,7 @@ RECORDED = json.loads(Path(__file__).with_name("plan_cifar10.json").read_text())
 CPU = torch.device("cpu")
 TINY = ModelConfig("resnet10_thin", width=8)
 NETWORKS = Networks(10, Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3)))
-ASK = AskTrial(NETWORKS, TINY, flops=1000)
+ASK = AskStep(NETWORKS, TINY, flops=1000)
 MACHINE = Machine(
     "test", workers=1, unit_workers=1, parallel=1, cores=1,
     rates={"convnet": 1e6, repr(ASK): 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
@@ -48,9 +44,7 @@ MACHINE = Machine(
 
 
 def row(units: int = 4, divides: str = "units", **values) -> PlanRow:
-    return PlanRow(
-        "stage", units, **{"reads": 0, "writes": 0, "memory": 0} | values, divides=divides
-    )
+    return PlanRow("stage", "key", units, Cost(divides=divides, **values))
 
 
 def test_operations_of_a_layer_are_counted_as_by_hand():
@@ -125,18 +119,19 @@ def test_the_table_says_what_is_assumed_and_what_does_not_fit():
     assert "more than a device of 1x4090 holds" in warning
 
 
-TRIALS = [
-    TrainTrial(NETWORKS, TINY, Recipe(batch_size=8, average_decay=0.9), 20, 0.5, 1000),
+STEPS = [
+    TrainStep(NETWORKS, TINY, Recipe(batch_size=8, average_decay=0.9), 20, 0.5, 1000),
     ASK,
-    StatisticsTrial(NETWORKS, TINY, 4, 1000),
-    RecoverTrial(NETWORKS, TINY, TINY, SynthesisConfig(precision="fp32"), 1000),
-    MatchTrial(NETWORKS, (TINY, ModelConfig("convnet2", width=8)), 4, MatchConfig(), 1000),
+    StatisticsStep(NETWORKS, TINY, 4, 1000),
+    RecoverStep(NETWORKS, TINY, TINY, SynthesisConfig(precision="fp32"), 1000),
+    MatchStep(NETWORKS, (TINY, ModelConfig("convnet2", width=8)), 4, MatchConfig(), 1000),
+    TransformerStep(GeneratorConfig(layers=1, heads=2, width=8, patch=2), 10, 16, 1000),
 ]
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: type(trial).__name__)
-def test_every_kind_of_step_can_be_tried(trial):
-    assert trial_rate(trial, 4, CPU, threads=1, seconds=0.0) > 0
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_every_kind_of_step_can_be_tried(step):
+    assert step_rate(step, 4, CPU, threads=1, seconds=0.0) > 0
 
 
 @pytest.mark.parametrize(
@@ -154,9 +149,9 @@ def test_a_machine_is_timed_by_its_steps(monkeypatch, flops, batch, threads, tri
 
     clock = SimpleNamespace(process_time=lambda: used.seconds, perf_counter=time.perf_counter)
     monkeypatch.setattr(plan_calibrate, "time", clock)
-    trial = SimpleNamespace(flops=flops, kind="convnet", begin=begin)
+    step = SimpleNamespace(flops=flops, kind="convnet", begin=begin)
     # the processor's seconds are those of all threads
-    assert trial_rate(trial, batch, CPU, threads, 0.0) == pytest.approx(threads * flops / 0.5)
+    assert step_rate(step, batch, CPU, threads, 0.0) == pytest.approx(threads * flops / 0.5)
     assert used.counts == {tried}  # large batches are cut
 
 
@@ -184,11 +179,11 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
     """Rates are a calibration's, seconds those of a run on the same machine: see the file."""
     experiment = ["+experiment=edc_cifar10_cpu", f"dataset.root={tmp_path}/none"]
     words = [*experiment, "labels.form=stored", f"storage={tmp_path}/runs"]
-    rows = walk(compose_config(words), Progress()).rows
+    _, rows = walk(compose_config(words), Progress())
     rates = {
-        repr(work.trial): 1e9 * RECORDED["gflops"][trial_name(work.trial)]
+        repr(work.step): 1e9 * RECORDED["gflops"][step_name(work.step)]
         for row in rows
-        for work in row.work
+        for work in row.cost.work
     }
     here = Machine("here", 1, 1, 2, 2, rates, RECORDED["decode"], 5e8, 0.0, 5.0)
     planned: dict[str, float] = {}
@@ -202,8 +197,8 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
         assert 1 / 1.5 < planned[stage] / seconds[stage] < 1.5, stage
 
 
-def trial_name(trial) -> str:
-    models = [getattr(trial, "model", None), *getattr(trial, "observers", ())]
+def step_name(step) -> str:
+    models = [getattr(step, "model", None), *getattr(step, "observers", ())]
     names = [f"{model.name}-{model.width}" for model in models if model]
-    batch = [str(trial.recipe.batch_size)] if isinstance(trial, TrainTrial) else []
-    return " ".join([type(trial).__name__, trial.kind, *names, *batch])
+    batch = [str(step.recipe.batch_size)] if isinstance(step, TrainStep) else []
+    return " ".join([type(step).__name__, step.kind, *names, *batch])

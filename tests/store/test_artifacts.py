@@ -5,6 +5,7 @@ import json
 import pytest
 from upath import UPath
 
+from raydd.engine.cost import Cost
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import MANIFEST, Stages, digest
 from raydd.store.files import write_atomic
@@ -17,9 +18,8 @@ def stages(tmp_path):
 
 
 def run(stages, work, **change):
-    return stages.run(
-        "thing", work, **{"inputs": ["a"], "config": Recipe(epochs=3), "seed": 0, **change}
-    )
+    given = {"inputs": ["a"], "config": Recipe(epochs=3), "seed": 0, **change}
+    return stages.run("thing", work, **given, cost=Cost, expected=dict)
 
 
 def test_a_finished_stage_is_run_again_neither_by_this_run_nor_by_the_next(stages, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from upath import UPath
 
+from raydd.engine.cost import TimedStep
 from raydd.engine.engine import Engine
 from raydd.engine.generator.adopt import is_saved
 from raydd.engine.generator.checkpoint import load_part_config
@@ -45,28 +46,19 @@ class GeneratorSizes:
     decoder: int
 
 
-@dataclass(frozen=True)
-class TransformerStep:
-    """A forward pass of the transformer, see :class:`raydd.engine.cost.TimedStep`.
+def config_of(generator: Artifact) -> GeneratorConfig:
+    """What a generator was made by, or where it lies."""
+    planned = generator.summary.get("config")
+    return planned or GeneratorConfig(path=str(generator.folder))
 
-    Attributes:
-        config: of the generator.
-        num_classes: of the source.
-        resolution: R, side of the images, pixels.
-        flops: operations of one image.
-        kind: of work.
-    """
 
-    config: GeneratorConfig
-    num_classes: int
-    resolution: int
-    flops: int
-    kind: str = "transformer"
+def transformer_step(engine: Engine, config: GeneratorConfig, flops: int) -> TimedStep:
+    """A forward pass of the transformer; reads no weights."""
+    classes, side = engine.num_classes, engine.preprocessing.resolution
 
-    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
-        """Reads no weights."""
+    def begin(count: int, device: torch.device) -> Callable[[], None]:
         with torch.device("meta"):
-            network: Any = _meta_transformer(self.config, self.num_classes, self.resolution)
+            network: Any = _meta_transformer(config, classes, side)
         network = network.to_empty(device=device).eval()
         for weight in (*network.parameters(), *network.buffers()):
             weight.data.zero_()  # what memory happens to hold may be slow to compute with
@@ -82,17 +74,7 @@ class TransformerStep:
 
         return step
 
-
-def config_of(generator: Artifact) -> GeneratorConfig:
-    """What a generator was made by, or where it lies."""
-    planned = generator.summary.get("config")
-    return planned or GeneratorConfig(path=str(generator.folder))
-
-
-def transformer_step(engine: Engine, config: GeneratorConfig, flops: int) -> TransformerStep:
-    """A step of the generator of a run."""
-    side = engine.preprocessing.resolution
-    return TransformerStep(config, engine.num_classes, side, flops)
+    return TimedStep(f"transformer {config} {classes} {side}", flops, "transformer", begin)
 
 
 def sizes_of(engine: Engine, config: GeneratorConfig) -> GeneratorSizes:

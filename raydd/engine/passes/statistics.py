@@ -28,7 +28,7 @@ from raydd.engine.passes.statistics_sums import (
     Measurer,
     StatisticsConfig,
     StatisticsJob,
-    StatisticsStep,
+    statistics_step,
     unit_name,
 )
 from raydd.models.observer import ObserverTap, running_statistics
@@ -96,15 +96,10 @@ def _cost(
     width = sum(sum(tap.sizes) for tap in _taps(engine, observers, config))
     sums = engine.num_classes * 3 * width * 8
     stored = (engine.num_classes + 1) * 2 * width * np.dtype(config.dtype).itemsize
-    found, count, batch = (
-        [sizes(engine, model) for model in models],
-        engine.num_images,
-        config.batch,
-    )
-    steps = [
-        StatisticsStep(Networks.of(engine), m, config.patch, s.flops)
-        for m, s in zip(models, found, strict=True)
-    ]
+    common, count, batch = Networks.of(engine), engine.num_images, config.batch
+    found = [sizes(engine, model) for model in models]
+    pairs = zip(models, found, strict=True)
+    steps = [statistics_step(common, model, config.patch, s.flops) for model, s in pairs]
     return Cost(
         reads=engine.encoded_bytes(count),
         writes=units * sums + stored,

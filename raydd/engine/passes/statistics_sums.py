@@ -15,7 +15,7 @@ from raydd.cluster.threads import map_ahead
 from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Row, Source
-from raydd.engine.cost import Networks
+from raydd.engine.cost import Networks, TimedStep
 from raydd.models.observer import ObserverTap
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.models.registry import ModelConfig
@@ -108,36 +108,21 @@ def unit_name(number: int) -> str:
     return f"{number:03d}"
 
 
-@dataclass(frozen=True)
-class StatisticsStep:
-    """A batch of the pass, see :class:`raydd.engine.cost.TimedStep`.
+def statistics_step(networks: Networks, model: ModelConfig, patch: int, flops: int) -> TimedStep:
+    """A batch of the pass through one observer, and the sums of one class."""
 
-    Attributes:
-        networks: see there.
-        model: observer.
-        patch: side of a tile, pixels.
-        flops: of one image.
-        kind: of work.
-    """
-
-    networks: Networks
-    model: ModelConfig
-    patch: int
-    flops: int
-    kind: str = "float32"
-
-    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
-        """One observer, and the sums of one class."""
-        network = self.networks.create(self.model, device).eval()
-        side = self.networks.preprocessing.resolution
-        tap = ObserverTap(network, side, self.patch, per_image=True)
+    def begin(count: int, device: torch.device) -> Callable[[], None]:
+        side = networks.preprocessing.resolution
+        tap = ObserverTap(networks.create(model, device).eval(), side, patch, per_image=True)
         total = torch.zeros(1, _KINDS, sum(tap.sizes), dtype=torch.float64)
-        pixels, labels = self.networks.pixels(count, device), torch.zeros(count, dtype=torch.int64)
+        pixels, labels = networks.pixels(count, device), torch.zeros(count, dtype=torch.int64)
 
         def step() -> None:
-            add_statistics(total, labels, tap, self.networks.normalised(pixels))
+            add_statistics(total, labels, tap, networks.normalised(pixels))
 
         return step
+
+    return TimedStep(f"statistics {model} {patch} {networks}", flops, "float32", begin)
 
 
 class Measurer:

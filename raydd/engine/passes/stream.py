@@ -43,21 +43,11 @@ class DataConfig:
 
 _BATCH_ROWS = 256  # of what has no batch size of its own
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
-
-
 _BLOCK_BYTES = 16 << 20
-
-
 _LISTED_REASONS = 100
-
-
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
-
-
 _REJECTED = Marker("rejected/{}.parquet")
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
-
-
 _ENCODED = pa.schema(
     [
         ("id", pa.string()),

@@ -37,7 +37,6 @@ class SampleJob:
 
     Attributes:
         folder: stage folder.
-        units: all units of the stage.
         curriculum: number of the curriculum.
         generator: folder of the generator.
         discriminator: checkpoint folder, or None to sample without guidance.
@@ -52,7 +51,6 @@ class SampleJob:
     """
 
     folder: str
-    units: tuple[Unit, ...]
     curriculum: int
     generator: str
     discriminator: str | None
@@ -101,9 +99,44 @@ def sample(
     anchor = reference if judge and adversary.energy == "anchored" else None
     avoided = earlier if adversary.deviation > 0 else ()
     judges = [item for item in (judge, anchor) if item]
-    job = SampleJob(
+    units = plan_units(engine.num_classes, slots, config.batch_size)
+    job = _job(engine, generator, judge, anchor, avoided, config, curriculum)
+    ends = [slots.start, slots.stop]
+    summary = {"slots": ends, "counts": [len(slots)] * engine.num_classes}
+
+    def work(folder: UPath) -> dict[str, Any]:
+        _check_networks(job)
+        for name in ("parts", LATENTS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        own = replace(job, folder=str(folder))
+        run_units(UnitSampler, own, PART.left(folder, units), engine.resources)
+        return {"curriculum": curriculum, **summary}
+
+    return engine.stages.run(
+        "sample",
+        work,
+        inputs=[generator, *judges, *avoided],
+        config={"sample": _used(job), "slots": ends, "curriculum": curriculum},
+        seed=engine.seed,
+        cost=lambda: sampling_cost(engine, generator, judges, config, units),
+        expected=lambda: summary,
+        title=f"curriculum {curriculum + 1}",
+        units=len(units),
+        done=[PART],
+    )
+
+
+def _job(
+    engine: Engine,
+    generator: Artifact,
+    judge: Artifact | None,
+    anchor: Artifact | None,
+    avoided: Sequence[Artifact],
+    config: SampleConfig,
+    curriculum: int,
+) -> SampleJob:
+    return SampleJob(
         folder="",
-        units=plan_units(engine.num_classes, slots, config.batch_size),
         curriculum=curriculum,
         generator=str(generator.folder),
         discriminator=str(judge.folder) if judge else None,
@@ -115,29 +148,6 @@ def sample(
         seed=engine.seed,
         journal=engine.journal,
         device=engine.resources.device,
-    )
-    ends = [slots.start, slots.stop]
-    summary = {"slots": ends, "counts": [len(slots)] * engine.num_classes}
-
-    def work(folder: UPath) -> dict[str, Any]:
-        _check_networks(job)
-        for name in ("parts", LATENTS):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        own = replace(job, folder=str(folder), units=())
-        run_units(UnitSampler, own, PART.left(folder, job.units), engine.resources)
-        return {"curriculum": curriculum, **summary}
-
-    return engine.stages.run(
-        "sample",
-        work,
-        inputs=[generator, *judges, *avoided],
-        config={"sample": _used(job), "slots": ends, "curriculum": curriculum},
-        seed=engine.seed,
-        cost=lambda: sampling_cost(engine, generator, judges, config, job.units),
-        expected=lambda: summary,
-        title=f"curriculum {curriculum + 1}",
-        units=len(job.units),
-        done=[PART],
     )
 
 

@@ -15,12 +15,12 @@ from upath import UPath
 
 from raydd.cluster.pool import run_units
 from raydd.data.rows import Reader
-from raydd.engine.cost import Cost, Work
+from raydd.engine.cost import Cost, Networks, TimedStep, Work, models_of, sizes
 from raydd.engine.engine import Engine
 from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.synthesis.loop import LoopConfig, Objective, Recovery
 from raydd.engine.synthesis.observers import MatchConfig, ObserverNetworks
-from raydd.engine.synthesis.steps import MatchStep, RecoverStep, match_step, recover_step
+from raydd.engine.synthesis.steps import match_step, recover_step
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
 from raydd.store.artifacts import Artifact
 from raydd.store.images import pick_pixels
@@ -29,7 +29,7 @@ from raydd.store.tables import write_table
 from raydd.store.units import PART, Unit, name_starts, plan_units, unit_table
 
 
-class Networks(Protocol):
+class NetworkNames(Protocol):
     """Names the networks of an objective; picklable, the networks are loaded by the workers."""
 
     def objective(self, device: str) -> Objective:
@@ -55,7 +55,7 @@ class SynthesizeJob:
 
     folder: str
     curriculum: int
-    networks: Networks
+    networks: NetworkNames
     config: LoopConfig
     start_images: str | None
     reader: Reader
@@ -92,8 +92,13 @@ def synthesize(
     units = plan_units(engine.num_classes, slots, config.batch_size)
 
     def cost() -> Cost:
-        step = recover_step(engine, teacher, student, config)
-        return _cost(engine, start, units, step, config.steps)
+        asked = [teacher, *([student] if student and config.adversarial_weight > 0 else [])]
+        models = [models_of(engine, item)[0] for item in asked]
+        found = [sizes(engine, model) for model in models]
+        flops, activations = sum(s.flops for s in found), sum(s.activations for s in found)
+        step = recover_step(Networks.of(engine), models, config, flops)
+        memory = sum(s.weights for s in found), activations
+        return _cost(engine, start, units, step, config.steps, *memory)
 
     return _synthesize(engine, networks, config, start, inputs, slots, curriculum, units, cost)
 
@@ -130,15 +135,19 @@ def match(
     units = plan_units(engine.num_classes, range(ipc), config.batch_size, by_class=True)
 
     def cost() -> Cost:
-        step = match_step(engine, observers, patch, config)
-        return _cost(engine, start, units, step, config.steps / len(step.observers))
+        models = [model for item in observers for model in models_of(engine, item)]
+        found = [sizes(engine, model) for model in models]
+        flops, activations = sum(s.flops for s in found), max(s.activations for s in found)
+        step = match_step(Networks.of(engine), models, patch, config, flops)
+        memory = sum(s.weights for s in found), activations
+        return _cost(engine, start, units, step, config.steps / len(models), *memory)
 
     return _synthesize(engine, networks, config, start, inputs, range(ipc), 0, units, cost)
 
 
 def _synthesize(
     engine: Engine,
-    networks: Networks,
+    networks: NetworkNames,
     config: LoopConfig,
     start: Artifact | None,
     inputs: Sequence[Artifact],
@@ -190,16 +199,18 @@ def _cost(
     engine: Engine,
     start: Artifact | None,
     units: Sequence[Unit],
-    step: RecoverStep | MatchStep,
+    step: TimedStep,
     steps: float,
+    weights: int,
+    activations: int,
 ) -> Cost:
-    """What the units take, each so many steps."""
+    """What the units take, each so many steps; bytes of weights, and of activations per image."""
     count, batch = (f(len(unit.labels) for unit in units) for f in (sum, max))
     pixels, is_real = count * engine.pixel_bytes, start is not None and start.stage == "select"
     return Cost(
         reads=pixels if start else 0,
         writes=pixels,
-        memory=step.weights + 2 * batch * step.activations,
+        memory=weights + 2 * batch * activations,
         work=[Work(step, steps * count / batch, batch)],
         decodes=count if is_real else 0,
         divides="units",

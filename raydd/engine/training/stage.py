@@ -1,7 +1,7 @@
 """Stage ``train``, and the stage around every training of the loop: one fit, and what it takes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray.data as rd
@@ -13,6 +13,7 @@ from raydd.engine.cost import (
     BACKWARD,
     Cost,
     Networks,
+    TimedStep,
     Work,
     asking_work,
     count_images,
@@ -174,7 +175,7 @@ def training_work(
     batch = max(1, recipe.batch_size if images != images else int(min(recipe.batch_size, images)))
     views, flops = recipe.epochs * images, (1 + BACKWARD) * sizes(engine, model).flops
     side = side or engine.preprocessing.resolution
-    step = TrainStep(Networks.of(engine), model, recipe, side, engine.flip, flops)
+    step = train_step(Networks.of(engine), model, recipe, side, engine.flip, flops)
     every = max(1, recipe.epochs // recipe.test_points)
     tests = -(-recipe.epochs // every) * engine.num_tests if tested else 0
     return [
@@ -184,52 +185,44 @@ def training_work(
     ]
 
 
-@dataclass(frozen=True)
-class TrainStep:
-    """A training step: views, loss, gradient, optimiser; the teacher is work of its own.
+def train_step(
+    networks: Networks, model: ModelConfig, recipe: Recipe, side: int, flip: float, flops: int
+) -> TimedStep:
+    """A step of the loop: views, loss, gradient, optimiser; the teacher is work of its own.
 
-    Attributes:
-        networks: see :class:`raydd.engine.cost.Networks`.
+    Args:
+        networks: what those of the run have in common.
         model: what is trained.
         recipe: of the training.
         side: of the stored images, pixels.
         flip: probability of a mirrored view.
-        flops: of one image in a step.
-        kind: of work.
+        flops: of one image.
     """
 
-    networks: Networks
-    model: ModelConfig
-    recipe: Recipe
-    side: int
-    flip: float
-    flops: int
-    kind: str = "convnet"
-
-    def begin(self, count: int, device: torch.device) -> Callable[[], None]:
-        """See :class:`raydd.engine.cost.TimedStep`."""
+    def begin(count: int, device: torch.device) -> Callable[[], None]:
         job = TrainJob(
             folder="",
-            model=replace(self.model, pretrained=False),
-            class_names=tuple(map(str, range(self.networks.num_classes))),
-            preprocessing=self.networks.preprocessing,
+            model=replace(model, pretrained=False),
+            class_names=tuple(map(str, range(networks.num_classes))),
+            preprocessing=networks.preprocessing,
             images=(),
-            resolution=self.side,
-            recipe=self.recipe,
-            flip=self.flip,
+            resolution=side,
+            recipe=recipe,
+            flip=flip,
             seed_parts=("plan",),
             stage="plan",
             num_images=count,
             device=device.type,
         )
         training, draws = Training(job, rank=0, world=1), generator("plan", "views")
-        pixels = self.networks.pixels(count, device, self.side)
-        batch = Batch(pixels, self.networks.labels(count).to(device))
+        batch = Batch(networks.pixels(count, device, side), networks.labels(count).to(device))
 
         def step() -> None:
             training.step(batch, draws)
 
         return step
+
+    return TimedStep(f"train {model} {recipe} {side} {networks}", flops, "convnet", begin)
 
 
 def _worker(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from raydd.engine.generator.adopt import adopt_generator, fresh_generator
 from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.classes import match_described_classes
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator.cost import generator_sizes
 from raydd.errors import Refused
 from raydd.models.diffusion import create_transformer
-from raydd.engine.generator.cost import generator_sizes
 from small_engine import make_engine
 from small_generator import NAMES, small_generator, small_vae
 

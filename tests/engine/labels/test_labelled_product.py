@@ -13,8 +13,8 @@ from raydd.config.tree import compose_config
 from raydd.data.distilled import read_distilled
 from raydd.engine.labels.data import LabelConfig, LabelData, open_labels
 from raydd.engine.product import Curriculum, Product
-from raydd.judge.protocol import ProtocolConfig
 from raydd.judge.product import judge
+from raydd.judge.protocol import ProtocolConfig
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report

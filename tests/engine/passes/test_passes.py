@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,13 @@ import ray.data as rd
 import torch
 from PIL import Image
 from ray import cloudpickle
+from upath import UPath
 
 from raydd.data.sources import open_source
-from raydd.engine.passes.decode import stream_pixels
+from raydd.engine.passes.decode import class_counts, place_images, stream_pixels
+from raydd.engine.passes.score import score, score_teacher
 from raydd.engine.passes.stream import DataConfig
-from raydd.engine.training.teacher import TeacherConfig
+from raydd.engine.training.teacher import TeacherConfig, squeeze
 from raydd.errors import Refused
 from raydd.models.preprocess import normalise
 from raydd.ops.recipe import Recipe
@@ -36,7 +37,7 @@ from small_sets import write_tar
 @pytest.fixture(scope="module")
 def squeezed(ray4, tmp_path_factory):
     engine = make_engine(tmp_path_factory.mktemp("squeezed"))
-    return engine, engine.squeeze()
+    return engine, squeeze(engine)
 
 
 def table_of(artifact):
@@ -45,13 +46,9 @@ def table_of(artifact):
 
 def test_score_table_equals_a_plain_forward(squeezed):
     engine, teacher = squeezed
-    table = table_of(engine.score(teacher, "teacher"))
-    whole = replace(PREPROCESSING)
-    from raydd.engine.passes.decode import decode_source
-
-    pixels = load_pixels(
-        decode_source(engine.stages, engine.train_source, "train", whole, engine.data).folder, 16
-    )
+    table = table_of(score_teacher(engine, teacher))
+    (folder,) = place_images(engine, PREPROCESSING).folders
+    pixels = load_pixels(UPath(folder), 16)
     network, _ = load_checkpoint(teacher.folder)
     with torch.no_grad():
         logits = network.eval()(normalise(pixels.images, PREPROCESSING.mean, PREPROCESSING.std))
@@ -67,7 +64,7 @@ def test_score_table_equals_a_plain_forward(squeezed):
 
 def test_a_squeezed_network_s_table_tells_what_it_forgot(squeezed):
     engine, teacher = squeezed
-    told = table_of(engine.score(teacher, "teacher"))["forgetting"].to_numpy()
+    told = table_of(score_teacher(engine, teacher))["forgetting"].to_numpy()
     # two epochs: an image was forgotten at most once, or never learned; every image was met
     assert set(np.unique(told)) <= {0, 1, RECIPE.epochs}
     assert 0.1 < (told == 0).mean() < 1
@@ -80,7 +77,7 @@ def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_
     tables = []
     for name, batch, parallel in (("a", 1, 1), ("b", 32, 2)):
         engine = make_engine(tmp_path / name, parallel=parallel, data=DataConfig(score_batch=batch))
-        tables.append(table_of(engine.score(teacher, "teacher")))
+        tables.append(table_of(score_teacher(engine, teacher)))
     assert tables[0]["id"].equals(tables[1]["id"])
     assert tables[0]["prediction"].equals(tables[1]["prediction"])
 
@@ -89,13 +86,13 @@ def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_
 def test_a_pass_continues_with_the_shards_that_are_missing(squeezed, tmp_path):
     _, teacher = squeezed
     engine = make_engine(tmp_path)
-    table = engine.score(teacher, "teacher")
+    table = score_teacher(engine, teacher)
     files = part_files(table.folder)
     assert len(files) > 1
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     (table.folder / "manifest.json").unlink()
     files[0].unlink()
-    again = make_engine(tmp_path).score(teacher, "teacher")  # an engine remembers what it finished
+    again = score_teacher(make_engine(tmp_path), teacher)  # an engine remembers what it finished
     after = {
         path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)
     }
@@ -136,7 +133,7 @@ def test_broken_images_are_quarantined_with_a_reason(squeezed, tmp_path, folder_
     data = DataConfig(max_rejected=0.5, max_pixels=50 * 50)
     engine = make_engine(tmp_path / "run", source=source, data=data)
     _, teacher = squeezed
-    table = engine.score(teacher, "student")
+    table = score(engine, teacher, "student")
     rejected = read_table(table.folder / "rejected.parquet").to_pydict()
     assert set(rejected["id"]) == broken
     assert all(len(reason) > 5 for reason in rejected["reason"])
@@ -153,14 +150,14 @@ def test_too_many_broken_images_stop_the_run(squeezed, tmp_path, folder_with_bro
     with pytest.raises(
         Refused, match=r"4 of 16 images are broken, more than data.max_rejected=0.1"
     ):
-        engine.score(squeezed[1], "student")
+        score(engine, squeezed[1], "student")
 
 
 def test_a_teacher_that_knows_nothing_is_refused(ray4, tmp_path):
     recipe = Recipe(epochs=1, batch_size=2000, learning_rate=1e-9)
     engine = make_engine(tmp_path, teacher=TeacherConfig(TINY, recipe))
     with pytest.raises(Refused, match="class order or preprocessing most likely differs"):
-        engine.score(engine.squeeze(), "teacher")
+        score_teacher(engine, squeeze(engine))
 
 
 @pytest.mark.slow
@@ -171,12 +168,12 @@ def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_pat
         data=DataConfig(memory_limit_mb=0),
         teacher=TeacherConfig(TINY, RECIPE),
     )
-    teacher = engine.squeeze()
+    teacher = squeeze(engine)
     assert teacher.summary["top1_last"] > 0.3
     decoded = list((tmp_path / "stages").glob("decode-*"))
     assert len(decoded) == 1, "only the test split may be decoded"
     met = pa.concat_tables(read_table(path) for path in (teacher.folder / "forgetting").iterdir())
-    count = int(engine.class_counts().sum())
+    count = int(class_counts(engine).sum())
     # two epochs of whole batches on two ranks, gathered by one writer: no image stands there twice
     assert count - 4 * RECIPE.batch_size <= met.num_rows <= count
     assert set(met["forgetting"].to_pylist()) <= {0, 1, RECIPE.epochs}
@@ -190,13 +187,14 @@ def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_pa
     source = open_source("webdataset", str(tmp_path / "real"), "train", num_classes=3)
     assert source.class_counts() is None
     engine = make_engine(tmp_path / "run", source=source)
-    assert engine.class_counts().tolist() == [1, 3, 1]
+    assert class_counts(engine).tolist() == [1, 3, 1]
 
 
 @pytest.mark.slow
 def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path):
     _, teacher = squeezed
-    calm = table_of(make_engine(tmp_path / "a", data=DataConfig(score_batch=1)).score(teacher, "x"))
+    data = DataConfig(score_batch=1)
+    calm = table_of(score(make_engine(tmp_path / "a", data=data), teacher, "x"))
     killed: list[int] = []
 
     def kill_one_scorer():
@@ -209,7 +207,7 @@ def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path)
 
     killer = threading.Thread(target=kill_one_scorer)
     killer.start()
-    table = make_engine(tmp_path / "b", data=DataConfig(score_batch=1)).score(teacher, "x")
+    table = score(make_engine(tmp_path / "b", data=data), teacher, "x")
     killer.join()
     assert killed
     assert table_of(table).equals(calm)
@@ -225,7 +223,7 @@ def scorers() -> list[int]:
     return found
 
 
-def test_processes_that_only_decode_never_import_torch(monkeypatch):
+def test_processes_that_only_decode_never_import_torch(monkeypatch, tmp_path):
     """Torch is 300 MB in every one of them; a captured object of the engine would bring it."""
     sent = []
 
@@ -238,7 +236,7 @@ def test_processes_that_only_decode_never_import_torch(monkeypatch):
             return self
 
     monkeypatch.setattr(rd, "from_items", lambda *_, **__: Recorder())
-    stream_pixels(open_source("digits", "", "train"), PREPROCESSING, DataConfig())
+    stream_pixels(make_engine(tmp_path), PREPROCESSING)
     assert len(sent) == 2
     code = (
         "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "

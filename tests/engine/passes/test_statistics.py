@@ -11,16 +11,15 @@ from upath import UPath
 
 from raydd.data.images import decode
 from raydd.data.sources import open_source
-from raydd.engine.passes.statistics import class_statistics, measure_statistics, read_targets
-from raydd.engine.passes.statistics_sums import StatisticsConfig, StatisticsJob, draw_views
+from raydd.engine.passes.statistics import class_statistics, measure, read_targets
+from raydd.engine.passes.statistics_sums import StatisticsConfig, draw_views
 from raydd.models.observer import ObserverTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
 from raydd.store.arrays import read_rows
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, save_checkpoint
-from raydd.store.progress import Progress
-from small_engine import PREPROCESSING, resources
+from small_engine import PREPROCESSING, make_engine
 
 MODELS = (ModelConfig("resnet10_thin", width=8), ModelConfig("convnet2", width=6))
 PLAIN = StatisticsConfig(view="none", batch_norm_targets="measured", units=3, batch=64)
@@ -37,24 +36,13 @@ def observers(tmp_path_factory):
         network(torch.randn(64, 3, 16, 16))
         names = tuple(map(str, range(10)))
         save_checkpoint(folder, network.eval(), CheckpointCard(model, names, PREPROCESSING))
-        artifacts.append(Artifact(folder, f"observer{number}"))
+        artifacts.append(Artifact(folder, f"observer{number}", stage="squeeze"))
     return artifacts
 
 
-def measure(folder, observers, config, source=None):
-    job = StatisticsJob(
-        folder="",
-        units=(),
-        observers=(),
-        config=config,
-        source=source or open_source("digits", "", "test"),
-        preprocessing=PREPROCESSING,
-        flip=0.0,
-        max_pixels=10**6,
-        seed=0,
-        device="cpu",
-    )
-    return measure_statistics(Stages(UPath(folder), Progress()), job, observers, resources())
+def measured_in(folder, observers, config, source=None):
+    engine = make_engine(folder, source=source or open_source("digits", "", "test"))
+    return measure(engine, observers, config)
 
 
 def arrays(artifact):
@@ -83,7 +71,7 @@ def by_the_book(observer, model):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, observers):
     folder = tmp_path_factory.mktemp("statistics")
-    return folder, measure(folder, observers, PLAIN)
+    return folder, measured_in(folder, observers, PLAIN)
 
 
 def test_statistics_are_those_of_the_whole_set_in_one_batch(measured, observers):
@@ -99,7 +87,7 @@ def test_statistics_are_those_of_the_whole_set_in_one_batch(measured, observers)
 @pytest.mark.parametrize("change", [{"units": 1}, {"units": 50}, {"batch": 17}])
 def test_statistics_do_not_depend_on_how_the_set_is_cut(measured, observers, tmp_path, change):
     expected = arrays(measured[1])
-    for name, ours in arrays(measure(tmp_path, observers, replace(PLAIN, **change))).items():
+    for name, ours in arrays(measured_in(tmp_path, observers, replace(PLAIN, **change))).items():
         np.testing.assert_allclose(ours, expected[name], rtol=1e-6, atol=1e-6)
 
 
@@ -116,8 +104,8 @@ def test_statistics_do_not_depend_on_the_order_of_the_shards(measured, observers
 
     expected = arrays(measured[1])
     config = replace(PLAIN, view="pad")
-    ways = (measure(tmp_path / "a", observers, config), None)
-    ways = (ways[0], measure(tmp_path / "b", observers, config, Reversed()))
+    ways = (measured_in(tmp_path / "a", observers, config), None)
+    ways = (ways[0], measured_in(tmp_path / "b", observers, config, Reversed()))
     first, second = map(arrays, ways)
     for name in expected:
         np.testing.assert_allclose(first[name], second[name], rtol=1e-6, atol=1e-6)
@@ -131,14 +119,14 @@ def test_only_missing_units_are_measured_again(measured, observers):
     stamp = (kept / "done.json").stat().st_mtime
     (lost / "done.json").unlink()
     (artifact.folder / "manifest.json").unlink()
-    again = measure(folder, observers, PLAIN)
+    again = measured_in(folder, observers, PLAIN)
     assert (kept / "done.json").stat().st_mtime == stamp
     assert json.loads((lost / "done.json").read_text())["counts"]
     assert all(np.array_equal(value, before[name]) for name, value in arrays(again).items())
 
 
 def test_the_global_targets_of_norms_are_what_they_remember(measured, observers, tmp_path):
-    artifact = measure(tmp_path, observers, replace(PLAIN, batch_norm_targets="running"))
+    artifact = measured_in(tmp_path, observers, replace(PLAIN, batch_norm_targets="running"))
     measured_arrays, ours = arrays(measured[1]), arrays(artifact)
     from raydd.store.checkpoint import load_checkpoint
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
-from raydd.engine.sampling.sampler import Batch, Sampler
+from raydd.engine.sampling.sampler import SampledBatch, Sampler
 from raydd.models.registry import ModelConfig, create_model
 from raydd.models.sampling_steps import sampling_steps
 from raydd.ops.diffusion import epsilon_share, match_scale
@@ -184,7 +184,7 @@ def test_the_full_gradient_is_that_of_the_whole_chain(latent, energy):
     labels = torch.tensor(LABELS[:3])
     sampler = Sampler(latent, _guided(gradient="full"), "cpu", energy)
     ids = sampler.class_ids[labels]
-    noise, _, gradient, _ = sampler.differentiate(noisy, step, Batch(labels, ids, None), energy)
+    noise, _, gradient, _ = sampler.differentiate(noisy, step, SampledBatch(labels, ids, None), energy)
 
     x = noisy.double().requires_grad_(True)
     times = torch.full((3,), step.timestep)
@@ -211,7 +211,7 @@ def test_the_cheap_gradient_keeps_no_activations_of_the_transformer():
         kept = []
         sampler = Sampler(network, _guided(gradient=gradient), "cpu")
         step = sampler.steps[5]
-        batch = Batch(labels, sampler.class_ids[labels], None)
+        batch = SampledBatch(labels, sampler.class_ids[labels], None)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
             # no VAE, and a sum keeps nothing: what is kept is the transformer's
             sampler.differentiate(noisy, step, batch, lambda images, _: images.flatten(1).sum(1))

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from raydd.engine.selection.chosen import selected_ids
-from raydd.engine.selection.select import Ranking, select_images
+from raydd.data.sources.counted import CountedSource
+from raydd.engine.selection.chosen import SelectedIds
+from raydd.engine.selection.select import Ranking, select
 from raydd.engine.selection.shortlist import Shortlist, hash_ids
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import read_table, write_table
+from small_engine import make_engine
 
 
 def score_table(folder, labels, predictions, cuts, **more):
@@ -34,7 +36,7 @@ def score_table(folder, labels, predictions, cuts, **more):
             }
         )
         write_table(UPath(folder / "parts" / f"{i:05d}.parquet"), part)
-    return Artifact(UPath(folder), f"table{cuts}")
+    return Artifact(UPath(folder), f"table {folder.name}", stage="score")
 
 
 def wrong_first(tables):
@@ -56,10 +58,14 @@ EASY = Ranking(
 
 
 def choose(tmp_path, name, table, count=3, used=(), seed=0, ranking=WRONG_FIRST):
-    folder = tmp_path / name
-    folder.mkdir()
-    summary = select_images(UPath(folder), [table], ranking, count, used, seed, num_classes=4)
-    return Artifact(UPath(folder), name), summary
+    engine = replace(make_engine(tmp_path / name, source=CountedSource(4, 200)), seed=seed)
+    chosen = select(engine, [table], ranking, count, used)
+    return chosen, chosen.summary
+
+
+def ids_of(selection):
+    chosen = SelectedIds(selection.folder, 4)
+    return [chosen[label] for label in range(4)]
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ def rows():
 def test_selection_is_independent_of_the_partition(tmp_path, rows):
     whole, _ = choose(tmp_path, "a", score_table(tmp_path / "one", *rows, []))
     parts, _ = choose(tmp_path, "b", score_table(tmp_path / "many", *rows, [1, 50, 51, 120]))
-    assert selected_ids(whole, 4) == selected_ids(parts, 4)
+    assert ids_of(whole) == ids_of(parts)
 
 
 def test_every_class_gets_its_count_lowest_rung_first(tmp_path, rows):
@@ -80,14 +86,14 @@ def test_every_class_gets_its_count_lowest_rung_first(tmp_path, rows):
     chosen, summary = choose(tmp_path, "a", score_table(tmp_path / "t", labels, predictions, [77]))
     wrong = np.bincount(labels[196:], minlength=4).clip(max=3)
     assert summary["rungs"] == {"wrong": wrong.tolist(), "right": (3 - wrong).tolist()}
-    assert [len(set(ids)) for ids in selected_ids(chosen, 4)] == [3, 3, 3, 3]
+    assert [len(set(ids)) for ids in ids_of(chosen)] == [3, 3, 3, 3]
 
 
 def test_used_images_are_never_chosen_again(tmp_path, rows):
     table = score_table(tmp_path / "t", *rows, [100])
     first, _ = choose(tmp_path, "a", table)
     second, _ = choose(tmp_path, "b", table, used=[first])
-    ids = [set(chain.from_iterable(selected_ids(item, 4))) for item in (first, second)]
+    ids = [set(chain.from_iterable(ids_of(item))) for item in (first, second)]
     assert not ids[0] & ids[1]
 
 
@@ -102,13 +108,14 @@ def test_misaligned_tables_are_an_error(tmp_path, rows):
     labels, predictions = rows
     one = score_table(tmp_path / "one", labels, predictions, [])
     other = score_table(tmp_path / "other", labels[:-1], predictions[:-1], [])
+    engine = make_engine(tmp_path, source=CountedSource(4, 200))
     with pytest.raises(RuntimeError, match="not aligned"):
-        select_images(UPath(tmp_path), [one, other], WRONG_FIRST, 1, (), 0, 4)
+        select(engine, [one, other], WRONG_FIRST, 1)
 
 
 def test_another_seed_chooses_others(tmp_path, rows):
     table = score_table(tmp_path / "t", *rows, [])
-    chosen = [selected_ids(choose(tmp_path, str(seed), table, seed=seed)[0], 4) for seed in (0, 1)]
+    chosen = [ids_of(choose(tmp_path, str(seed), table, seed=seed)[0]) for seed in (0, 1)]
     assert chosen[0] != chosen[1]
 
 
@@ -121,8 +128,8 @@ def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(tmp_path, ro
     (one, summary), (other, _) = (
         choose(tmp_path, f"s{i}", table, ranking=EASY) for i, table in enumerate(tables)
     )
-    assert selected_ids(one, 4) == selected_ids(other, 4)
-    for label, ids in enumerate(selected_ids(one, 4)):
+    assert ids_of(one) == ids_of(other)
+    for label, ids in enumerate(ids_of(one)):
         taken = [int(name.removeprefix("image")) for name in ids]
         left = np.setdiff1d(np.flatnonzero(rows[0] == label), taken)
         assert difficulty[taken].tolist() == sorted(difficulty[taken])
@@ -130,7 +137,7 @@ def test_the_easiest_come_first_and_equals_are_drawn_by_id_and_seed(tmp_path, ro
     assert summary["difficulty"]["max"] == 0.0
     assert sum(summary["difficulty"]["histogram"]["counts"]) == 12
     reseeded, _ = choose(tmp_path, "reseeded", tables[0], ranking=EASY, seed=1)
-    assert selected_ids(one, 4) != selected_ids(reseeded, 4)
+    assert ids_of(one) != ids_of(reseeded)
     hard, _ = choose(tmp_path, "hard", tables[0], ranking=replace(EASY, order="hard"))
     assert (read_table(hard.folder / "selection.parquet")["difficulty"].to_numpy() == 2).all()
 

@@ -4,16 +4,19 @@ import hashlib
 
 import pytest
 
-from raydd.engine.selection.select import Ranking
+from raydd.engine.passes.score import score_teacher
+from raydd.engine.selection.select import Ranking, select
+from raydd.engine.synthesis.stage import synthesize
+from raydd.engine.training.teacher import squeeze
 from raydd.methods.curricular import FIRST_LADDER, rung
 from raydd.store.tables import part_files, read_table
-from raydd.store.units import plan_units
+from raydd.store.units import name_starts, plan_units
 from small_engine import SYNTHESIS, make_engine
 
 
 def test_a_batch_holds_distinct_classes_and_fills_up_with_slots():
     ids = [[f"{label}-{slot}" for slot in range(3)] for label in range(7)]
-    units = plan_units(7, range(2, 5), 4, ids)
+    units = name_starts(plan_units(7, range(2, 5), 4), ids, first_slot=2)
     assert [len(unit.labels) for unit in units] == [4, 3, 4, 3, 4, 3]
     assert all(len(set(unit.labels)) == len(unit.labels) for unit in units)
     assert len({unit.name for unit in units}) == len(units)
@@ -23,7 +26,7 @@ def test_a_batch_holds_distinct_classes_and_fills_up_with_slots():
         assert list(unit.start_ids) == [
             f"{y}-{s - 2}" for s, y in zip(unit.slots, unit.labels, strict=True)
         ]
-    assert [len(unit.labels) for unit in plan_units(3, range(5), 6, None)] == [6, 6, 3]
+    assert [len(unit.labels) for unit in plan_units(3, range(5), 6)] == [6, 6, 3]
 
 
 def digests(artifact):
@@ -33,17 +36,17 @@ def digests(artifact):
     }
 
 
-def synthesize(engine, slots=range(4)):
-    teacher = engine.squeeze()
-    scores = engine.score(teacher, "teacher")
-    start = engine.select([scores], Ranking(FIRST_LADDER, rung), len(slots))
-    return engine.synthesize(start, teacher, None, SYNTHESIS, slots, 0)
+def first_images(engine, slots=range(4)):
+    teacher = squeeze(engine)
+    scores = score_teacher(engine, teacher)
+    start = select(engine, [scores], Ranking(FIRST_LADDER, rung), len(slots))
+    return synthesize(engine, start, teacher, None, SYNTHESIS, slots, 0)
 
 
 @pytest.fixture(scope="module")
 def calm(ray4, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calm")
-    return folder, synthesize(make_engine(folder))
+    return folder, first_images(make_engine(folder))
 
 
 @pytest.mark.slow
@@ -52,7 +55,7 @@ def test_images_are_the_same_bytes_for_two_workers(calm):
     before = digests(calm_images)
     for path in [*part_files(calm_images.folder), calm_images.folder / "manifest.json"]:
         path.unlink()
-    again = synthesize(make_engine(folder, num_workers=2))
+    again = first_images(make_engine(folder, num_workers=2))
     assert digests(again) == before
 
 
@@ -65,7 +68,7 @@ def test_only_missing_units_are_made_again(calm):
     lost = part_files(images.folder)[2]
     lost.unlink()
     (images.folder / "manifest.json").unlink()
-    again = synthesize(make_engine(folder))
+    again = first_images(make_engine(folder))
     after = {
         path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in part_files(again.folder)
     }

@@ -15,15 +15,13 @@ from upath import UPath
 
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import Training, _State, train_network
-from raydd.engine.training.teacher import TeacherConfig, adopt_stage, adopt_teacher
+from raydd.engine.training.teacher import TeacherConfig, adopt_teacher, make_teacher
 from raydd.errors import Refused
 from raydd.models.registry import create_model
 from raydd.ops.recipe import training_loss
 from raydd.ops.seeds import generator
-from raydd.store.artifacts import Stages
 from raydd.store.checkpoint import load_checkpoint
-from raydd.store.progress import Progress
-from small_engine import PREPROCESSING, RECIPE, TINY, write_images
+from small_engine import PREPROCESSING, RECIPE, TINY, make_engine, write_images
 
 NAMES = tuple("0123456789")
 
@@ -178,13 +176,12 @@ def test_a_pickled_module_another_architecture_and_another_class_order_are_refus
 
 
 def test_other_weights_under_the_same_path_are_another_teacher(tmp_path, images):
-    stages = Stages(UPath(tmp_path), Progress())
-    keys = []
+    engine, keys = make_engine(tmp_path), []
     for seed in (0, 1):
         torch.manual_seed(seed)
         torch.save(create_model(TINY, 10, 16).state_dict(), tmp_path / "teacher.pt")
         config = TeacherConfig(TINY, checkpoint=str(tmp_path / "teacher.pt"))
-        keys.append(adopt_stage(stages, config, NAMES, PREPROCESSING).key)
+        keys.append(make_teacher(engine, config, "teacher").key)
     assert keys[0] != keys[1]
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def write_tables(folder: Path, rows: int, num_classes: int, per_part: int, order
             pq.write_table(table, path, compression="zstd")
 
 
-def call_selection(folder: Path, output: Path, count: int, num_classes: int) -> None:
+def prepare(folder: Path, output: Path, count: int, num_classes: int) -> Callable[[], object]:
     """The call that is measured: CCFS's order, on Ray that already runs."""
     from upath import UPath
 
@@ -112,7 +113,8 @@ def call_selection(folder: Path, output: Path, count: int, num_classes: int) -> 
         shortfall="rollover",  # as in ImageNet-21K, some classes have fewer images than asked for
     )
     tables = [Artifact(UPath(folder / name), name) for name in ("teacher", "filter")]
-    _choose(UPath(output), tables, ranking, np.full(num_classes, count), (), 0)
+    asked = np.full(num_classes, count)
+    return lambda: _choose(UPath(output), tables, ranking, asked, (), 0)
 
 
 def rung(tables: list[dict[str, np.ndarray]]) -> np.ndarray:
@@ -142,9 +144,10 @@ def drive(folder: Path, count: int, num_classes: int) -> None:
     from raydd.cluster.connect import connect
 
     connect(ClusterConfig())
+    select = prepare(folder, folder / "selected", count, num_classes)
     time.sleep(3)  # Ray's helpers are still starting
     begin = time.time()
-    call_selection(folder, folder / "selected", count, num_classes)
+    select()
     print(json.dumps([begin, time.time()]))
 
 
@@ -164,7 +167,7 @@ def measure(folder: Path, *words: object) -> Outcome:
         raise SystemExit(f"the selection failed with exit code {driver.returncode}")
     begin, end = json.loads(output.splitlines()[-1])
     before = [s for s in sampler.samples if s.driver and s.clock < begin][-1]
-    during = [s for s in sampler.samples if begin <= s.clock <= end]
+    during = [before, *(s for s in sampler.samples if begin <= s.clock <= end)]
     return Outcome(
         end - begin,
         during[-1].cpu - before.cpu,

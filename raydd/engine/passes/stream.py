@@ -54,6 +54,7 @@ _ENCODED = pa.schema(
         ("class_index", pa.int32()),
         ("image", pa.large_binary()),  # a block of hostile files may pass 2 GiB
         ("reason", pa.string()),
+        ("images", pa.int64()),  # that a broken row stands for
         ("shard", pa.int32()),
         ("row", pa.int32()),
     ]
@@ -71,20 +72,21 @@ def run_pass(
     Args:
         folder: stage folder; gets ``parts/NNNNN.parquet``, one per shard, with the number of each
             ``row`` in its shard; ``rejected/`` beside it and, at the end, ``rejected.parquet``
-            (id, reason).
+            (id, reason, images: how many a row stands for).
         source: the real images.
         transform: maps a Dataset of encoded rows (id, class_index, image, reason, shard, row) to
             one that keeps all columns but ``image``; rows with a reason pass through untouched.
         max_rejected: highest fraction of broken rows, [0, 1].
     Returns:
-        ``rows`` and ``rejected`` counts and how often each ``reasons`` occurred.
+        ``rows``, ``rejected`` images, for how many each of the ``reasons`` holds, and what the
+        source passed over, ``unused`` files by kind.
     Raises:
-        Refused: more than ``max_rejected`` of the rows are broken.
+        Refused: more than ``max_rejected`` of the images are broken.
     """
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _pass(folder, source, transform)
-    return _summary(folder, len(source.shards()), max_rejected)
+    return _summary(folder, len(source.shards()), max_rejected) | {"unused": dict(source.unused)}
 
 
 def map_pass(
@@ -168,6 +170,7 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
                 "class_index": row.class_index,
                 "image": row.image,
                 "reason": row.reason or "",
+                "images": row.images,
                 "shard": index,
                 "row": count,
             }
@@ -177,9 +180,8 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
         if len(rows) == _CHUNK_ROWS or size >= _BLOCK_BYTES:
             yield pa.Table.from_pylist(rows, schema=_ENCODED)
             rows, size = [], 0
-    rows.append(
-        {"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count}
-    )
+    end = {"id": "", "class_index": -1, "image": b"", "reason": _END, "images": 0}
+    rows.append({**end, "shard": index, "row": count})
     yield pa.Table.from_pylist(rows, schema=_ENCODED)
 
 
@@ -205,10 +207,11 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
 def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
     table = table.sort_by("row")
     good = pc.equal(table.column("reason"), "")
-    rejected = table.filter(pc.invert(good)).select(["id", "reason"])
+    rejected = table.filter(pc.invert(good)).select(["id", "reason", "images"])
     write_table(_REJECTED.path(folder, _name(shard)), rejected)
     write_table(
-        PART.path(folder, _name(shard)), table.filter(good).drop_columns(["reason", "shard"])
+        PART.path(folder, _name(shard)),
+        table.filter(good).drop_columns(["reason", "images", "shard"]),
     )
 
 
@@ -218,17 +221,32 @@ def _name(shard: int) -> str:
 
 def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
     names = [_name(shard) for shard in range(num_shards)]
-    rejected = pa.concat_tables(read_table(_REJECTED.path(folder, name)) for name in names)
+    found = [_with_images(read_table(_REJECTED.path(folder, name))) for name in names]
+    rejected = pa.concat_tables(found)
     rows = sum(count_rows(PART.path(folder, name)) for name in names)
     write_table(folder / "rejected.parquet", rejected)
-    total = rows + rejected.num_rows
-    if rejected.num_rows > max_rejected * total:
+    lost = pc.sum(rejected["images"]).as_py() or 0
+    reasons: Counter[str] = Counter()
+    for reason, images in zip(
+        *(rejected[n].to_pylist() for n in ("reason", "images")), strict=True
+    ):
+        reasons[reason] += images
+    if lost > max_rejected * (rows + lost):
+        reason, often = reasons.most_common(1)[0]
+        example = rejected["id"][rejected["reason"].to_pylist().index(reason)].as_py()
         raise Refused(
-            f"{rejected.num_rows} of {total} images are broken, more than data.max_rejected="
-            f"{max_rejected:g} allows; their ids and reasons are in {folder / 'rejected.parquet'}."
+            f"{lost:,} of {rows + lost:,} images are broken, more than data.max_rejected="
+            f"{max_rejected:g} allows; {often:,} of them: {reason} (for example {example}). Ids "
+            f"and reasons are in {folder / 'rejected.parquet'}."
         )
-    reasons = Counter(rejected["reason"].to_pylist())
     listed = dict(reasons.most_common(_LISTED_REASONS))
     if more := len(reasons) - len(listed):  # hostile files have a reason each
-        listed[f"{more} other reasons"] = rejected.num_rows - sum(listed.values())
-    return {"rows": rows, "rejected": rejected.num_rows, "reasons": listed}
+        listed[f"{more} other reasons"] = lost - sum(listed.values())
+    return {"rows": rows, "rejected": lost, "reasons": listed}
+
+
+def _with_images(rejected: pa.Table) -> pa.Table:
+    """Rejected rows of a pass that an earlier version began stand for an image each."""
+    if "images" in rejected.column_names:
+        return rejected
+    return rejected.append_column("images", pa.array([1] * rejected.num_rows, pa.int64()))

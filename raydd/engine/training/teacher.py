@@ -45,12 +45,15 @@ class TeacherConfig:
             ``model``; null trains (or takes public weights).
         min_top1: least accuracy on the real training images, [0, 1]; null is three times chance.
             A teacher below it most likely has another class order.
+        exchanged_classes: go on with a teacher that nearly always takes some classes for one
+            another.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     recipe: Recipe = field(default_factory=Recipe)
     checkpoint: str | None = None
     min_top1: float | None = None
+    exchanged_classes: bool = False
 
     @property
     def is_trained(self) -> bool:
@@ -158,12 +161,17 @@ def _adopt(engine: Engine, config: TeacherConfig) -> Artifact:
         "squeeze",
         lambda folder: adopt_teacher(folder, config, names, preprocessing),
         inputs=[_content_key(config.checkpoint)] if config.checkpoint else [],
-        config={**asdict(config), "classes": names},
+        config={**_made_by(config), "classes": names},
         seed=0,
         cost=cost,
         expected=lambda: {"card": adopted_card(config, names, preprocessing).to_json()},
         title="teacher",
     )
+
+
+def _made_by(config: TeacherConfig) -> dict[str, Any]:
+    """What decides an adopted teacher, as json values."""
+    return {name: value for name, value in asdict(config).items() if name != "exchanged_classes"}
 
 
 def _content_key(checkpoint: str) -> str:

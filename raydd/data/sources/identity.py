@@ -11,7 +11,8 @@ it holds everything that a stage's result can depend on:
   columns, which are counted anyhow; class and split lists), and wherever a file system gives no
   stamp at all.
 
-A folder of millions of files is not listed for it: see the sources for what they then sample.
+A folder of millions of files is not listed for it: see the sources for what they then sample (of
+images that a parquet file only names, the first few of each file).
 
 What it cannot see: a local file that was rewritten with the same size *and* given its old time back
 (``touch -r``, ``rsync --times`` of a tampered copy), and, where files are sampled, a change in one

@@ -1,14 +1,14 @@
 """One parquet file as a stream of cells: row number, image, label, place; damage costs its rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from raydd.data.sources.parquet_files import Table, is_damage, one_line
 from raydd.data.sources.parquet_places import PREFIX, Page, offsets
 
 BATCH_ROWS = 64
@@ -23,35 +23,39 @@ class Cell:
     Attributes:
         row: number within the file.
         image: the encoded file; None for a null.
+        path: of the image file, where the column names one.
         label: as stored; text that is not UTF-8 has replacement characters.
         offset: position of the image's bytes in the file, where they are stored as they are.
         damage: why the row cannot be read; None for one that can.
+        rows: that the cell stands for; more than 1 only with damage.
     """
 
     row: int
     image: bytes | None = None
+    path: str | None = None
     label: Any = None
     offset: int | None = None
     damage: str | None = None
+    rows: int = 1
 
 
 def read_cells(
-    file: pq.ParquetFile,
+    table: Table,
     group: int,
-    first_row: int,
-    columns: Sequence[str],
+    leaves: Sequence[str],
+    label_column: str | None = None,
     pages: Sequence[Page] = (),
 ) -> Iterator[Cell]:
-    """Stream the rows of one row group with bounded memory.
+    """Stream the rows of one group with bounded memory.
 
     Args:
-        file: opened with a read buffer, so that a large group is not loaded as a whole.
-        group: number of the row group.
-        first_row: number of its first row within the file.
-        columns: leaf column of encoded images, e.g. ``image.bytes``, and maybe that of labels.
-        pages: of the image column, if its bytes can be read by their place.
+        table: opened with a read buffer, so that a large group is not loaded as a whole.
+        group: its number.
+        leaves: of the image column, see :func:`.parquet_columns.image_leaves`.
+        label_column: None where labels are not asked for.
+        pages: of the encoded images, if these can be read by their place.
     """
-    cells = _cells(file, group, first_row, columns)
+    cells = _cells(table, group, list(leaves), label_column)
     for page in pages:
         held = list(islice(cells, page.num_rows))
         places = offsets(
@@ -64,9 +68,14 @@ def read_cells(
     yield from cells
 
 
-def group_rows(file: pq.ParquetFile) -> list[int]:
-    """Rows of each row group."""
-    return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+def within(cells: Iterable[Cell], begin: int, end: int) -> Iterator[Cell]:
+    """The cells of rows ``[begin, end)``; one that stands for many rows is cut to them."""
+    for cell in cells:
+        if cell.row >= end:
+            return
+        first, last = max(cell.row, begin), min(cell.row + cell.rows, end)
+        if first < last:
+            yield cell if cell.rows == 1 else replace(cell, row=first, rows=last - first)
 
 
 def text_or_value(column: pa.Array) -> list[Any]:
@@ -83,26 +92,46 @@ def _placed(cell: Cell, offset: int) -> Cell:
     return replace(cell, offset=offset)
 
 
-def _cells(file: pq.ParquetFile, group: int, row: int, columns: Sequence[str]) -> Iterator[Cell]:
-    metadata = file.metadata.row_group(group)
-    end = row + metadata.num_rows
-    mean = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
+def _cells(table: Table, group: int, leaves: list[str], label_column: str | None) -> Iterator[Cell]:
+    row = sum(table.group_rows[:group])
+    end = row + table.group_rows[group]
+    mean = max(1, table.group_bytes[group] // max(1, table.group_rows[group]))
     batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // mean))
+    columns = leaves if label_column is None else [*leaves, label_column]
     try:
-        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=list(columns)):
-            images = batch.column(columns[0].partition(".")[0])
-            if pa.types.is_struct(images.type):
-                images = pc.struct_field(images, "bytes")
-            labels: list[Any] = [None] * len(images)
-            if len(columns) > 1:
-                labels = text_or_value(batch.column(columns[1]))
-            for content, value in zip(images, labels, strict=True):
-                yield Cell(row, content.as_py(), value)
+        for batch in table.batches(group, columns, batch_rows):
+            images, paths = _images_and_paths(batch, leaves)
+            labels: list[Any] = [None] * len(batch)
+            if label_column is not None:
+                labels = text_or_value(batch.column(label_column))
+            for content, path, value in zip(images, paths, labels, strict=True):
+                yield Cell(row, content.as_py(), path, value)
                 row += 1
     except (pa.ArrowException, OSError) as error:
-        # Arrow's own OSErrors have no number; those of the disk or the network are not damage.
-        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+        if not is_damage(error):
             raise
-        damage = f"the row group cannot be read: {error}"
-        lost = range(row, end) if end - row <= MAX_LOST_ROWS else (row,)
-        yield from (Cell(number, damage=damage) for number in lost)
+        damage = f"the row group cannot be read: {one_line(error)}"
+        if end - row > MAX_LOST_ROWS:
+            yield Cell(row, damage=damage, rows=end - row)
+        else:
+            yield from (Cell(number, damage=damage) for number in range(row, end))
+
+
+def _images_and_paths(
+    batch: pa.RecordBatch, leaves: Sequence[str]
+) -> tuple[pa.Array, Sequence[str | None]]:
+    """Encoded images and paths of image files, a null or None where there is none."""
+    top = leaves[0]
+    if top not in batch.schema.names:
+        top = top.rpartition(".")[0]
+    column = batch.column(top)
+    nothing = pa.nulls(len(batch), pa.binary())
+    if not pa.types.is_struct(column.type):
+        is_path = not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type))
+        return (nothing, text_or_value(column)) if is_path else (column, [None] * len(batch))
+    images, paths = nothing, [None] * len(batch)
+    if f"{top}.bytes" in leaves:
+        images = pc.struct_field(column, "bytes")
+    if f"{top}.path" in leaves:
+        paths = text_or_value(pc.struct_field(column, "path"))
+    return images, paths

@@ -215,6 +215,15 @@ def test_an_archive_that_is_not_sorted_is_refused_or_counted_once(
                 open_train(folder)
 
 
+def test_an_archive_without_images_counts_its_keys(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", members())
+    write_tar(tmp_path / "train-1.tar", [(f"{n}.npy", b"\x93NUMPY") for n in range(7)])
+    write_tar(tmp_path / "train-2.tar", [])
+    rows = all_rows(open_train(tmp_path))
+    assert (used(rows), rejected(rows)) == (SAMPLES, 7)
+    assert rows[-1].id == "train-1.tar#0"
+
+
 # --- labels
 
 
@@ -437,6 +446,8 @@ def test_unmarked_archives_and_folders_of_the_hub_are_found(tmp_path: Path) -> N
     (tmp_path / "c/val").mkdir()
     with pytest.raises(ValueError, match=r"a folder 'val' without any \.tar archive in it"):
         open_source("webdataset", str(tmp_path / "c"), "val", class_names=CLASSES)
+    with pytest.raises(ValueError, match=r"its folder 'a' does; set dataset\.root=.*/a"):
+        open_train(tmp_path)
 
 
 def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
@@ -445,6 +456,11 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path: Path) -> None:
         (tmp_path / name).write_text("{}")
     (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
     assert open_train(tmp_path).unused == {".json": 2, ".md": 1, ".tar.gz": 1}
+    write_tar(tmp_path / "train/0.tar", members(3))
+    write_tar(tmp_path / "extra.tar", members(3))
+    assert open_train(tmp_path).unused == {".tar": 2, ".tar.gz": 1}
+    (tmp_path / "train/0.tar").unlink()
+    assert open_train(tmp_path).unused == {".json": 2, ".md": 1, ".tar": 1, ".tar.gz": 1}
 
 
 @pytest.mark.parametrize(("ending", "cure"), [(".tar.gz", "gunzip "), (".tgz", "gunzip -S .tgz ")])

@@ -27,6 +27,7 @@ _UNPACK = {
 }  # fmt: skip
 # Letters of split names: an archive that has them within a longer word may be of that split.
 _HINT = re.compile("train|val|test|dev", re.IGNORECASE)
+_LOOKED_INTO = 10  # folders, for a root that holds no archives
 _Entries = list[tuple[str, dict[str, Any]]]  # path below the root, entry of ``Root.listing``
 
 
@@ -63,7 +64,10 @@ def find_archives(root: Root, split: str, pattern: str) -> Archives:
     for name in split_aliases(split):
         for place, entries in listings.items():
             found = _in_folder(root, place, entries, name, pattern)
-            found = found or _by_name(place, entries, name, pattern)
+            named = _by_name(place, entries, name, pattern)
+            if found is not None and named is not None:
+                found = (found[0], found[1] + named[0])  # beside the folder: passed over
+            found = found or named
             if found is not None:
                 return _archives(root, *found, pattern)
     for place, entries in listings.items():
@@ -77,9 +81,10 @@ def _in_folder(
     root: Root, place: str, entries: Sequence[dict[str, Any]], name: str, pattern: str
 ) -> tuple[_Entries, _Entries] | None:
     """Archives of a split's own folder, and the other files in it."""
-    if not any(is_folder(entry) and entry["name"] == name for entry in entries):
+    folders = [e["name"] for e in entries if is_folder(e) and e["name"].lower() == name.lower()]
+    if not folders:
         return None
-    below = _below(root, _join(place, name))
+    below = _below(root, _join(place, name if name in folders else folders[0]))
     chosen = [pair for pair in below if _is_archive(pair[1], pattern)]
     return (chosen, _others(below, chosen)) if chosen else None
 
@@ -101,17 +106,19 @@ def _below(root: Root, folder: str) -> _Entries:
 def _by_name(
     place: str, entries: Sequence[dict[str, Any]], name: str, pattern: str
 ) -> tuple[_Entries, _Entries] | None:
-    """Archives whose names carry a split, and the files that carry it or none."""
+    """Archives whose names carry a split, and the files that carry no other."""
     files = [(_join(place, e["name"]), e) for e in entries if not is_folder(e)]
     chosen = [pair for pair in files if _is_archive(pair[1], pattern) and _carries(pair[1], name)]
-    mine = [pair for pair in files if _carries(pair[1], name) or not _splits(pair[1])]
+    mine = [pair for pair in files if set(_splits(pair[1])) <= set(split_aliases(name))]
     return (chosen, _others(mine, chosen)) if chosen else None
 
 
 def _unmarked(
     root: Root, place: str, entries: Sequence[dict[str, Any]], split: str, pattern: str
 ) -> tuple[_Entries, _Entries] | None:
-    """Archives whose names carry no split are training data only: see ``files.split_folder``."""
+    """Archives whose names carry no split are training data only: serving them as the test set
+    too would test on the training images.
+    """
     files = [(_join(place, e["name"]), e) for e in entries if not is_folder(e)]
     chosen = [pair for pair in files if _is_archive(pair[1], pattern)]
     marked = any(_splits(entry) for _, entry in chosen)
@@ -155,20 +162,28 @@ def _archives(root: Root, chosen: _Entries, others: _Entries, pattern: str) -> A
 
 def _missing(root: Root, split: str, listings: dict[str, list[dict[str, Any]]]) -> ValueError:
     entries = [entry for listing in listings.values() for entry in listing]
-    if any(is_folder(entry) and entry["name"] == split for entry in entries):
+    folders = [entry["name"] for entry in listings[""] if is_folder(entry)]
+    if split in {entry["name"] for entry in entries if is_folder(entry)}:
         return ValueError(
             f"The {root.kind} root {root.url} has a folder {split!r} without any .tar archive in "
             "it; set dataset.root and dataset.kind to what the data are."
         )
     present = {name for entry in entries if is_folder(entry) or _is_archive(entry, "*")
                for name in _splits(entry)}  # fmt: skip
+    if not present and not any(_is_archive(entry, "*") for entry in entries):
+        for folder in folders[:_LOOKED_INTO]:
+            if any(_is_archive(entry, "*") for entry in root.listing(folder)):
+                return ValueError(
+                    f"The {root.kind} root {root.url} holds no .tar archive, its folder {folder!r} "
+                    f"does; set dataset.root={root.url}/{folder}"
+                )
     return missing_split(root, split, sorted(present))
 
 
 def _splits(entry: dict[str, Any]) -> list[str]:
     """Splits that a name carries; of a folder, the one that it is."""
     if is_folder(entry):
-        return [name for name in SPLIT_NAMES if name == entry["name"]]
+        return [name for name in SPLIT_NAMES if name == entry["name"].lower()]
     return [name for name in SPLIT_NAMES if _carries(entry, name)]
 
 

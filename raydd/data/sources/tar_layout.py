@@ -21,7 +21,7 @@ from raydd.data.sources.tar_names import (
     the_image,
 )
 
-HEAD_BYTES = 64  # enough to know an image by
+HEAD_BYTES = 512  # enough to know an image by
 
 
 @dataclass(frozen=True)

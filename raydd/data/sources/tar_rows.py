@@ -7,12 +7,12 @@ Rows count what is lost: a damaged place stands for as many images as its bytes 
 of several images for all of them. The remains of a sample that another row counts stand for none.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, broken
+from raydd.data.sources.tar_keys import Keys
 from raydd.data.sources.tar_labels import MAX_LABEL_BYTES, class_of, class_of_folder
 from raydd.data.sources.tar_layout import Layout, folder_of, is_image, is_plain
 from raydd.data.sources.tar_members import RECORD, Damage, Member, read_members
@@ -23,7 +23,6 @@ from raydd.data.sources.tar_names import (
     the_image,
 )
 
-REMEMBERED_KEYS = 1 << 18  # about 20 MB
 MAX_ID_KEY = 120  # characters of a key that an id repeats
 _APART = "its image and its label are not side by side; make the archive with tar --sort=name"
 
@@ -58,23 +57,6 @@ class _Sample:
     reason: str | None = None
 
 
-class _Keys:
-    """The latest keys of an archive; an older one is forgotten, so that memory stays bounded."""
-
-    def __init__(self) -> None:
-        self.parts: dict[int, tuple[bool, bool]] = {}
-
-    def met(self, key: str, parts: tuple[bool, bool]) -> tuple[bool, bool] | None:
-        """Remember the parts of a key, image and label; None or those it had before."""
-        content = key.encode("utf-8", errors="surrogateescape")
-        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-        before = self.parts.get(digest)
-        self.parts[digest] = parts
-        if len(self.parts) > REMEMBERED_KEYS:
-            del self.parts[next(iter(self.parts))]
-        return before
-
-
 def read_rows(
     stream: BinaryIO,
     shard: str,
@@ -105,6 +87,7 @@ def read_rows(
         elif is_plain(member):
             yield from reader.member(member)
     yield from reader.close(reader.length)
+    yield from reader.nothing()
 
 
 class _Reader:
@@ -120,10 +103,11 @@ class _Reader:
     ) -> None:
         self.stream, self.shard, self.index, self.layout = stream, shard, index, layout
         self.length, self.usual_length = stream.seek(0, 2), usual_bytes[1]
-        self.keys = _Keys()
+        self.keys = Keys()
         self.sample: _Sample | None = None
         self.num_samples = 1 if usual_bytes[0] else 0  # the usual one weighs as much as one met
         self.sample_bytes = usual_bytes[0]  # of num_samples together
+        self.num_notes, self.is_empty = 0, True  # keys without image and label; no row so far
         self.counted_key: str | None = None  # a row just given counts its image; "" for any key
 
     def member(self, member: Member) -> Iterator[Row]:
@@ -161,11 +145,22 @@ class _Reader:
     def close(self, end: int) -> Iterator[Row]:
         """Yield the row of the open sample, which ends at a position; a mere note is none."""
         sample, self.sample = self.sample, None
-        if sample is not None and (sample.images or sample.label_names):
+        if sample is None:
+            return
+        if sample.images or sample.label_names:
+            self.is_empty = False
             if self._is_whole(sample):
                 self.num_samples += 1
                 self.sample_bytes += end - sample.header
             yield self._row(sample)
+        else:
+            self.num_notes += 1
+
+    def nothing(self) -> Iterator[Row]:
+        """Yield a row for all of an archive that has members, but no image and no label."""
+        if self.is_empty and self.num_notes:
+            reason = f"none of the archive's {self.num_notes} keys has an image or a label"
+            yield broken(f"{self.shard}#0", reason, images=self.num_notes)
 
     def _id(self, member: Member, key: str) -> str:
         """Place of a member's content, and its key as text that people can read."""

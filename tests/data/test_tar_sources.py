@@ -147,6 +147,15 @@ def test_a_damaged_middle_counts_what_its_bytes_held_and_the_rest_is_read(
         assert_all_right([row for row in rows if row.reason is None], 2 * SAMPLES - 10)
 
 
+def test_a_small_hole_is_not_taken_for_the_padding_of_an_archive(tmp_path: Path) -> None:
+    shards(tmp_path, 1)
+    content = (tmp_path / "train-0.tar").read_bytes()
+    begin, end = content.index(b"000005.png"), content.index(b"000007.png")
+    (tmp_path / "train-0.tar").write_bytes(content[:begin] + bytes(end - begin) + content[end:])
+    rows = all_rows(open_train(tmp_path))
+    assert (used(rows), rejected(rows)) == (SAMPLES - 2, 2)
+
+
 @pytest.mark.parametrize("spoiled", ["000005.png", "000005.cls"])
 def test_the_remains_of_a_sample_are_not_counted_again(tmp_path: Path, spoiled: str) -> None:
     shards(tmp_path, 1)

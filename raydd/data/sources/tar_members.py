@@ -17,7 +17,7 @@ MAX_EXTENDED_BYTES = 1 << 16  # long names are a few kilobytes; a larger header 
 SEARCH_BYTES = 1 << 20
 RECORD = 20 * BLOCK  # archives are padded with zeros to a multiple of this, unless told otherwise
 END_MARK = 2 * BLOCK
-MAX_RECORD = 1 << 20
+RECORDS = (RECORD, *(1 << power for power in range(14, 21)))  # that people set
 _DAMAGED = "the archive is damaged or cut short"
 _LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 _PAX, _PAX_GLOBAL = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
@@ -123,19 +123,13 @@ def read_members(stream: BinaryIO) -> Iterator[Member | Damage]:
 
 def _hole(zeros: int, end: int, ending: str | None = None) -> Iterator[Damage]:
     """The damage of zeros in front of ``end`` that no writer would have padded with."""
-    if not _is_padding(zeros, end):
+    is_padding = zeros <= END_MARK or any(
+        zeros < record + END_MARK and end % record == 0 for record in RECORDS
+    )
+    # Some pad a file without regard to its records.
+    if not is_padding and not (ending and zeros < RECORD + END_MARK):
         reason = f"{_DAMAGED}: {zeros} bytes of zeros stand in it"
         yield Damage(end - zeros, reason, zeros, ending and ending.format(zeros))
-
-
-def _is_padding(size: int, end: int) -> bool:
-    """Tell whether zeros are an end mark and what fills the record behind it, of a usual size."""
-    if size < RECORD + END_MARK:
-        return True
-    record = RECORD
-    while record < MAX_RECORD and record + END_MARK <= size:
-        record = 1 << record.bit_length()  # others than the default are powers of two
-    return size < record + END_MARK and end % record == 0
 
 
 def is_header(block: bytes) -> bool:

@@ -382,16 +382,19 @@ def test_bad_tar_members_are_reported_and_the_pass_goes_on(tmp_path: Path) -> No
         (-1, "the member name '../c.png' leaves the archive's root"),
         (-1, "the member name '/etc/d.png' leaves the archive's root"),
         (2, None),
-        (-1, "there is no .cls or .json label"),
+        (-1, "there is no label beside it (.cls, .label, .txt or .json)"),
         (-1, "the label 9 is out of range 0..2"),
         (0, "the key 'g' has no image"),
         (-1, "the .json member is not valid json"),
         (0, "the key 'a' occurs twice in its archive"),
-        (0, "the key 'i' has two images"),
+        (0, "the key 'i' has 2 images"),
         (-1, "the label 'wolf' is not a class name"),
         (0, None),
     ]
     assert len({row.id for row in rows}) == len(rows)
+    assert [row.id.rpartition(":")[2] for row in rows] == [
+        "a", "../c", "/etc/d", "dir/b", "e", "f", "g", "h", "a", "i", "j", "k",
+    ]  # fmt: skip
     good = [row.id for row in rows if row.reason is None][:2]
     assert source.fetch(good) == {good[0]: png(0), good[1]: png(1)}
 
@@ -446,12 +449,13 @@ def test_an_archive_without_its_end_is_reported_and_two_in_one_file_are_read(
 
 
 @pytest.mark.parametrize("kept", [100, 700, 1600, 3000])
-def test_a_cut_archive_ends_with_one_broken_row(tmp_path: Path, kept: int) -> None:
+def test_an_archive_cut_while_it_is_read_ends_with_a_broken_row(tmp_path: Path, kept: int) -> None:
     members = [(f"{n}.{end}", content) for n in range(4)
                for end, content in (("png", png(n)), ("cls", b"0"))]  # fmt: skip
     write_tar(tmp_path / "x.tar", members)
+    source = open_source("webdataset", str(tmp_path), "train", num_classes=1)
     (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[:kept])
-    rows = all_rows(open_source("webdataset", str(tmp_path), "train", num_classes=1))
+    rows = all_rows(source)
     assert "damaged or cut short" in str(rows[-1].reason)
     assert all(row.reason is None for row in rows[:-1])
 

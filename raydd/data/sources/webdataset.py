@@ -1,82 +1,105 @@
 """WebDataset tar shards: members ``key.jpg`` and ``key.cls`` (or ``key.json``) side by side.
 
-Archives are streamed, never unpacked. An id is ``shard.tar#offset+size``: the place of the image's
-bytes, so that ``fetch`` is one ranged read, locally and on an object store.
+Archives are streamed, never unpacked. An id is ``shard.tar#offset+size:key``: the place of the
+image's bytes, so that ``fetch`` is one ranged read, locally and on an object store, and the key of
+its sample, for people.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from statistics import median
 
-from raydd.data.classes import check_class_order, read_class_names, unique_names
 from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard
-from raydd.data.sources.files import (
-    SPLIT_NAMES,
-    Root,
-    digest,
-    is_folder,
-    last_part,
-    missing_split,
-    names_split,
-    shard_files,
-)
+from raydd.data.sources.files import Root, digest, last_part
+from raydd.data.sources.tar_classes import class_names_of
+from raydd.data.sources.tar_files import Archives, find_archives
+from raydd.data.sources.tar_layout import Account, Layout, Named, find_layout, samples
+from raydd.data.sources.tar_names import label_name, split_name
 from raydd.data.sources.tar_rows import read_rows
+from raydd.data.sources.tar_survey import (
+    doubtful,
+    estimate_count,
+    first_members,
+    is_local,
+    is_small,
+    label_digests,
+    refuse_cut,
+)
 
-CLASS_FILES = ("classes.txt", "class_names.json")
 READ_AHEAD = 64  # ranged reads per request
-_ID = re.compile(r"(?P<shard>.+)#(?P<offset>[0-9]+)\+(?P<size>[0-9]+)")
+TRIED_ARCHIVES = 3  # until one holds images
+_ID = re.compile(r"(?P<shard>.+?)#(?P<offset>[0-9]+)\+(?P<size>[0-9]+)(:.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class WebDatasetSource:
-    """See the module; ``files`` are (path below the root, bytes)."""
+    """See the module.
+
+    Attributes:
+        root: folder of the set.
+        files: (path below the root, bytes) of the split's archives.
+        class_names: in label order.
+        fingerprint: see ``identity``.
+        layout: of all archives.
+        usual_bytes: of a sample and of an archive, to tell what a damaged one has lost.
+        passed_over: (kind, files) of the split that are no archives.
+    """
 
     root: Root
     files: tuple[tuple[str, int], ...]
     class_names: tuple[str, ...]
     fingerprint: str
+    layout: Layout
+    usual_bytes: tuple[int, int]
+    passed_over: tuple[tuple[str, int], ...]
 
     @classmethod
     def open(
         cls, root: Root, split: str, class_names: Sequence[str] | None, num_classes: int | None
     ) -> "WebDatasetSource":
-        """Find the shards of the split and the class names.
+        """Find the shards of the split, how they are laid out, and the class names.
 
         Args:
             root: a folder, or a folder and a pattern for file names (``/data/*-of-8.tar``).
-            split: a subfolder with shards, else the shards whose names carry it as a word. Where
-                no name carries any split, all shards are the training split.
+            split: see ``tar_files.find_archives``.
             class_names: names in label order; None reads ``classes.txt`` or ``class_names.json``
-                beside the shards.
+                beside the shards, or takes the folders within them where there are no labels.
             num_classes: expected number; without any names the classes are "0", "1", ...
         Raises:
-            ValueError: missing root or split, no way to tell the classes, or disagreeing ones.
+            ValueError: missing root or split, an archive that is cut, not sorted, compressed or
+                without labels, no way to tell the classes, or disagreeing ones.
         """
-        pattern = "*.tar"
-        if root.url.endswith(".tar") or "*" in last_part(root.url):
-            pattern = last_part(root.url)
-            root = Root(root.kind, root.url.rpartition("/")[0])
+        root, pattern = _root_and_pattern(root)
         root.require()
-        files = _files_of_split(root, split, pattern)
-        names = _class_names(root, class_names, num_classes)
-        content = digest("webdataset", split, *files, *names)
-        return cls(root, files, names, content)
+        archives = find_archives(root, split, pattern)
+        broken = doubtful(root, archives.files)
+        path, members = _sample(root, archives, broken)
+        layout, found = find_layout(members)
+        refuse_cut(root, archives.files, broken, layout)
+        if is_local(root):
+            _refuse_layout(root, path, members, layout, found)
+        names, layout = class_names_of(
+            root, archives.files, layout, members, class_names, num_classes
+        )
+        fingerprint = _fingerprint(root, split, archives, names, layout)
+        usual = (_sample_bytes(members, layout), int(median(size for _, size in archives.files)))
+        return cls(root, archives.files, names, fingerprint, layout, usual, archives.unused)
 
     @property
     def unused(self) -> Mapping[str, int]:
-        """No file is passed over."""
-        return {}
+        """Files of the split that are no archives, by suffix."""
+        return dict(self.passed_over)
 
     def shards(self) -> list[Shard]:
         """One per archive."""
         return [Shard(path) for path, _ in self.files]
 
     def read(self, shard: Shard) -> Iterator[Row]:
-        """Stream the samples in archive order; a damaged archive ends with one broken row."""
+        """Stream the samples in archive order; a damaged place is one row for all it has lost."""
         index = {name: position for position, name in enumerate(self.class_names)}
         with self.root.explained(), self.root.fs.open(f"{self.root.path}/{shard.name}") as stream:
-            yield from read_rows(stream, shard.name, index)
+            yield from read_rows(stream, shard.name, index, self.layout, self.usual_bytes)
 
     def fetch(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Read the byte ranges that the ids name."""
@@ -93,6 +116,14 @@ class WebDatasetSource:
     def class_counts(self) -> None:
         """None: only a pass over all archives could tell."""
 
+    def estimate_count(self) -> int | None:
+        """Images, by the headers of some archives and the bytes of the others.
+
+        Returns:
+            Exact for up to 50 archives; None where they are not local.
+        """
+        return estimate_count(self.root, self.files, self.layout) if is_local(self.root) else None
+
     def _place(self, row_id: str, sizes: dict[str, int]) -> tuple[str, int, int]:
         """(path, first byte, one past the last) of an id."""
         match = _ID.fullmatch(row_id)
@@ -103,51 +134,59 @@ class WebDatasetSource:
         raise ValueError(f"The webdataset root {self.root.url} holds no image {row_id!r}.")
 
 
-def _files_of_split(root: Root, split: str, pattern: str) -> tuple[tuple[str, int], ...]:
-    """(path below the root, bytes) of the split's archives, sorted."""
-    top = root.listing()
-    inside = []
-    if any(is_folder(entry) and entry["name"] == split for entry in top):
-        inside = [(f"{split}/{e['name']}", e) for e in root.listing(split) if _is_tar(e, pattern)]
-    if inside:
-        return shard_files(root, inside)
-    tars = [(entry["name"], entry) for entry in top if _is_tar(entry, pattern)]
-    chosen = [tar for tar in tars if names_split(tar[0].removesuffix(".tar"), split)]
-    present = sorted({word for word in SPLIT_NAMES for name, _ in tars if names_split(name, word)})
-    # Unmarked archives are training data only: see files.split_folder.
-    if not chosen and not present and split == "train":
-        chosen = tars
-    if not chosen:
-        folders = [e["name"] for e in top if is_folder(e) and e["name"] in SPLIT_NAMES]
-        raise missing_split(root, split, present + folders)
-    return shard_files(root, chosen)
+def _root_and_pattern(root: Root) -> tuple[Root, str]:
+    """Split a root that ends in a file's name or a pattern for such names."""
+    name = last_part(root.url)
+    if "*" in name or re.search(r"\.(tar|tgz|tar\.\w+)$", name):
+        return Root(root.kind, root.url.rpartition("/")[0]), name
+    return root, "*"
 
 
-def _is_tar(entry: dict[str, object], pattern: str) -> bool:
-    name = str(entry["name"])
-    return entry["type"] == "file" and name.endswith(".tar") and fnmatchcase(name, pattern)
+def _sample(root: Root, archives: Archives, broken: Sequence[str]) -> tuple[str, list[Named]]:
+    """The first archive that holds images, of whole ones if there are any, and its members."""
+    paths = [path for path, _ in archives.files]
+    whole = [path for path in paths if path not in broken] or paths
+    for path in whole[:TRIED_ARCHIVES]:
+        members = first_members(root, path)
+        if any(member.is_image for member in members):
+            return path, members
+    return path, members
 
 
-def _class_names(
-    root: Root, class_names: Sequence[str] | None, num_classes: int | None
-) -> tuple[str, ...]:
-    present = {entry["name"] for entry in root.listing()}
-    beside = [name for name in CLASS_FILES if name in present]
-    names = read_class_names(f"{root.url}/{beside[0]}") if beside else None
-    if class_names is not None and names is not None:
-        check_class_order(class_names, names, f"{root.url}/{beside[0]}")
-    if class_names is not None:
-        names = unique_names(class_names, f"The class list for {root.url}")
-    if names is None and num_classes is None:
+def _refuse_layout(
+    root: Root, path: str, members: Sequence[Named], layout: Layout, found: Account
+) -> None:
+    """Raise ValueError where the samples of an archive can only be rejected."""
+    where = f"The webdataset root {root.url} holds {path}, "
+    if found.apart > found.labelled:
         raise ValueError(
-            f"The webdataset root {root.url} does not say its classes; set dataset.num_classes or "
-            "dataset.classes_file, or put classes.txt beside the shards."
+            f"{where}where {found.apart} images do not lie beside their labels; sort it: unpack "
+            "it, and make it again with tar --sort=name."
         )
-    if names is None:
-        return tuple(str(index) for index in range(num_classes or 0))
-    if num_classes is not None and num_classes != len(names):
+    if found.images and layout.has_labels and not found.labelled:
         raise ValueError(
-            f"The webdataset root {root.url} lists {len(names)} classes, dataset.num_classes says "
-            f"{num_classes}; correct one of them."
+            f"{where}where none of {found.images} images has a label of its own; put one beside "
+            "each (000001.jpg, 000001.cls), or the images into class folders."
         )
-    return names
+    named = [label_name(split_name(member.name, layout.key)[1]) for member in members]
+    if members and not found.images and not any(named):
+        raise ValueError(
+            f"{where}which has neither images nor labels (its first member is "
+            f"{members[0].name[:99]!r}); set dataset.root to the archives of images."
+        )
+
+
+def _sample_bytes(members: Sequence[Named], layout: Layout) -> int:
+    """Mean bytes of a sample; 0 where nothing tells."""
+    found = samples(members, layout.key, layout.is_text_label)
+    begins = [sample.header for sample in found if sample.images]
+    return (begins[-1] - begins[0]) // (len(begins) - 1) if len(begins) > 1 else 0
+
+
+def _fingerprint(
+    root: Root, split: str, archives: Archives, names: Sequence[str], layout: Layout
+) -> str:
+    parts = [*zip(archives.files, archives.stamps, strict=True), layout, *names]
+    if not all(archives.stamps) or (is_local(root) and is_small(archives.files)):
+        parts += label_digests(root, archives.files)
+    return digest("webdataset", split, *parts)

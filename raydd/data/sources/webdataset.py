@@ -114,7 +114,7 @@ def _files_of_split(root: Root, split: str, pattern: str) -> tuple[tuple[str, in
     tars = [(entry["name"], entry) for entry in top if _is_tar(entry, pattern)]
     chosen = [tar for tar in tars if names_split(tar[0].removesuffix(".tar"), split)]
     present = sorted({word for word in SPLIT_NAMES for name, _ in tars if names_split(name, word)})
-    # Unmarked archives are training data only: see files.split_folder.
+    # Unmarked archives are training data only: see folder_layout.find_split.
     if not chosen and not present and split == "train":
         chosen = tars
     if not chosen:

@@ -222,7 +222,7 @@ def test_both_splits_have_the_chosen_classes_of_any_kind(tmp_path: Path) -> None
     for kind in ("folder", "parquet"):
         whole = config(tmp_path / kind, kind=kind.replace("folder", "imagefolder"))
         for classes in (["cat", "ant"], str(tmp_path / "chosen.txt")):
-            for num_classes in (None, 2):
+            for num_classes in (None, 2, 3):
                 given = replace(whole, classes=classes, num_classes=num_classes)
                 for source in open_sources(given):
                     assert source.class_names == ("cat", "ant")

@@ -79,7 +79,7 @@ class ImageFolderSource:
             root: the data set's folder.
             split: name of the split folder, or of one that means the same; see ``find_split``.
             class_names: the class folders to use, in label order; None takes all, sorted by name.
-            num_classes: expected number of classes; None accepts any.
+            num_classes: expected number of classes of the whole set; None accepts any.
             classes: some of them, as ``pick_classes`` takes them; other folders are never listed.
             label_column: of a ``metadata.csv``.
         Raises:
@@ -100,7 +100,7 @@ class ImageFolderSource:
         names = all_names
         if classes is not None:
             names = tuple(all_names[position] for position in pick_classes(all_names, classes))
-        _check_names(place, found, names, num_classes)
+        _check_names(place, found, names, len(all_names), num_classes)
         surveyed = survey(root, place.folder, names)
         if class_names is None and classes is None:
             check_classes(root, place.folder, place.words, surveyed)
@@ -173,7 +173,11 @@ def _open_listed(
 
 
 def _check_names(
-    place: _Place, found: Sequence[str], names: tuple[str, ...], num_classes: int | None
+    place: _Place,
+    found: Sequence[str],
+    names: tuple[str, ...],
+    num_all: int,
+    num_classes: int | None,
 ) -> None:
     missing = sorted(set(names) - set(found))
     if missing:
@@ -184,9 +188,9 @@ def _check_names(
         )
     if len(names) < 2:
         raise only_class(place.root, place.folder, place.words, names[0])
-    if num_classes is not None and num_classes != len(names):
+    if num_classes is not None and num_classes != num_all:
         raise ValueError(
-            f"The imagefolder root {place.root.url} has {len(names)} class folders in split "
+            f"The imagefolder root {place.root.url} has {num_all} class folders in split "
             f"{place.split!r}, dataset.num_classes says {num_classes}; correct one of them."
         )
 

@@ -1,5 +1,6 @@
 """Sets of others: three layouts, and one sentence for each that cannot be one."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,5 +146,6 @@ def test_a_set_in_an_object_store():
 
 def test_another_content_is_another_set(tmp_path):
     first = look(write_folders(tmp_path / "a", ["0", "1"])).fingerprint
-    assert look(write_folders(tmp_path / "b", ["0", "1"])).fingerprint == first
+    shutil.copytree(tmp_path / "a", tmp_path / "b")  # keeps the times
+    assert look(tmp_path / "b").fingerprint == first
     assert look(write_folders(tmp_path / "c", ["0", "2"])).fingerprint != first

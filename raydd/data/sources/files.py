@@ -130,23 +130,6 @@ class Root:
         return None
 
 
-def split_folder(root: Root, split: str) -> str:
-    """Return the folder that holds ``split``: the split's own, or "" where the root has no splits.
-
-    A root without split folders is all training data: serving it as the test set too would turn
-    the evaluation into a test on the training images.
-
-    Raises:
-        ValueError: the split is missing.
-    """
-    if root.has_folder(split):
-        return split
-    present = [name for name in root.folders() if name.lower() in SPLIT_NAMES]
-    if not present and split == "train":
-        return ""
-    raise missing_split(root, split, present)
-
-
 def missing_split(root: Root, split: str, present: Sequence[str]) -> ValueError:
     """Return the error for a split that is not there, naming those that are."""
     others = [name for name in present if name != split]

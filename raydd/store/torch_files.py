@@ -9,6 +9,7 @@ that only an attack needs are refused all the same.
 
 import io
 import pickletools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,7 +72,7 @@ def read_torch(content: bytes) -> Any:
     """
     _refuse_other_kinds(content)
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return _load(content)
     except Exception as error:  # a hostile file meets almost any exception here
         names = _foreign_names(content)
         if not names:
@@ -79,7 +80,7 @@ def read_torch(content: bytes) -> Any:
     for make in (_stand_in, _stand_in_mapping):
         try:
             with safe_globals([(make(name), name) for name in names]):
-                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                return _load(content)
         except Exception:
             continue
     raise UnreadableFile(pickled(min(names, key=lambda name: name.startswith("builtins."))))
@@ -91,6 +92,12 @@ def pickled(name: str) -> str:
         f"holds a whole pickled network or object ({name}), which is never run; save the network's "
         "state_dict and try again"
     )
+
+
+def _load(content: bytes) -> Any:
+    with warnings.catch_warnings():  # of old protocols and scripts: what follows says it
+        warnings.simplefilter("ignore")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _refuse_other_kinds(content: bytes) -> None:

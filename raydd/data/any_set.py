@@ -165,8 +165,8 @@ def _open_folders(folder: UPath, class_names: Sequence[str]) -> AnySet:
         )
     except ValueError as error:
         raise ValueError(
-            f"{folder} holds no distilled set: no raydd.json, no parquet files and no folders of "
-            "images."
+            f"{folder} holds no distilled set: no raydd.json, no parquet files, no tensors "
+            "(.pt), no folders of images and no files class000_id000.jpg."
         ) from error
     indices = folder_classes(source.class_names, class_names, str(folder))
     numbered = not set(source.class_names) <= set(class_names)

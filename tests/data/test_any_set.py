@@ -193,7 +193,7 @@ def test_folders_of_no_class_are_refused(tmp_path, names, words):
 def test_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist; the first word"):
         look(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"no raydd\.json, no parquet files and no folders"):
+    with pytest.raises(ValueError, match=r"no raydd\.json, no parquet files, no tensors"):
         look(tmp_path)
 
 

@@ -20,6 +20,7 @@ from raydd.data.export import EXPORTED
 from raydd.data.set_folders import FlatFiles, folder_classes, misplaced, too_many_classes
 from raydd.data.sources import Source
 from raydd.data.sources.files import Root, digest
+from raydd.data.sources.folder_layout import class_folders, find_split
 from raydd.data.sources.imagefolder import ImageFolderSource
 from raydd.data.sources.parquet import ParquetSource
 from raydd.data.sources.parquet_classes import stored_names
@@ -159,10 +160,11 @@ def _are_indices(names: Sequence[str]) -> bool:
 def _open_folders(folder: UPath, class_names: Sequence[str]) -> AnySet:
     if (folder / EXPORTED).exists():
         check_class_order(class_names, read_class_names(folder / EXPORTED), str(folder))
+    root = Root.open("imagefolder", str(folder))
     try:
-        source = ImageFolderSource.open(
-            Root.open("imagefolder", str(folder)), "train", class_names=None, num_classes=None
-        )
+        # named, for a set may hold some classes only, even a single one
+        names = class_folders(root, find_split(root, "train")[0]) or None
+        source = ImageFolderSource.open(root, "train", class_names=names, num_classes=None)
     except ValueError as error:
         raise ValueError(
             f"{folder} holds no distilled set: no raydd.json, no parquet files, no tensors "

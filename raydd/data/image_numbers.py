@@ -6,7 +6,6 @@ folders as torchvision's ``ImageFolder`` lists them, parquet rows file after fil
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote_from_bytes
 
 from raydd.data.sources import Source
@@ -14,7 +13,6 @@ from raydd.data.sources.digits import DigitsSource
 from raydd.data.sources.files import Root, is_folder, is_text
 from raydd.data.sources.imagefolder import ImageFolderSource
 from raydd.data.sources.parquet import ParquetSource
-from raydd.data.sources.parquet_files import open_file
 
 _NUM_READERS = 16  # threads for footers: mostly waiting
 # What torchvision takes for an image: others are not counted by it.
@@ -53,15 +51,9 @@ def image_numbers(source: Source, ids: Sequence[str]) -> list[int]:
 
 
 def _parquet_numbers(source: ParquetSource, ids: Sequence[str]) -> list[int]:
-    paths = [file[0] for file in source.files]
-
-    def count(path: str) -> int:
-        with open_file(source.root, path) as file:
-            return int(file.metadata.num_rows)
-
-    with ThreadPoolExecutor(_NUM_READERS) as pool:
-        rows = list(pool.map(count, paths))
-    before = {path: sum(rows[:position]) for position, path in enumerate(paths)}
+    before, total = {}, 0
+    for file in source.files:
+        before[file.path], total = total, total + file.num_rows
     numbers = []
     for row_id in ids:
         path, _, place = row_id.rpartition("#")

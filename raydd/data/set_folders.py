@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from raydd.data.sources.files import Root, digest, is_folder
-from raydd.data.sources.imagefolder import IMAGE_SUFFIXES
+from raydd.data.sources.folder_files import NOT_IMAGES, suffix_of
 
 _NUMBERED = re.compile(r"(?:new|class)([0-9]+)")
 _NAMED = re.compile(r"class([0-9]+)_id([0-9]+)\.[a-z]+", re.IGNORECASE)
@@ -94,7 +94,7 @@ class FlatFiles:
             return None
         for entry in entries:
             name = entry["name"]
-            if name.lower().endswith(IMAGE_SUFFIXES) and not _NAMED.fullmatch(name):
+            if suffix_of(name) not in NOT_IMAGES and not _NAMED.fullmatch(name):
                 raise ValueError(
                     f"{folder} holds {name!r} beside files like {named[0][0]['name']!r}: its name "
                     "says no class; rename it, or take it out."

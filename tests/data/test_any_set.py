@@ -128,7 +128,7 @@ def test_two_usual_label_columns_are_not_guessed_between(tmp_path):
     write_parquet(path, [2, 0])
     table = pq.read_table(path).rename_columns(["image", "class_id"])
     pq.write_table(table.append_column("cls", pa.array([0, 1])), path)
-    with pytest.raises(ValueError, match=r"no column 'label' .* set judge\.image_column and"):
+    with pytest.raises(ValueError, match=r"no column 'label' .* set judge\.label_column"):
         look(tmp_path)
     assert labels(look(tmp_path, label_column="cls")) == [0, 1]
 

@@ -142,7 +142,7 @@ def missing_split(root: Root, split: str, present: Sequence[str]) -> ValueError:
 
 def split_aliases(split: str) -> tuple[str, ...]:
     """Names to look for in turn: the split's own, then others of one meaning (val, validation)."""
-    family = next((names for names in _FAMILIES if split in names), ())
+    family = next((names for names in _FAMILIES if split.lower() in names), ())
     return (split, *(name for name in family if name != split))
 
 

@@ -74,8 +74,13 @@ def kind_of_no_image(entry: dict[str, Any]) -> str | None:
     """
     if is_hidden(entry["name"]):
         return HIDDEN
-    suffix = os.path.splitext(entry["name"])[1].lower()
+    suffix = suffix_of(entry["name"])
     return suffix if suffix in NOT_IMAGES and not is_folder(entry) else None
+
+
+def suffix_of(name: str) -> str:
+    """The ending of a file name, in small letters with its dot; "" where there is none."""
+    return os.path.splitext(name)[1].lower()
 
 
 def is_hidden(name: str) -> bool:

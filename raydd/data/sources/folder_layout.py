@@ -10,7 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from raydd.data.sources.files import SPLIT_NAMES, Root, digest, is_folder, last_part, names_split
+from raydd.data.sources.files import (
+    SPLIT_NAMES,
+    Root,
+    digest,
+    is_folder,
+    last_part,
+    names_split,
+    split_aliases,
+)
 from raydd.data.sources.folder_files import (
     FolderFile,
     is_hidden,
@@ -22,7 +30,6 @@ SURVEYED_FILES = 100_000
 NUM_LISTERS = 16  # threads: an object store answers them side by side
 OTHER_CLASSES = "folders of other classes"
 LOOSE = "beside the class folders"
-_SAME_SPLIT = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 _NO_PICTURES = {"mask", "masks", "annotation", "annotations", "segmentation", "segmentations"}
 _AS_CLASSES = "or name the folders that are classes with dataset.classes"
 
@@ -48,12 +55,6 @@ class Survey:
     below: dict[str, set[str]] = field(default_factory=dict)
 
 
-def same_split(split: str) -> tuple[str, ...]:
-    """The names that mean the same split, ``split`` itself first."""
-    others = next((names for names in _SAME_SPLIT if split.lower() in names), ())
-    return (split, *(name for name in others if name != split))
-
-
 def find_split(root: Root, split: str) -> tuple[str, bool]:
     """Find a split's folder below the root.
 
@@ -71,7 +72,7 @@ def find_split(root: Root, split: str) -> tuple[str, bool]:
     top = _undoubled(root, "")
     folders = class_folders(root, top)
     present = {name.lower(): name for name in folders if name.lower() in SPLIT_NAMES}
-    for name in same_split(split):
+    for name in split_aliases(split):
         if name.lower() in present:
             return _undoubled(root, _joined(top, present[name.lower()])), False
     there = sorted(present.values()) or _named_like_splits(folders)
@@ -81,7 +82,7 @@ def find_split(root: Root, split: str) -> tuple[str, bool]:
     instead = ", or dataset.split_test=null to hold out a share of the training images"
     raise ValueError(
         f"The {root.kind} root {root.url} has no split {split!r} ({has}); set dataset.split_train "
-        f"and dataset.split_test{'' if 'train' in same_split(split.lower()) else instead}."
+        f"and dataset.split_test{'' if 'train' in split_aliases(split) else instead}."
     )
 
 

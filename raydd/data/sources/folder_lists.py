@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raydd.data.sources.files import Root
-from raydd.data.sources.folder_layout import same_split
+from raydd.data.sources.files import Root, split_aliases
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -108,7 +107,7 @@ def find_list(root: Root, folder: str, split: str, label_column: str) -> LabelLi
     Raises:
         ValueError: a list of numbers whose order is nowhere.
     """
-    words = same_split(split.rpartition("/")[2].lower())
+    words = split_aliases(split.rpartition("/")[2].lower())
     named = [
         name.format(word)
         for word in words

@@ -24,7 +24,7 @@ from raydd.config.tree import (
     make_engine,
     short_digest,
 )
-from raydd.data.any_set import AnySet, open_any_set
+from raydd.data.any_set import AnySet
 from raydd.data.sources import Source
 from raydd.errors import Refused, exit_code
 from raydd.judge.adopt import adopt
@@ -35,11 +35,13 @@ from raydd.report.write import write_evaluation
 from raydd.store.artifacts import Stages
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
+from raydd.store.tensor_set import open_given_set
 
 PRIMARY = "evaluate"
 USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]
 
-FOLDER holds a distilled set: ours, an image folder (00000/*.png or CLASS/*.png) or parquet files.
+FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png, new000/class000_id000.jpg),
+parquet files, or tensors (images*.pt and labels*.pt).
 Groups: dataset, protocol, judge (quick, full), teacher, cluster.
 Every key: python -m raydd.evaluate FOLDER --cfg job"""
 _LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
@@ -138,8 +140,9 @@ def _open(config: EvaluateConfig, train: Source) -> AnySet:
     """Open the set, and see whether it and the networks fit the data set."""
     judge, preprocessing = config.judge, preprocessing_of(config.dataset)
     try:
-        given = open_any_set(
-            config.folder, train.class_names, judge.image_column, judge.label_column
+        columns = (judge.image_column, judge.label_column)
+        given = open_given_set(
+            config.folder, train.class_names, *columns, preprocessing, judge.pixels
         )
         check_networks(config, preprocessing, len(train.class_names))
     except ValueError as error:

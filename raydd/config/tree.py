@@ -80,7 +80,8 @@ class RunConfig(CommonConfig):
         sweep: run the driver once per trial; null runs it once.
         tracker: where a sweep's metrics go, too: "none", "tensorboard" (Tune always writes its
             files), "wandb" or "mlflow".
-        export: "none", or "imagefolder" to write the product as PNG files too.
+        export: "none", "imagefolder" to write the product as PNG files too, or "indices" to write
+            CCFS's ``selected_indices.json`` of its real images.
         plan: print stages, units, bytes, memory and hours, and stop.
     """
 
@@ -96,15 +97,13 @@ class RunConfig(CommonConfig):
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         super().__post_init__()
-        check_choices(self, {"tracker": TRACKERS})
+        check_choices(self, {"tracker": TRACKERS, "export": ("none", "imagefolder", "indices")})
         if self.validation < 0:
             raise ValueError(f"validation must be at least 0, got {self.validation}")
         if self.tracker != "none" and self.sweep is None:
             raise ValueError(f"tracker={self.tracker} follows the trials of a sweep: add sweep=")
         if self.sweep and self.plan:
             raise ValueError("plan=true plans one run: leave the sweep out")
-        if self.export not in ("none", "imagefolder"):
-            raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
         if self.labels.form != "online" and self.protocol.labels == "hard":
             raise ValueError(f"labels.form={self.labels.form} needs protocol.labels=soft")
 

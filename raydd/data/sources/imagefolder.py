@@ -101,6 +101,8 @@ class ImageFolderSource:
         if classes is not None:
             names = tuple(all_names[position] for position in pick_classes(all_names, classes))
         _check_names(place, found, names, len(all_names), num_classes)
+        if len(names) < 2 and class_names is None:  # named ones may be a part of a set
+            raise only_class(root, place.folder, place.words, names[0])
         surveyed = survey(root, place.folder, names)
         if class_names is None and classes is None:
             check_classes(root, place.folder, place.words, surveyed)
@@ -186,8 +188,6 @@ def _check_names(
             f"{place.split!r} ({len(missing)} of the {len(names)} classes are missing); correct "
             "dataset.classes_file or dataset.root."
         )
-    if len(names) < 2:
-        raise only_class(place.root, place.folder, place.words, names[0])
     if num_classes is not None and num_classes != num_all:
         raise ValueError(
             f"The imagefolder root {place.root.url} has {num_all} class folders in split "

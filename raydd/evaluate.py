@@ -17,6 +17,7 @@ from upath import UPath
 from raydd.cluster.connect import connect
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.paths import literal
 from raydd.config.tree import (
     CommonConfig,
     check_networks,
@@ -40,8 +41,8 @@ from raydd.store.tensor_set import open_given_set
 PRIMARY = "evaluate"
 USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]
 
-FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png, new000/class000_id000.jpg),
-parquet files, or tensors (images*.pt and labels*.pt).
+FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png or
+new000/class000_id000.jpg), parquet files, or tensors (images*.pt and labels*.pt).
 Groups: dataset, protocol, judge (quick, full), teacher, cluster.
 Every key: python -m raydd.evaluate FOLDER --cfg job"""
 _LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
@@ -132,7 +133,7 @@ def _compose(words: Sequence[str]) -> DictConfig:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
     tree = compose_tree([word for word in plain if word not in folders], PRIMARY)
-    tree.folder = folders[0]
+    tree.folder = literal(folders[0]).replace("${", r"\${")
     return tree
 
 

@@ -1,6 +1,6 @@
 """A real data set: where it lies, how networks see it, and how it is opened."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,8 @@ from raydd.data.sources import (
     lies_without_splits,
     open_source,
 )
+from raydd.data.sources.heldout import HeldOut
+from raydd.data.sources.splits import shared_files
 from raydd.errors import Refused
 
 
@@ -75,11 +77,16 @@ class DatasetConfig:
     test_images: int | None = None
 
 
-def open_sources(data: DatasetConfig) -> tuple[Source, Source]:
+def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Source]:
     """Open the training and the test split of a real data set.
 
+    Args:
+        data: where it lies.
+        judged: whether anything is judged on the test split: it may be missing otherwise, and a
+            share of the training images takes its place.
     Raises:
-        Refused: a split, a root or a class list that is not as the configuration says.
+        Refused: a split, a root or a class list that is not as the configuration says; or a file
+            that is in both splits.
     """
     read = partial(
         open_source,
@@ -97,11 +104,54 @@ def open_sources(data: DatasetConfig) -> tuple[Source, Source]:
         is_all = lies_without_splits(train) and data.split_test != data.split_train
         if data.split_test is None or is_all:
             return hold_out_share(train, data.holdout, data.holdout_seed)
-        test = read(data.split_test, class_names=all_class_names(train), classes=chosen)
+        test = _open_test(read, data, train, chosen, judged)
     except ValueError as error:
         gated = " (this data set is gated: accept its licence on the Hub and log in)"
         raise Refused(f"{error}{gated if data.gated else ''}") from error
+    shared = [] if isinstance(test, HeldOut) else shared_files(train, test)
+    if shared and data.split_test != data.split_train:
+        more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+        raise Refused(
+            f"{shared[0]}{more} is in both splits, {data.split_train!r} and {data.split_test!r}: "
+            "what is judged on must not be trained on; set dataset.split_train and "
+            "dataset.split_test."
+        )
     return train, test
+
+
+def _open_test(
+    read: Callable[..., Source],
+    data: DatasetConfig,
+    train: Source,
+    chosen: list[str] | None,
+    judged: bool,
+) -> Source:
+    try:
+        return read(data.split_test, class_names=all_class_names(train), classes=chosen)
+    except ValueError:
+        if judged:
+            raise
+        return hold_out_share(train, data.holdout, data.holdout_seed)[1]
+
+
+def describe_splits(train: Source, test: Source) -> str:
+    """One line about the images of both splits, as far as they are known before work begins."""
+    words = []
+    for name, source in (("training", train), ("test", test)):
+        counts = source.class_counts()
+        known = "not counted yet," if counts is None else f"{int(counts.sum()):,}"
+        unused = ", ".join(f"{count:,} {kind}" for kind, count in source.unused.items())
+        words.append(f"{known} {name} images" + (f" (not used: {unused})" if unused else ""))
+    return f"{len(train.class_names):,} classes; {'; '.join(words)}"
+
+
+def judged_on(data: DatasetConfig) -> str:
+    """Which images networks are judged on, for people."""
+    if data.split_test is None:
+        return f"{data.holdout:.0%} of the images, held out by seed {data.holdout_seed}"
+    if data.split_test == data.split_train:
+        return f"the training images themselves (split {data.split_train!r})"
+    return f"the test images (split {data.split_test!r})"
 
 
 def _chosen_classes(classes: Any) -> list[str] | None:

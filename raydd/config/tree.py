@@ -6,6 +6,7 @@ values. Hydra composes, and answers unknown keys and wrong types before anything
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -33,6 +34,8 @@ from raydd.methods.edc import EdcConfig
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.checks import check_choices
 from raydd.store.artifacts import Stages
+
+_NAME = re.compile(r"\w[\w\-.,=+ ]*")
 
 
 @dataclass
@@ -65,6 +68,11 @@ class CommonConfig:
         """Refuse what cannot run, before any work."""
         if self.name == "stages":
             raise ValueError("name=stages is taken: the storage keeps its stages there")
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name={self.name} is no name of a folder below the storage: letters, digits and "
+                "-_.,=+ are, and it begins with a letter or digit"
+            )
 
 
 @dataclass

@@ -58,10 +58,14 @@ class DifficultyTable:
             raise ValueError(f"{self._where()} has no number in row {row}.")
         return values
 
-    def ids(self) -> list[str]:
-        """The id of each row; only where there is an ``id_column``."""
+    def ids(self) -> pa.Array:
+        """The id of each row, strings; only where there is an ``id_column``."""
         assert self.id_column is not None
-        return [str(name) for name in _read(self.path, self.id_column)]
+        if self.path.suffix == ".parquet":  # millions of them: no Python objects
+            with self.path.open("rb") as file:
+                column = pq.read_table(file, columns=[self.id_column])[self.id_column]
+            return column.cast(pa.string()).combine_chunks()
+        return pa.array([str(name) for name in _read(self.path, self.id_column)], pa.string())
 
     def classes(self) -> np.ndarray:
         """The class of each row, int64 or str [rows]; only where there is a ``class_column``."""

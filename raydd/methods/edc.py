@@ -63,6 +63,10 @@ class EdcConfig:
                 f"{count - 1}."
             )
 
+    def real_ipc(self) -> int:
+        """Real images that every class must have; the pool of tiles is looked at when it is cut."""
+        return self.ipc if self.synthesis and self.synthesis.start == "real" else 0
+
 
 def distil(engine: Engine, config: EdcConfig) -> Product:
     """Run the method (edc.md section 3 names the steps)."""

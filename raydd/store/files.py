@@ -13,7 +13,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from upath import UPath
 
 import raydd
-from raydd.errors import Refused
+from raydd.errors import FULL, Refused
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -126,16 +126,24 @@ def claim_folder(folder: UPath, what: Mapping[str, Any]) -> UPath:
         folder: of the run; ``config.json`` in it says whose it is.
         what: everything that decides what the run makes, as json values.
     Raises:
-        Refused: the folder belongs to another configuration.
+        Refused: the folder belongs to another configuration, or cannot be written.
     """
     record = folder / "config.json"
-    if record.exists():
-        keys = differing_keys(json.loads(record.read_text()), dict(what))
-        if keys:
-            raise Refused(
-                f"the run {folder.name!r} exists with another configuration; these keys differ: "
-                f"{', '.join(keys)}. Choose another name=."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, json.dumps(what, indent=1).encode())
+    try:
+        if record.exists():
+            keys = differing_keys(json.loads(record.read_text()), dict(what))
+            if keys:
+                raise Refused(
+                    f"the run {folder.name!r} exists with another configuration; these keys "
+                    f"differ: {', '.join(keys)}. Choose another name=."
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, json.dumps(what, indent=1).encode())
+    except OSError as error:
+        if error.errno in FULL:  # trouble on the way, not a wrong storage
+            raise
+        raise Refused(
+            f"storage={folder.parent} cannot be written ({error.strerror or error}); choose a "
+            "folder of yours with storage=."
+        ) from error
     return folder

@@ -42,7 +42,7 @@ def test_ids_and_classes_are_found(tmp_path: Path, kind: str) -> None:
     path = save(tmp_path, kind, id=IDS, labels=[2, 0, 1, 1], scores=VALUES)
     table = read_table(path, "scores")
     assert (table.id_column, table.class_column) == ("id", "labels")
-    assert table.ids() == IDS
+    assert table.ids().to_pylist() == IDS
     assert table.classes().tolist() == [2, 0, 1, 1]
     check_order(table, None, 1000)  # its ids say which images it knows
 

@@ -6,7 +6,7 @@ worker; the worker asks it for one shard at a time.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,14 @@ class Source(Protocol):
 
     def class_counts(self) -> np.ndarray | None:
         """Images per class, int64 [C]; None when only a full pass could tell."""
+
+
+@runtime_checkable
+class Estimated(Protocol):
+    """A source that only a pass can count, but that knows roughly how many images it has."""
+
+    def estimate_count(self) -> int | None:
+        """From headers, where looking at them is cheap; None elsewhere."""
 
 
 def broken(row_id: str, reason: str, class_index: int = -1, images: int = 1) -> Row:

@@ -9,6 +9,7 @@ a list (:mod:`.listedfolder`).
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -129,12 +130,7 @@ class ImageFolderSource:
 
     def class_counts(self) -> np.ndarray | None:
         """Files that ``read`` yields, per class; None above two million, which take minutes."""
-        counts = np.zeros(len(self.class_names), dtype=np.int64)
-        for index, (_, files, _) in enumerate(listed(self.root, self.folder, self.class_names)):
-            counts[index] = len(files)
-            if counts.sum() > COUNTED_FILES:
-                return None
-        return counts
+        return _class_counts(self.root, self.folder, self.class_names, self.fingerprint)
 
     def labelled_ids(self) -> Iterator[tuple[str, int]]:
         """See :class:`raydd.data.sources.heldout.KnowsIds`."""
@@ -243,3 +239,16 @@ def _source(
     return ImageFolderSource(
         root, folder, names, all_names, place.without_splits, dict(unused), digest(*hashed)
     )
+
+
+@lru_cache(maxsize=8)
+def _class_counts(
+    root: Root, folder: str, class_names: tuple[str, ...], fingerprint: str
+) -> np.ndarray | None:
+    """Files of each class; listed once for all who ask about one reading of the data."""
+    counts = np.zeros(len(class_names), dtype=np.int64)
+    for index, (_, files, _) in enumerate(listed(root, folder, class_names)):
+        counts[index] = len(files)
+        if counts.sum() > COUNTED_FILES:
+            return None
+    return counts

@@ -19,6 +19,7 @@ from raydd.data.sources import Source
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.stream import encoded_rows, map_pass
+from raydd.errors import Refused
 from raydd.store.artifacts import Artifact, digest_stage
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
@@ -30,7 +31,14 @@ def class_counts(engine: Engine) -> np.ndarray:
     int64; float and nan in the plan of a run whose source nobody has counted.
     """
     counts = engine.train_source.class_counts()
-    return np.array(count(engine).summary["counts"]) if counts is None else counts
+    if counts is None:
+        counts = np.array(count(engine).summary["counts"])
+        if not counts.all():
+            raise Refused(
+                f"class {engine.class_names[int(counts.argmin())]!r} has no training images: leave "
+                "it out with dataset.classes, or correct dataset.num_classes or the class list."
+            )
+    return counts
 
 
 def count(engine: Engine) -> Artifact:

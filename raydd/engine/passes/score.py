@@ -8,7 +8,6 @@ walk through them side by side. Logits are computed in float32 and in batches pa
 a decision must not depend on how the stream was cut.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,11 +38,13 @@ def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
     Returns:
         Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts ``rows`` and
         ``rejected`` images, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1],
-        and ``exchanged`` classes.
+        ``right``, images of each class, and ``exchanged`` classes.
     """
 
     def work(folder: UPath) -> dict[str, Any]:
-        return ask_network(engine, Scorer, folder, checkpoint) | _top1(folder)
+        return ask_network(engine, Scorer, folder, checkpoint) | _accuracy(
+            folder, engine.num_classes
+        )
 
     return engine.stages.run(
         "score",
@@ -88,40 +89,38 @@ def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:
     return table
 
 
-def _top1(folder: UPath) -> dict[str, Any]:
-    """Accuracy over all parts, read one at a time, and the classes that are exchanged.
+def _accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:
+    """How often the network is right, over all parts, read one at a time.
 
     Returns:
-        ``top1``, [0, 1], and ``exchanged``: see :func:`exchanged_classes`.
+        ``top1``, [0, 1]; ``right``, images of each class; ``exchanged``, see
+        :func:`exchanged_classes`.
     """
-    right = rows = 0
-    counts: dict[int, int] = {}  # of each class
+    right, counts = np.zeros((2, num_classes), np.int64)
     wrong = [np.empty((0, 3), np.int64)]  # class, prediction, images
     for path in part_files(folder):
         table = read_table(path, ["class_index", "prediction"])
         labels, answers = (table[n].to_numpy().astype(np.int64) for n in table.column_names)
-        for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-            counts[int(label)] = counts.get(int(label), 0) + int(count)
         missed = labels != answers
         pairs = np.stack([labels[missed], answers[missed]], axis=1)
-        found, times = np.unique(pairs, axis=0, return_counts=True)
-        wrong.append(np.column_stack([found, times]))
-        right += int((~missed).sum())
-        rows += table.num_rows
+        wrong.append(np.column_stack(np.unique(pairs, axis=0, return_counts=True)))
+        right += np.bincount(labels[~missed], minlength=num_classes)
+        counts += np.bincount(labels, minlength=num_classes)
     return {
-        "top1": right / max(rows, 1),
+        "top1": int(right.sum()) / max(int(counts.sum()), 1),
+        "right": right.tolist(),
         "exchanged": exchanged_classes(np.concatenate(wrong), counts),
     }
 
 
-def exchanged_classes(wrong: np.ndarray, counts: Mapping[int, int]) -> list[tuple[int, int]]:
+def exchanged_classes(wrong: np.ndarray, counts: np.ndarray) -> list[tuple[int, int]]:
     """Classes that a network nearly always takes for others, which fare alike.
 
     A class that it cannot tell from another is no such class: there the other one is right.
 
     Args:
         wrong: int64 [N, 3]: class, prediction, images; a pair may be there many times.
-        counts: images of each class.
+        counts: int64 [C], images of each class.
     Returns:
         Pairs (class, what it is taken for), each class at most once.
     """
@@ -130,7 +129,7 @@ def exchanged_classes(wrong: np.ndarray, counts: Mapping[int, int]) -> list[tupl
     always = {
         int(label): int(answer)
         for (label, answer), images in zip(pairs, times, strict=True)
-        if images >= _NEARLY_ALWAYS * counts[int(label)]
+        if images >= _NEARLY_ALWAYS * counts[label]
     }
     return [(label, answer) for label, answer in always.items() if answer in always]
 

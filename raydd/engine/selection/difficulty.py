@@ -196,7 +196,7 @@ class _ValuesById:
     """Values of ids in any order; 16 bytes per image are held."""
 
     def __init__(self, table: DifficultyTable) -> None:
-        keys = hash_ids(pa.array(table.ids(), pa.string()), 0)
+        keys = hash_ids(table.ids(), 0)
         order = np.argsort(keys)
         self.keys, self.values = keys[order], table.values()[order]
         self.what = f"difficulty.table={table.path}"

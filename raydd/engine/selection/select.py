@@ -48,8 +48,10 @@ class Ranking:
         difficulty: maps the same to floats [N]; None orders a rung at random.
         order: "simple" (lowest difficulty first), "hard", or "random".
         balanced: choose the same number of every class; else the best over all classes.
-        shortfall: what happens where a class has too few images: "error" and "easiest" refuse
-            ("easiest" has a rung of its own to fill from), "rollover" takes what there is.
+        shortfall: what happens where a class has too few images: "error" refuses, "easiest" (which
+            has rungs of its own to fill from) and "rollover" take what there is.
+        spare: name of a last rung, of images that are taken where a selection was refused before:
+            no finished one depends on it, and it is no part of the key.
         settings: json values that rung and difficulty depend on; part of the stage's key.
     """
 
@@ -61,6 +63,7 @@ class Ranking:
     balanced: bool = True
     shortfall: str = "error"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    spare: str | None = None
 
     @property
     def is_ordered(self) -> bool:
@@ -221,11 +224,12 @@ def conclude_selection(
     write_selection(folder, table)
     chosen = np.bincount(labels, minlength=len(asked))
     _check_supply(ranking, asked, chosen)
-    counted = [
-        np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ranking.ladder))
-    ]
+    ladder = ranking.ladder
+    if ranking.spare and (rungs == len(ladder)).any():
+        ladder = (*ladder, ranking.spare)
+    counted = [np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ladder))]
     return {
-        "rungs": {name: c.tolist() for name, c in zip(ranking.ladder, counted, strict=True)},
+        "rungs": {name: c.tolist() for name, c in zip(ladder, counted, strict=True)},
         "asked": int(asked.sum()),
         "chosen": chosen.tolist(),
         "candidates": candidates.tolist(),
@@ -233,9 +237,30 @@ def conclude_selection(
     }
 
 
+def check_supply(engine: Engine, scores: Artifact, asked: int) -> None:
+    """Refuse, before anything is made, what the teacher's score table shows to be short.
+
+    Args:
+        engine: of the run.
+        scores: the teacher's table.
+        asked: images of every class that the teacher must be right about.
+    Raises:
+        Refused: it is right about fewer of a class.
+    """
+    right = scores.summary.get("right")
+    if right is None or min(right) >= asked:  # None: a plan, or a table of an earlier version
+        return
+    label = int(np.argmin(right))
+    raise Refused(
+        f"the teacher is right about {right[label]} images of class {engine.class_names[label]!r}, "
+        f"but {asked} of them are asked for: lower method.ipc, set method.shortfall=easiest, or "
+        "train the teacher longer."
+    )
+
+
 def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> None:
     short = asked - chosen if ranking.balanced else np.array([asked.sum() - chosen.sum()])
-    if ranking.shortfall == "rollover" or not (short > 0).any():
+    if ranking.shortfall != "error" or not (short > 0).any():
         return
     label = int(short.argmax())
     who = f"class {label} has" if ranking.balanced else "all classes have"

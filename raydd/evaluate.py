@@ -16,7 +16,7 @@ from upath import UPath
 
 from raydd.cluster.connect import connect
 from raydd.config.compose import ConfigError, compose_tree, to_typed
-from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.paths import literal
 from raydd.config.tree import (
     CommonConfig,
@@ -97,10 +97,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     progress = Progress(config.verbose)
     sources = open_sources(config.dataset)
     given = _open(config, sources[0])
-    resources = connect(config.cluster)
     decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(open_storage(config.storage) / name, decisive)
+    progress.say(f"[dim]{describe_splits(*sources)}[/dim]")
+    resources = connect(config.cluster)
     stages = Stages(open_storage(config.storage), progress)
     engine = make_engine(config, sources, resources, stages, folder)
     progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
@@ -115,6 +116,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "folder": config.folder,
+        "judged_on": judged_on(config.dataset),
         "config": decisive_values(config),
     }
     report = build_evaluation(engine, found, about)
@@ -177,7 +179,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         progress.say(f"{_LABELS[images]:<19} {100 * part['mean']:5.1f} {spread}")
     if scores := report["scores"]:
         progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
-    progress.say(f"report: {folder / 'report.html'}")
+    progress.say(f"judged on {report['judged_on']}; report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

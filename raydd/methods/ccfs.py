@@ -6,11 +6,10 @@ the official code, and our numbers: ``ccfs.md`` beside this file.
 """
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 
-from raydd.engine.product import Curriculum, Product
+from raydd.engine.product import Curriculum, Product, arrangement
 from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
 from raydd.engine.selection.filter import FilterConfig
 from raydd.engine.selection.select import Columns, Ranking, check_supply
@@ -91,13 +90,6 @@ class CcfsConfig:
         """Real images that every class must have."""
         real = sum(arrangement(self.ipc, self.alpha, self.curricula)[1])
         return real if self.shortfall == "error" and self.balanced else 0
-
-
-def arrangement(ipc: int, alpha: float, curricula: int) -> tuple[int, list[int]]:
-    """Images per class: distilled, and real ones of each curriculum (the first have more)."""
-    core = int(Fraction(str(alpha)) * ipc)  # exact where a float product is not: 0.29 of 100 is 29
-    share, rest = divmod(ipc - core, curricula)
-    return core, [share + (j < rest) for j in range(curricula)]
 
 
 def distil(engine: Engine, config: CcfsConfig) -> Product:

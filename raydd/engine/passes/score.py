@@ -69,14 +69,7 @@ def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:
             ``teacher.exchanged_classes`` does not allow for it.
     """
     table = score(engine, teacher, "teacher")
-    chance, wanted = 1 / engine.num_classes, engine.teacher.min_top1
-    floor = 3 * chance if wanted is None else wanted
-    if (top1 := table.summary["top1"]) < min(floor, 0.5):
-        raise Refused(
-            f"the teacher is right on {top1:.1%} of the real training images, less than "
-            f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
-            "from the data set's."
-        )
+    check_floor(engine, table.summary["top1"])
     exchanged = table.summary.get("exchanged", [])
     if exchanged and not engine.teacher.exchanged_classes:
         names, (first, taken_for) = engine.class_names, exchanged[0]
@@ -87,6 +80,18 @@ def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:
             "the data set's there. Correct it, or set teacher.exchanged_classes=true to go on."
         )
     return table
+
+
+def check_floor(engine: Engine, top1: float) -> None:
+    """Refuse a teacher that is right on too few of the real training images, ``top1`` in [0, 1]."""
+    wanted = engine.teacher.min_top1
+    floor = 3 / engine.num_classes if wanted is None else wanted
+    if top1 < min(floor, 0.5):
+        raise Refused(
+            f"the teacher is right on {top1:.1%} of the real training images, less than "
+            f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
+            "from the data set's."
+        )
 
 
 def _accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def test_ray_refuses_a_misspelt_key(path: Path) -> None:
 
 
 def test_no_hyper_parameters(path: Path) -> None:
-    from raydd.judge.protocol import ProtocolConfig
     from raydd.engine.synthesis.teacher import SynthesisConfig
+    from raydd.judge.protocol import ProtocolConfig
     from raydd.methods.curricular import CurricularConfig
     from raydd.ops.recipe import Recipe
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.judge.diagnose import DiagnoseConfig, diagnose_images
-from raydd.judge.measure import MeasureJob, measure
 from raydd.engine.product import Curriculum, Product
-from raydd.judge.protocol import ProtocolConfig
 from raydd.engine.training.loop import train_network
 from raydd.errors import Refused
+from raydd.judge.diagnose import DiagnoseConfig, diagnose_images
+from raydd.judge.measure import MeasureJob, measure
+from raydd.judge.protocol import ProtocolConfig
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model

@@ -7,8 +7,8 @@ from upath import UPath
 
 from raydd.config.tree import compose_config
 from raydd.engine.product import Curriculum, Product
-from raydd.judge.protocol import ProtocolConfig
 from raydd.judge.product import judge
+from raydd.judge.protocol import ProtocolConfig
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.page import flatten

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from raydd.config.tree import compose_config
-from raydd.judge.diagnose import DiagnoseConfig
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
+from raydd.judge.diagnose import DiagnoseConfig
 from raydd.methods.acs import AcsConfig, DiscriminatorConfig, distil
 from raydd.models.registry import ModelConfig
 from raydd.plan.planner import Planner

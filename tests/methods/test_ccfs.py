@@ -13,11 +13,11 @@ from upath import UPath
 from raydd.data.distilled import read_distilled
 from raydd.data.distilled_writer import write_images
 from raydd.data.rebuild import IDS, rebuild_rows
-from raydd.judge.protocol import ProtocolConfig
 from raydd.engine.selection.chosen import selected_ids
 from raydd.engine.selection.difficulty import DifficultyConfig
 from raydd.engine.selection.filter import FilterConfig
 from raydd.errors import Refused
+from raydd.judge.protocol import ProtocolConfig
 from raydd.methods.ccfs import CcfsConfig, arrangement, distil, ranking
 from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report

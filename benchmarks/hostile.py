@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from engines import make_engine
 from processes import Sample, Sampler
 from ray._private.state import state
 from ray.core.generated import common_pb2, gcs_pb2
@@ -34,12 +35,11 @@ from raydd.cluster.config import ClusterConfig
 from raydd.cluster.connect import Resources, connect
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
-from raydd.engine.passes.score import score_source
+from raydd.engine.passes.score import score
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.registry import ModelConfig, create_model
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, save_checkpoint
-from raydd.store.progress import Progress
 from raydd.store.tables import part_files, read_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
@@ -47,6 +47,7 @@ from hostile_images import image_at_the_cap
 from hostile_ledger import Account, Ledger, account
 from hostile_sets import CLASSES, WRITERS
 
+PREPROCESSING = Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 WORKERS = ("actor", "task", "worker")
 ENDS = {
     common_pb2.WorkerExitType.Value(name) for name in ("INTENDED_SYSTEM_EXIT", "INTENDED_USER_EXIT")
@@ -117,8 +118,9 @@ def run_pass(
         HighWater(interval=0.4, earlier=earlier) as memory,
     ):
         started = time.perf_counter()
-        stages, config = Stages(UPath(storage), Progress()), DataConfig(max_rejected=1.0)
-        scored = score_source(stages, source, checkpoint, config, resources, kind)
+        config = DataConfig(max_rejected=1.0)
+        engine = make_engine(storage, source, PREPROCESSING, resources, config)
+        scored = score(engine, checkpoint, kind)
         seconds = time.perf_counter() - started
         used = [i for p in part_files(scored.folder) for i in read_table(p)["id"].to_pylist()]
         rejected = read_table(scored.folder / "rejected.parquet").to_pydict()
@@ -151,8 +153,7 @@ def save_network(folder: Path) -> Artifact:
     """A small network to score with."""
     folder.mkdir()
     model = ModelConfig("resnet10_thin", 8)
-    preprocessing = Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    card = CheckpointCard(model, CLASSES, preprocessing)
+    card = CheckpointCard(model, CLASSES, PREPROCESSING)
     save_checkpoint(UPath(folder), create_model(model, len(CLASSES), 32), card)
     return Artifact(UPath(folder), "network")
 

@@ -20,18 +20,22 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from engines import make_engine
 from torch import Tensor
 from upath import UPath
 
+from raydd.cluster.connect import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
+from raydd.data.sources.counted import CountedSource
 from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig
-from raydd.engine.labels.relabel import Labeller, RelabelJob, label_units, plan_labels
+from raydd.engine.labels.relabel import relabel
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import train_network
 from raydd.models.registry import ModelConfig
 from raydd.ops.intervals import mean_and_interval
 from raydd.ops.recipe import Recipe
+from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table
 
 SIDE, GROUP = 16, 10
@@ -144,19 +148,16 @@ class Bench:
         return 100 * train_network(replace(job, **change))["top1_last"]
 
     def label(self, name: str, config: LabelConfig) -> Path:
-        """Make the labels of one form as a worker does; returns their stage folder."""
-        count = self.chosen.classes * self.chosen.ipc
-        info = plan_labels(
-            config, self.recipe, FLIP, PREPROCESSING, self.chosen.classes, count, seed=0
-        )
-        folder = self.root / name
-        (folder / LABELS).mkdir(parents=True)
-        images, teacher = (self.images["set"],), str(self.root / "teacher")
-        job = RelabelJob(str(folder), images, teacher, info, "cpu")
-        worker = Labeller(job)
-        for unit in label_units(info):
-            worker(unit)
-        return folder
+        """Make the labels of one form in this process; returns their stage folder."""
+        classes, ipc = self.chosen.classes, self.chosen.ipc
+        alone = Resources(0, 0, False, self.chosen.threads, 1, 0)
+        engine = make_engine(self.root, CountedSource(classes, classes), PREPROCESSING, alone)
+        images = Artifact(UPath(self.images["set"]), "set", {"counts": [ipc] * classes})
+        teacher = Artifact(UPath(self.root / "teacher"), "teacher")
+        engine = replace(engine, labels=config, flip=FLIP)
+        made = relabel(engine, [images], teacher, self.recipe, name)
+        assert made is not None  # no form of these leaves it to the teacher
+        return Path(str(made.folder))
 
     def students(self, name: str, **change: object) -> list[float]:
         """Test accuracy of the students of one form, one for each seed."""

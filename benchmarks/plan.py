@@ -10,6 +10,7 @@ Last line: planned seconds over used ones.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -19,8 +20,11 @@ import numpy as np
 from processes import Sampler
 
 from raydd import session
+from raydd.cluster.connect import local_resources
 from raydd.config.tree import compose_config
+from raydd.plan.calibrate import calibrate
 from raydd.plan.machines import stage_seconds
+from raydd.plan.planner import walk
 from raydd.store.artifacts import Stages
 from raydd.store.progress import Progress
 
@@ -65,11 +69,13 @@ def main() -> None:
         (place / "data").mkdir()
         root = first_files(options.root, place / "data") if options.quick else options.root
         config = compose_config([*RUN, f"dataset.root={root}", f"storage={place / 'runs'}", *words])
-        planner = session.walk(config, Progress())
+        engine, rows = walk(config, Progress())
+        cluster, cores = config.cluster, os.cpu_count() or 1
+        machine = calibrate(rows, engine, local_resources(cluster), cores, cluster.plan_seconds)
         # all work on one core, one after the other
-        here = replace(session.this_machine(config, planner), workers=1, parallel=1, cores=1)
+        here = replace(machine, workers=1, parallel=1, cores=1)
         planned: dict[str, float] = {}
-        for row in planner.rows:
+        for row in rows:
             planned[row.stage] = planned.get(row.stage, 0) + stage_seconds(row, here)
         noted = note_stages()
         with Sampler() as sampler:

@@ -34,7 +34,7 @@ from raydd.cluster.connect import connect
 from raydd.cluster.pool import run_units
 from raydd.cluster.tasks import run_many
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import image_table
+from raydd.data.rows import Reader, image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.passes.score import Scorer
 from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
@@ -46,7 +46,7 @@ from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.recipe import Recipe
 from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 from raydd.store.tables import write_table
-from raydd.store.units import plan_units
+from raydd.store.units import Unit, plan_units
 
 CLASSES, SIDE = 10, 32
 NAMES = tuple(map(str, range(CLASSES)))
@@ -129,17 +129,17 @@ class Bench:
 
     def synthesize(self, workers: int) -> float:
         """Units per second of the pool."""
-        job = self._synthesize_job()
+        job, units = self._synthesize_job(), self._units()
         resources = replace(self.resources, unit_workers=workers)
-        run_units(pinned_synthesizer, job, job.units, resources)
+        run_units(pinned_synthesizer, job, units, resources)
         return rate(Path(job.folder).glob("parts/*"), workers)
 
     def bare(self, workers: int) -> float:
         """Units per second of plain processes."""
-        job = self._synthesize_job()
+        job, units = self._synthesize_job(), self._units()
         context = multiprocessing.get_context("spawn")
         processes = [
-            context.Process(target=bare_loop, args=(job, n, workers)) for n in range(workers)
+            context.Process(target=bare_loop, args=(job, units[n::workers])) for n in range(workers)
         ]
         for process in processes:
             process.start()
@@ -175,18 +175,18 @@ class Bench:
         (folder / "parts").mkdir()
         return SynthesizeJob(
             folder=str(folder),
-            units=plan_units(CLASSES, range(chosen.units), CLASSES, None),
             curriculum=0,
             networks=TeacherNetworks(str(self.root / "teacher"), None, config),
-            preprocessing=PREPROCESSING,
             config=config,
             start_images=None,
-            source=self.source,
-            max_pixels=1 << 20,
+            reader=Reader(self.source, PREPROCESSING, max_pixels=1 << 20),
             seed=0,
             journal=None,
             device="cpu",
         )
+
+    def _units(self) -> Sequence[Unit]:
+        return plan_units(CLASSES, range(self.chosen.units), CLASSES)
 
     def _train_job(self, folder: Path) -> TrainJob:
         folder.mkdir()
@@ -207,13 +207,13 @@ class Bench:
         return Path(tempfile.mkdtemp(dir=self.root))
 
 
-def bare_loop(job: SynthesizeJob, number: int, processes: int) -> None:
-    """Every n-th unit, one after another."""
+def bare_loop(job: SynthesizeJob, units: Sequence[Unit]) -> None:
+    """One unit after another."""
     import torch
 
     torch.set_num_threads(1)
     work = pinned_synthesizer(job)
-    for unit in job.units[number::processes]:
+    for unit in units:
         work(unit)
 
 

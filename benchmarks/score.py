@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import torch
+from engines import make_engine
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
@@ -23,13 +24,12 @@ from raydd.cluster.connect import Resources, connect
 from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
-from raydd.engine.passes.score import score_source
+from raydd.engine.passes.score import score
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
-from raydd.store.artifacts import Artifact, Stages
-from raydd.store.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
-from raydd.store.progress import Progress
+from raydd.store.artifacts import Artifact
+from raydd.store.checkpoint import CheckpointCard, load_card, load_checkpoint, save_checkpoint
 
 
 def bare(source: Source, folder: str, batch: int, index: int, count: int, gate, results) -> None:
@@ -87,10 +87,11 @@ def run_bare(source: Source, folder: str, batch: int, processes: int) -> float:
 def run_ours(source: Source, checkpoint: Artifact, batch: int, resources: Resources) -> float:
     """Seconds of the whole score stage."""
     with tempfile.TemporaryDirectory() as folder:
-        stages = Stages(UPath(folder), Progress())
+        preprocessing = load_card(checkpoint.folder).preprocessing
         config = DataConfig(score_batch=batch)
+        engine = make_engine(folder, source, preprocessing, resources, config)
         started = time.perf_counter()
-        score_source(stages, source, checkpoint, config, resources, "teacher")
+        score(engine, checkpoint, "teacher")
         return time.perf_counter() - started
 
 

@@ -100,7 +100,7 @@ def call_selection(folder: Path, output: Path, count: int, num_classes: int) -> 
     """The call that is measured: CCFS's order, on Ray that already runs."""
     from upath import UPath
 
-    from raydd.engine.selection.select import Ranking, select_images
+    from raydd.engine.selection.select import Ranking, _choose
     from raydd.store.artifacts import Artifact
 
     ranking = Ranking(
@@ -112,7 +112,7 @@ def call_selection(folder: Path, output: Path, count: int, num_classes: int) -> 
         shortfall="rollover",  # as in ImageNet-21K, some classes have fewer images than asked for
     )
     tables = [Artifact(UPath(folder / name), name) for name in ("teacher", "filter")]
-    select_images(UPath(output), tables, ranking, count, (), 0, num_classes)
+    _choose(UPath(output), tables, ranking, np.full(num_classes, count), (), 0)
 
 
 def rung(tables: list[dict[str, np.ndarray]]) -> np.ndarray:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
+from engines import make_engine
 from PIL import Image
 from processes import Sampler, mean, mib, quarters_table, role_table
 from ray._private.internal_api import memory_summary
@@ -34,14 +35,14 @@ from raydd.cluster.config import ClusterConfig
 from raydd.cluster.connect import connect
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
-from raydd.engine.passes.score import score_source
+from raydd.engine.passes.score import score
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.registry import ModelConfig, create_model
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, save_checkpoint
-from raydd.store.progress import Progress
 
 NUM_CLASSES, SIDE = 100, 32
+PREPROCESSING = Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 MODEL = ModelConfig("resnet10_thin", width=8)
 
 
@@ -103,9 +104,7 @@ def save_network(folder: Path, source: Source) -> Artifact:
     """A tiny untrained network as a finished checkpoint."""
     torch.manual_seed(0)
     network = create_model(MODEL, len(source.class_names), SIDE)
-    card = CheckpointCard(
-        MODEL, source.class_names, Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    )
+    card = CheckpointCard(MODEL, source.class_names, PREPROCESSING)
     folder.mkdir()
     save_checkpoint(UPath(folder), network, card)
     return Artifact(UPath(folder), "bench")
@@ -147,7 +146,8 @@ def main() -> None:
         source = open_source(options.kind, str(root), "train", num_classes=NUM_CLASSES)
         resources = connect(ClusterConfig(object_store_mb=options.object_store_mb))
         checkpoint = save_network(Path(folder) / "network", source)
-        stages, config = Stages(UPath(folder), Progress()), DataConfig(score_batch=options.batch)
+        config = DataConfig(score_batch=options.batch)
+        engine = make_engine(folder, source, PREPROCESSING, resources, config)
         shards = len(source.shards())
 
         def progress() -> float:
@@ -155,7 +155,7 @@ def main() -> None:
 
         begin = time.perf_counter()
         with Sampler(interval=options.interval, progress=progress) as sampler:
-            table = score_source(stages, source, checkpoint, config, resources, "teacher")
+            table = score(engine, checkpoint, "teacher")
         seconds = time.perf_counter() - begin
         assert table.summary["rows"] == rows, table.summary
         growth = report(sampler)

@@ -86,7 +86,8 @@ def write_trial(
 def write_journal(folder: Path, epochs: int, time: float = 1000.0) -> None:
     """Events of two networks that train; the last line is torn, as a kill leaves it."""
     lines = [
-        json.dumps({"time": time + epoch, "stage": f"evaluate distilled convnet3-w8-seed{seed}",
+        json.dumps({"time": time + epoch, "stage": "evaluate", "architecture": "convnet3-w8",
+                    "images": "distilled", "seed": seed, "epochs": 4,
                     "epoch": epoch, "loss": 1 / epoch, "top1": 0.1 * epoch + 0.01 * seed})
         for epoch in range(1, epochs + 1)
         for seed in (0, 1)

@@ -12,6 +12,7 @@ from upath import UPath
 from raydd.cluster.connect import Resources
 from raydd.cluster.fit import fit
 from raydd.cluster.tasks import run_many
+from raydd.engine.cost import Cost
 from raydd.store.artifacts import Guard, Stages
 from raydd.store.journal import Journal
 from raydd.store.progress import Progress
@@ -36,7 +37,7 @@ class SmallTrial:
         path.mkdir(parents=True, exist_ok=True)
         note(storage / "attempts", str(overrides["quality"]))
         stages = Stages(UPath(storage), Progress(), guard)
-        stages.run("shared", self._make, inputs=[], config={}, seed=0)
+        stages.run("shared", self._make, inputs=[], config={}, seed=0, cost=Cost, expected=dict)
         if (storage / "broken").exists() and overrides["quality"] == 0.6:
             raise RuntimeError("this trial is broken")
         if self.is_nested:
@@ -58,7 +59,8 @@ def judge(job: tuple[str, float, float]) -> dict[str, Any]:
     for epoch in range(1, 5):
         time.sleep(seconds)
         point = {"epoch": epoch, "epochs": 4, "top1": quality}
-        Journal(f"{folder}/metrics.jsonl").log("evaluate distilled small-seed0", **point)
+        judge = {"architecture": "small", "images": "distilled", "seed": 0}
+        Journal(f"{folder}/metrics.jsonl").log("evaluate", **judge, **point)
     return {}
 
 

@@ -21,6 +21,8 @@ from raydd.data.export import export_imagefolder
 from raydd.engine.labels.data import LabelConfig
 from raydd.engine.passes.decode import list_images
 from raydd.engine.product import Curriculum, Product
+from raydd.engine.selection.fetch import random_images
+from raydd.engine.vocabulary import relabel, squeeze
 from raydd.evaluate import EvaluateConfig, main
 from raydd.evaluate import _compose as compose
 from raydd.report.write import write_product
@@ -56,12 +58,12 @@ def ours(storage) -> Path:
         teacher=config.teacher,
         labels=LabelConfig("seeded"),
     )
-    teacher = engine.squeeze()
-    real = list_images(engine.stages, engine.train_source, engine.preprocessing, engine.data)
-    product = Product(teacher, real)
-    product.curricula.append(Curriculum(engine.random_images(product.scores, [2] * 10, 9)))
+    teacher = squeeze(engine)
+    engine = engine.seen_by(teacher)
+    product = Product(teacher, list_images(engine))
+    product.curricula.append(Curriculum(random_images(engine, product.scores, [2] * 10, 9)))
     recipe = config.protocol.recipe
-    product.labels = engine.relabel(product.images, teacher, recipe, "distilled")
+    product.labels = relabel(engine, product.images, teacher, recipe, "distilled")
     about = {"name": "n", "method": "random", "dataset": "digits", "licence": "mit", "seed": 0}
     about |= {"ipc": 2, "config": {}}
     write_product(UPath(storage / "ours" / "distilled"), engine, product, [], about, "none")

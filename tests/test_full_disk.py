@@ -77,7 +77,7 @@ def test_what_nobody_expects_keeps_its_traceback():
         raise RuntimeError("odd")
 
     with pytest.raises(RuntimeError, match="odd"):
-        answer(fail)
+        exit_code(fail)
 
 
 @pytest.mark.slow

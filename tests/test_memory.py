@@ -17,11 +17,11 @@ import sys
 import time
 from pathlib import Path
 
-from raydd.cluster.connect import connect
 from raydd.cluster.config import ClusterConfig
-from raydd.errors import exit_code
-from raydd.judge.protocol import run_many
+from raydd.cluster.connect import connect
 from raydd.cluster.pool import run_units
+from raydd.cluster.tasks import run_many
+from raydd.errors import exit_code
 
 folder, greedy = Path(sys.argv[2]), int(sys.argv[3])  # how often unit 2 asks for too much
 
@@ -47,7 +47,7 @@ def work():
         run_many(do, range(6), resources)
 
 
-sys.exit(answer(work))
+sys.exit(exit_code(work))
 """
 
 

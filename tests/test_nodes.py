@@ -78,6 +78,14 @@ def wait_for(nodes: Nodes, title: str, process: subprocess.Popen) -> subprocess.
         time.sleep(0.05)
 
 
+def wait_until_begun(storage: Path, stage: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not list(storage.glob(f"stages/{stage}-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {stage} has begun"
+        time.sleep(0.05)
+
+
 def product(storage: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(storage.glob("run/distilled/data/*.parquet"))}  # fmt: skip
@@ -117,7 +125,9 @@ def calm(tmp_path_factory):
 def test_a_node_is_lost_in_every_stage_and_the_bytes_stay(calm, method, tmp_path):
     with started_nodes(tmp_path, 1, 2, 2) as nodes:
         process = start(tmp_path, method, nodes)
-        for title in STAGES.values():
+        for stage, title in STAGES.items():
+            if stage == "evaluate":  # images are fetched by tasks, too
+                wait_until_begun(tmp_path, stage, process)
             nodes.kill(wait_for(nodes, title, process))
             nodes.add(2, wait=False)
         finish(process)

@@ -164,7 +164,13 @@ def test_report_has_last_epoch_accuracies_of_both_image_sets(finished):
     assert report["bytes"]["teacher"] > 0
     assert "data:image/png;base64" in (run / "report.html").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {"squeeze teacher", "synthesize"} <= {line["stage"] for line in lines}
+    told = {(line["stage"], line.get("title")) for line in lines}
+    assert {("squeeze", "teacher"), ("train", "student 1"), ("synthesize", None)} <= told
+    judged = [line for line in lines if line["stage"] == "evaluate"]
+    assert {(line["images"], line["seed"]) for line in judged} == {
+        (images, seed) for images in ("distilled", "random") for seed in range(2)
+    }
+    assert {line["architecture"] for line in judged} == {"convnet2-w8"}
 
 
 def test_the_random_baseline_draws_another_subset_for_every_seed(finished):

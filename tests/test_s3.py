@@ -21,13 +21,15 @@ import raydd
 from ray_nodes import free_port
 from raydd.data.distilled import read_distilled
 from raydd.data.sources import open_source
+from raydd.engine.cost import Cost
 from raydd.errors import Refused
 from raydd.run import main
 from raydd.store.artifacts import Stages
 from raydd.store.files import open_storage
 from raydd.store.journal import Journal
 from raydd.store.progress import Progress
-from raydd.store.tables import count_parts, part_files
+from raydd.store.tables import part_files
+from raydd.store.units import PART
 from small_sets import all_rows, png, write_imagefolder, write_parquet, write_tar
 
 pytest.importorskip("moto.server", reason="needs moto[server]")
@@ -279,13 +281,16 @@ def test_a_store_that_is_out_of_reach_for_a_while_costs_nothing_but_time(
 def test_parts_that_other_processes_write_are_seen(fs, bucket):
     def work(folder: UPath) -> dict[str, Any]:
         (folder / "parts" / "0.parquet").write_bytes(b"ours")
-        assert count_parts(folder) == 1
+        assert PART.found(folder) == {"0"}
         fs.pipe(f"{folder}/parts/1.parquet", b"a worker's")
-        return {"parts": [path.name for path in part_files(folder)], "count": count_parts(folder)}
+        parts = [path.name for path in part_files(folder)]
+        return {"parts": parts, "done": sorted(PART.found(folder))}
 
     stages = Stages(UPath(bucket), Progress())
-    made = stages.run("synthesize", work, inputs=[], config=None, seed=0)
-    assert made.summary == {"parts": ["0.parquet", "1.parquet"], "count": 2}
+    made = stages.run(
+        "synthesize", work, inputs=[], config=None, seed=0, cost=Cost, expected=dict, done=[PART]
+    )
+    assert made.summary == {"parts": ["0.parquet", "1.parquet"], "done": ["0", "1"]}
 
 
 def test_no_event_is_lost_between_writers(fs, bucket):

@@ -145,7 +145,7 @@ def ask_step(networks: Networks, model: ModelConfig, flops: int, kind: str) -> T
 
         return step
 
-    return TimedStep(f"ask {model} {networks}", flops, kind, begin)
+    return TimedStep(f"ask {kind} {model} {networks}", flops, kind, begin)
 
 
 @dataclass(frozen=True)

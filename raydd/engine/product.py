@@ -45,7 +45,7 @@ class Product:
         curricula: the rounds, in order.
         labels: soft labels that the set carries; None leaves them to its teacher.
         generator: diffusion model that the images were sampled from, if any.
-        diagnosis: of the curricula, see :func:`raydd.judge.diagnose.diagnose_images`.
+        diagnosis: of the curricula, see :func:`raydd.judge.diagnose.diagnose`.
     """
 
     teacher: Artifact

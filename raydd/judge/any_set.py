@@ -39,7 +39,7 @@ class Judgement:
         teacher: who gave soft labels or features; None where nobody was asked.
         real: table of the real images; its summary counts the broken ones.
         protocol: with the epochs that it came to, all architectures and the headline's labels.
-        results: one dict per training, as in :func:`raydd.judge.protocol.evaluate_images`, and
+        results: one dict per training, as in :func:`raydd.judge.protocol.train_judges`, and
             ``labels``; the first is one of the headline.
         label_source: of the set's soft labels: "own", "own teacher" or "configured teacher"; None
             where none were used.

@@ -136,7 +136,7 @@ def diagnosis(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The table of a diagnosis.
 
     Args:
-        found: summary of :func:`raydd.judge.diagnose.diagnose_images`, if there is one.
+        found: summary of :func:`raydd.judge.diagnose.diagnose`, if there is one.
     Returns:
         ``rows`` (one per curriculum; ``taught`` is the mean accuracy of its network on the other
         curricula, ``known`` that of the others' networks on it), the ``cross`` matrix where it is

@@ -120,15 +120,16 @@ def test_a_storage_in_an_object_store_is_read() -> None:
     (root / "one" / "report.json").write_text(json.dumps(report(config(), 0.5)))
     journal = Journal(str(root / "two" / "metrics.jsonl"))
     for epoch in (1, 2):
-        journal.log("evaluate random convnet3-seed0", epoch=epoch, loss=1.0, top1=0.5)
+        judge = {"architecture": "convnet3", "images": "random", "seed": 0}
+        journal.log("evaluate", **judge, epoch=epoch, loss=1.0, top1=0.5)
     trials, _ = read_trials([str(root)])
     assert [(t.name, t.status) for t in trials] == [("one", "finished"), ("two", "unfinished")]
     assert trials[1].trainings[0].top1 == [(1, 0.5), (2, 0.5)]
 
 
 def test_an_epoch_that_was_repeated_counts_once_and_the_later_one() -> None:
-    stage = "evaluate distilled a-b-seed12"
-    events = [{"time": t, "stage": stage, "epoch": e, "loss": x} for t, e, x in
+    judge = {"stage": "evaluate", "architecture": "a-b", "images": "distilled", "seed": 12}
+    events = [{"time": t, **judge, "epoch": e, "loss": x} for t, e, x in
               [(1, 1, 0.9), (2, 2, 0.8), (3, 2, 0.7)]]  # fmt: skip
     (training,), heard = journal_trainings(events)
     assert (training.architecture, training.seed, training.top1) == ("a-b", 12, [])

@@ -1,21 +1,22 @@
 """Adopted sets: order, slots and counts are kept; broken images are named; parts are not redone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from upath import UPath
 
 from raydd.data.any_set import open_any_set
 from raydd.data.images import encode_png
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.sources.counted import CountedSource
+from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
-from raydd.judge import adopt
-from raydd.judge.adopt import adopt_set
-from raydd.store.artifacts import Stages
+from raydd.judge import adopt as adopt_module
+from raydd.judge.adopt import adopt
 from raydd.store.images import load_pixels
-from raydd.store.progress import Progress
 from raydd.store.tables import part_files, read_table
+from small_engine import make_engine
 from small_sets import CLASSES, picture
 
 PREPROCESSING = Preprocessing(12, 14, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
@@ -32,7 +33,9 @@ def write_folders(root: Path, counts: list[int]) -> Path:
 
 def take(folder: Path, storage: Path):
     given = open_any_set(str(folder), CLASSES, "image", "label")
-    return adopt_set(Stages(UPath(storage), Progress()), given, 3, PREPROCESSING, 10_000)
+    real, data = CountedSource(len(CLASSES), 9), DataConfig(max_pixels=10_000)
+    engine = replace(make_engine(storage, source=real, data=data), preprocessing=PREPROCESSING)
+    return adopt(engine, given)
 
 
 def test_order_slots_and_unequal_counts_are_kept(tmp_path):
@@ -79,7 +82,7 @@ def test_a_set_of_empty_folders_is_refused(tmp_path):
 
 
 def test_a_killed_adoption_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(adopt, "_PART_ROWS", 2)
+    monkeypatch.setattr(adopt_module, "_PART_ROWS", 2)
     folder = write_folders(tmp_path / "set", [2, 2, 1])
     first = take(folder, tmp_path)
     whole = load_pixels(first.folder, 12).images

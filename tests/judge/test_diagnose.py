@@ -11,20 +11,23 @@ from upath import UPath
 from raydd.data.rows import image_table
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.training.loop import train_network
+from raydd.engine.training.stage import new_job
+from raydd.engine.vocabulary import squeeze
 from raydd.errors import Refused
-from raydd.judge.diagnose import DiagnoseConfig, diagnose_images
+from raydd.judge.diagnose import DiagnoseConfig, diagnose
 from raydd.judge.measure import MeasureJob, measure
 from raydd.judge.protocol import ProtocolConfig
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
-from raydd.plan.planner import Planner
+from raydd.plan.planner import NotedStages
 from raydd.report.gather import build_report
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from raydd.store.images import load_pixels
+from raydd.store.progress import Progress
 from raydd.store.tables import write_table
-from small_engine import PREPROCESSING, RECIPE, make_engine, resources
+from small_engine import PREPROCESSING, RECIPE, make_engine
 
 NAMES = tuple("0123456789")
 MODEL = ModelConfig("convnet2", width=8)
@@ -44,7 +47,7 @@ def write_curriculum(folder, number, order):
         )
         write_table(UPath(folder / "parts" / f"{part:05d}.parquet"), table)
     summary = {"counts": [2] * 10, "slots": [2 * number, 2 * number + 2]}
-    return Artifact(UPath(folder), f"images{number}", summary)
+    return Artifact(UPath(folder), f"images{number}", summary, "synthesize")
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,14 @@ def checkpoint(folder, seed):
 def diagnosed(ray4, curricula, tmp_path_factory):
     storage = tmp_path_factory.mktemp("storage")
     engine = make_engine(storage)
-    job = replace(engine.new_job(MODEL, CONFIG.recipe, "t", ("real",)), folder=str(storage / "ref"))
+    job = replace(
+        new_job(engine, MODEL, CONFIG.recipe, "t", ("real",)), folder=str(storage / "ref")
+    )
     (storage / "ref").mkdir()
     train_network(replace(job, images=(str(curricula[0].folder),)))
     reference = Artifact(UPath(storage / "ref"), "ref")
     networks = [checkpoint(storage / f"network{i}", i) for i in range(2)]
-    return engine, networks, reference, engine.diagnose(curricula, networks, reference, CONFIG)
+    return engine, networks, reference, diagnose(engine, curricula, networks, reference, CONFIG)
 
 
 def test_repetition_and_validity_are_seen(diagnosed, curricula):
@@ -129,7 +134,7 @@ def test_finished_units_are_not_done_again(diagnosed, curricula, tmp_path):
     values = json.loads(kept.read_text())
     kept.write_text(json.dumps(values | {"right": [1, 2]}))
     engine.stages._finished.clear()
-    again = engine.diagnose(curricula, networks, reference, CONFIG).summary
+    again = diagnose(engine, curricula, networks, reference, CONFIG).summary
     assert again["cross"][0] == [None, 0.05, 0.1]  # as was found, not measured anew
     for name in ("curricula", "union", "classes"):
         assert again[name] == artifact.summary[name]
@@ -137,7 +142,7 @@ def test_finished_units_are_not_done_again(diagnosed, curricula, tmp_path):
 
 def test_one_curriculum_trains_nothing(diagnosed, curricula):
     engine, _, reference, _ = diagnosed
-    found = engine.diagnose(curricula[:1], [], reference, CONFIG)
+    found = diagnose(engine, curricula[:1], [], reference, CONFIG)
     assert (found.summary["cross"], found.summary["cross_mean"]) == ([], None)
     assert not list(found.folder.glob("*/model.safetensors"))
 
@@ -154,11 +159,8 @@ def test_foreign_networks_are_refused(tmp_path, curricula):
 
 def test_a_discriminator_without_a_later_curriculum_is_refused(diagnosed, curricula):
     engine, networks, reference, _ = diagnosed
-    job = engine.new_job(MODEL, RECIPE, "t", ())
     with pytest.raises(ValueError, match="every discriminator needs a curriculum"):
-        diagnose_images(
-            engine.stages, job, curricula[:2], networks, reference, CONFIG, resources(), 0
-        )
+        diagnose(engine, curricula[:2], networks, reference, CONFIG)
 
 
 def test_the_report_carries_the_diagnosis(diagnosed, curricula):
@@ -171,8 +173,10 @@ def test_the_report_carries_the_diagnosis(diagnosed, curricula):
     assert build_report(engine, product, [], protocol, {}, {})["diagnosis"] is None
 
 
-def test_a_plan_only_counts(diagnosed, curricula):
+def test_a_plan_only_counts(diagnosed, curricula, tmp_path):
     engine, networks, _, _ = diagnosed
-    planner = Planner(**vars(engine))
-    planner.diagnose(curricula, networks, planner.squeeze(), CONFIG)
-    assert planner.rows[-1].units == 2 * 3 + 2 + 1
+    stages = NotedStages(UPath(tmp_path), Progress())
+    planned = replace(engine, stages=stages)
+    diagnose(planned, curricula, networks, squeeze(planned), CONFIG)
+    assert stages.rows[-1].units == 2 * 3 + 2 + 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """Herding over the digits: the definition's picks, for any workers and blocks; fetchable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,23 +9,23 @@ import torch
 import torch.nn.functional as F
 from upath import UPath
 
-from raydd.engine.passes.decode import decode_source
-from raydd.engine.passes.embed import embed_source, read_features
+from raydd.engine.passes.decode import place_images
+from raydd.engine.passes.embed import embed, read_features
 from raydd.engine.passes.stream import DataConfig
-from raydd.engine.selection.chosen import selected_ids
-from raydd.engine.selection.select import ANY
+from raydd.engine.selection.chosen import SelectedIds
+from raydd.engine.selection.fetch import fetch
+from raydd.engine.selection.select import ANY, select
 from raydd.errors import Refused
-from raydd.judge.herding import HerdingConfig, herd_images, plan_blocks
+from raydd.judge.herding import HerdingConfig, herd, plan_blocks
 from raydd.models.features import FeatureTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model
-from raydd.ops.herding import herd
-from raydd.store.artifacts import Artifact, Stages
+from raydd.ops import herding
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, load_frozen, save_checkpoint
 from raydd.store.images import load_pixels
-from raydd.store.progress import Progress
 from raydd.store.tables import part_files, read_table
-from small_engine import PREPROCESSING, make_engine, resources
+from small_engine import PREPROCESSING, make_engine
 
 MODEL = ModelConfig("convnet3", width=16)
 
@@ -37,21 +39,17 @@ def embedded(ray4, tmp_path_factory):
     save_checkpoint(UPath(folder), create_model(MODEL, 10, 16), card)
     engine = make_engine(tmp_path_factory.mktemp("runs"))
     network = Artifact(UPath(folder), "network")
-    return engine, network, embed(engine, network)
-
-
-def embed(engine, network):
-    return embed_source(
-        engine.stages, engine.train_source, network, engine.data, engine.resources, "digits"
-    )
+    return engine, network, embed(engine, network, "digits")
 
 
 def choose(embedded, folder, count=5, config=None, parallel=1, seed=0):
-    stages = Stages(UPath(folder), Progress())
-    workers = resources(parallel=parallel)
-    return herd_images(
-        stages, embedded[2], count, config or HerdingConfig(), workers, seed, "digits"
-    )
+    engine = replace(make_engine(folder, parallel=parallel), seed=seed)
+    return herd(engine, embedded[2], count, config or HerdingConfig(), "digits")
+
+
+def ids_by_class(chosen):
+    ids = SelectedIds(chosen.folder, 10)
+    return [ids[label] for label in range(10)]
 
 
 def features_by_class(embedding):
@@ -71,8 +69,8 @@ def features_by_class(embedding):
 
 def test_features_are_those_of_a_plain_forward(embedded):
     engine, network, embedding = embedded
-    real = decode_source(engine.stages, engine.train_source, "train", PREPROCESSING, engine.data)
-    images = load_pixels(real.folder, 16)
+    (real,) = place_images(engine, PREPROCESSING).folders
+    images = load_pixels(UPath(real), 16)
     tap = FeatureTap(load_frozen(network.folder, torch.device("cpu"))[0], 10)
     with torch.no_grad():
         _, features = tap(normalise(images.images, PREPROCESSING.mean, PREPROCESSING.std))
@@ -87,7 +85,7 @@ def test_features_are_those_of_a_plain_forward(embedded):
 @pytest.mark.slow  # a second pass
 def test_a_batch_s_size_and_the_workers_change_no_feature(embedded, tmp_path):
     engine = make_engine(tmp_path, parallel=2, data=DataConfig(score_batch=64))
-    other = embed(engine, embedded[1])
+    other = embed(engine, embedded[1], "digits")
     before, after = (features_by_class(item) for item in (embedded[2], other))
     for label in range(10):
         assert before[label][0] == after[label][0]
@@ -97,9 +95,9 @@ def test_a_batch_s_size_and_the_workers_change_no_feature(embedded, tmp_path):
 def test_picks_are_those_of_the_definition(embedded, tmp_path):
     chosen = choose(embedded, tmp_path)
     known = features_by_class(embedded[2])
-    for label, ids in enumerate(selected_ids(chosen, 10)):
+    for label, ids in enumerate(ids_by_class(chosen)):
         names, values = known[label]
-        picks, _ = herd(np.stack(values), 5)
+        picks, _ = herding.herd(np.stack(values), 5)
         assert ids == [names[i] for i in picks]
         points = np.stack(values).astype(float)
         nearest = np.linalg.norm(points - points.mean(0), axis=1).argmin()
@@ -117,18 +115,18 @@ def test_the_selection_is_one_and_can_be_fetched(embedded, tmp_path):
     engine = embedded[0]
     counts = [0, *range(1, 10)]
     chosen = choose(embedded, tmp_path, counts)
-    plain = engine.select([embedded[2]], ANY, counts)
+    plain = select(engine, [embedded[2]], ANY, counts)
     assert set(chosen.summary) == set(plain.summary)
     assert chosen.summary["candidates"] == plain.summary["candidates"]
     tables = [read_table(item.folder / "selection.parquet") for item in (chosen, plain)]
     assert tables[0].schema == tables[1].schema
-    images = engine.fetch(chosen, [], 0, "herding")
+    images = fetch(engine, chosen, [], 0, "herding")
     stored = pa.concat_tables(read_table(path) for path in part_files(images.folder))
     assert stored.num_rows == 45
     assert images.summary["counts"] == counts
     order = {
         (label, slot): name
-        for label, ids in enumerate(selected_ids(chosen, 10))
+        for label, ids in enumerate(ids_by_class(chosen))
         for slot, name in enumerate(ids)
     }
     for row in stored.select(["class_index", "slot", "id"]).to_pylist():
@@ -138,12 +136,12 @@ def test_the_selection_is_one_and_can_be_fetched(embedded, tmp_path):
 def test_candidates_are_drawn_by_seed(embedded, tmp_path):
     config = HerdingConfig(candidates=20)
     picks = [
-        selected_ids(choose(embedded, tmp_path / str(i), 3, config, seed=seed), 10)
+        ids_by_class(choose(embedded, tmp_path / str(i), 3, config, seed=seed))
         for i, seed in enumerate((0, 0, 1))
     ]
     assert picks[0] == picks[1] != picks[2]
-    few = selected_ids(choose(embedded, tmp_path / "few", 5, HerdingConfig(candidates=5)), 10)
-    more = selected_ids(choose(embedded, tmp_path / "more", 5, HerdingConfig(candidates=1)), 10)
+    few = ids_by_class(choose(embedded, tmp_path / "few", 5, HerdingConfig(candidates=5)))
+    more = ids_by_class(choose(embedded, tmp_path / "more", 5, HerdingConfig(candidates=1)))
     assert few == more  # never fewer candidates than are asked for
 
 

@@ -10,13 +10,12 @@ from ray import cloudpickle
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.engine.passes.decode import decode_source
-from raydd.judge import leak
+from raydd.engine.passes import stream
+from raydd.engine.passes.decode import place_images
 from raydd.judge.leak import LeakConfig, check_leaks
 from raydd.judge.leak_pass import Comparison
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.images import load_pixels
-from raydd.store.progress import Progress
 from raydd.store.tables import write_table
 from small_engine import PREPROCESSING, make_engine
 
@@ -30,8 +29,8 @@ def engine(ray4, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real(engine):
-    stage = decode_source(engine.stages, engine.train_source, "train", PREPROCESSING, engine.data)
-    return load_pixels(stage.folder, 16)
+    (folder,) = place_images(engine, PREPROCESSING).folders
+    return load_pixels(UPath(folder), 16)
 
 
 @pytest.fixture(scope="module")
@@ -54,23 +53,13 @@ def images(real, tmp_path_factory):
     return artifacts, pixels, real.labels[chosen].numpy()
 
 
-def check(engine, images, folder, config=None, stages=None):
-    return check_leaks(
-        stages or Stages(UPath(folder), Progress()),
-        engine.train_source,
-        images[0],
-        engine.decode_test(),
-        PREPROCESSING,
-        engine.data,
-        config or LeakConfig(listed=COPIES + NOISY),
-        0,
-        "distilled",
-    )
+def check(engine, images, config=None):
+    return check_leaks(engine, images[0], config or LeakConfig(listed=COPIES + NOISY), "distilled")
 
 
 @pytest.fixture(scope="module")
 def checked(engine, images):
-    return check(engine, images, None, stages=engine.stages)
+    return check(engine, images)
 
 
 def test_copies_are_found_with_their_ids(checked):
@@ -108,17 +97,17 @@ def test_test_images_say_what_is_usual(checked):
     assert checked.summary["distances"]["min"] == 0
 
 
-def test_batches_and_an_interruption_change_nothing(engine, images, checked, tmp_path, monkeypatch):
-    monkeypatch.setattr(leak, "_BATCH", 50)
-    first = check(engine, images, tmp_path)
+def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "_BATCH_ROWS", 50)
+    first = check(make_engine(tmp_path), images)
     assert first.summary == checked.summary
     (first.folder / "manifest.json").unlink()
     (first.folder / "parts" / "00001.parquet").unlink()
-    assert check(engine, images, tmp_path).summary == checked.summary
+    assert check(make_engine(tmp_path), images).summary == checked.summary
 
 
-def test_a_draw_and_a_smaller_side_bound_the_work(engine, images, tmp_path):
-    found = check(engine, images, tmp_path, LeakConfig(images=7, side=4, listed=3)).summary
+def test_a_draw_and_a_smaller_side_bound_the_work(engine, images):
+    found = check(engine, images, LeakConfig(images=7, side=4, listed=3)).summary
     assert found["images"] == found["test"]["images"] == 7
     assert len(found["nearest"]) == 3
 

@@ -7,8 +7,10 @@ from upath import UPath
 
 from raydd.config.tree import compose_config
 from raydd.engine.product import Curriculum, Product
+from raydd.engine.selection.fetch import random_images
+from raydd.engine.vocabulary import score, squeeze
 from raydd.judge.product import judge
-from raydd.judge.protocol import ProtocolConfig
+from raydd.judge.protocol import ProtocolConfig, train_judges
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.page import flatten
@@ -55,10 +57,10 @@ def test_bad_tables_are_refused(pairs):
 def judged(ray4, tmp_path_factory):
     """Two curricula of one real image per class, judged with hard labels."""
     engine = make_engine(tmp_path_factory.mktemp("storage"))
-    teacher = engine.squeeze()
-    product = Product(teacher, engine.score(teacher, "teacher"))
+    teacher = squeeze(engine)
+    product = Product(teacher, score(engine, teacher, "teacher"))
     for curriculum in range(2):
-        images = engine.random_images(product.scores, [1] * 10, 5 + curriculum)
+        images = random_images(engine, product.scores, [1] * 10, 5 + curriculum)
         product.curricula.append(Curriculum(images))
     return engine, product, judge(engine, product, HARD)
 
@@ -67,10 +69,8 @@ def test_hard_labels_are_nobodys(judged):
     """Trainings on hard labels are found again whoever is offered as the teacher."""
     engine, product, results = judged
     nobody, protocol = product.images[0], HARD.resolve(product.counts)
-    again = engine.evaluate(
-        [product.images] * 2, protocol, nobody, engine.decode_test(), "distilled"
-    )
-    assert again == results[:2]
+    again = train_judges(engine, [product.images] * 2, protocol, nobody, "distilled")
+    assert again.summary["results"] == results[:2]
     assert sum(record.name == "evaluate distilled" for record in engine.stages.records) == 1
 
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 from upath import UPath
 
+from raydd.engine.passes.decode import decode_test
 from raydd.engine.training.loop import train_network
+from raydd.engine.training.stage import new_job
 from raydd.judge.robustness import RobustnessConfig, measure_robustness
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig
 from raydd.ops.attacks import add_noise, attack_pgd
-from raydd.store.artifacts import Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
 from raydd.store.images import load_pixels
-from raydd.store.progress import Progress
-from small_engine import PREPROCESSING, RECIPE, make_engine, resources
+from small_engine import PREPROCESSING, RECIPE, make_engine
 
 CONFIG = RobustnessConfig(noise=[0.1, 0.6], pgd=[2, 24], pgd_steps=3, images=0)
 CPU = torch.device("cpu")
@@ -26,24 +27,24 @@ CPU = torch.device("cpu")
 def trained(ray4, tmp_path_factory):
     """Two networks, one of them hardly trained, and the engine with the test split."""
     engine = make_engine(tmp_path_factory.mktemp("runs"))
-    test = engine.decode_test()
+    test = decode_test(engine)
     folders = []
     for name, epochs in (("good", 12), ("poor", 1)):
         folder = tmp_path_factory.mktemp(name)
         recipe = replace(RECIPE, epochs=epochs, crop="none", batch_size=32)
-        job = engine.new_job(ModelConfig("convnet2", width=8), recipe, "t", (name,))
+        job = new_job(engine, ModelConfig("convnet2", width=8), recipe, "t", (name,))
         train_network(replace(job, folder=str(folder), images=(str(test.folder),)))
         folders.append(UPath(folder))
     return engine, test, folders
 
 
 def measure(trained, folder, config=CONFIG, parallel=1):
-    engine, test, folders = trained
-    stages = engine.stages if folder is None else Stages(UPath(folder), Progress())
-    workers = resources(parallel=parallel)
-    return measure_robustness(
-        stages, folders, ["good", "poor"], test, config, workers, 0, ["nets"], "both"
-    )
+    engine, _, folders = trained
+    if folder is not None:
+        engine = make_engine(folder, parallel=parallel)
+    networks = dict(zip(("good", "poor"), folders, strict=True))
+    inputs = [Artifact(networks[name], name) for name in networks]
+    return measure_robustness(engine, networks, config, inputs, "both")
 
 
 @pytest.fixture(scope="module")

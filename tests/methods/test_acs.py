@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from upath import UPath
 
 from raydd.config.tree import compose_config
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
@@ -11,8 +12,9 @@ from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
 from raydd.judge.diagnose import DiagnoseConfig
 from raydd.methods.acs import AcsConfig, DiscriminatorConfig, distil
 from raydd.models.registry import ModelConfig
-from raydd.plan.planner import Planner
+from raydd.plan.planner import NotedStages
 from raydd.store.images import load_pixels
+from raydd.store.progress import Progress
 from small_engine import RECIPE, make_engine
 
 MODEL = ModelConfig("convnet2", width=8, norm="instance")
@@ -89,17 +91,16 @@ def test_a_tuned_generator_gives_other_images(engine, product):
     assert not torch.equal(pixels(made.curricula[0]), pixels(product.curricula[0]))
 
 
-def test_the_plan_walks_through_the_same_stages(engine, product):
-    shared = {name: getattr(engine, name) for name in vars(engine)}
-    planner = Planner(**shared)
-    distil(planner, replace(CONFIG, tuning=MinimaxConfig()))
-    stages = [row.stage for row in planner.rows]
+def test_the_plan_walks_through_the_same_stages(engine, product, tmp_path):
+    noted = NotedStages(UPath(tmp_path), Progress())
+    distil(replace(engine, stages=noted), replace(CONFIG, tuning=MinimaxConfig()))
+    stages = [row.stage for row in noted.rows]
     assert [name for name in stages if name.startswith("sample")] == [
         f"sample curriculum {number}" for number in (1, 2, 3)
     ]
     others = {"generator training", "tune training", "train discriminator 2"}
     assert others | {"diagnose 3 curricula"} <= set(stages)
-    works = [row.work for row in planner.rows if row.stage.startswith("sample")]
+    works = [row.cost.work for row in noted.rows if row.stage.startswith("sample")]
     flops = [sum(work.steps * work.step_flops for work in found) for found in works]
     assert 0 < flops[0] < flops[1] == flops[2]  # the first is not steered
 

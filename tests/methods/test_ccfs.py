@@ -13,9 +13,11 @@ from upath import UPath
 from raydd.data.distilled import read_distilled
 from raydd.data.distilled_writer import write_images
 from raydd.data.rebuild import IDS, rebuild_rows
-from raydd.engine.selection.chosen import selected_ids
+from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.selection.difficulty import DifficultyConfig
 from raydd.engine.selection.filter import FilterConfig
+from raydd.engine.training.teacher import TeacherConfig
+from raydd.engine.vocabulary import score, select
 from raydd.errors import Refused
 from raydd.judge.protocol import ProtocolConfig
 from raydd.methods.ccfs import CcfsConfig, arrangement, distil, ranking
@@ -43,6 +45,11 @@ ABOUT = {
     "ipc": 5,
     "config": {"method": {"ipc": 5}},
 }
+
+
+def ids_by_class(chosen):
+    ids = SelectedIds(chosen.folder, 10)
+    return [ids[label] for label in range(10)]
 
 
 def scores(artifact):
@@ -87,9 +94,7 @@ def test_slots_and_curricula_follow_the_arrangement(made):
 
 def test_no_image_is_chosen_twice(made):
     _, product, _ = made
-    ids = [
-        name for start in product.starts for name in chain.from_iterable(selected_ids(start, 10))
-    ]
+    ids = [name for start in product.starts for name in chain.from_iterable(ids_by_class(start))]
     assert len(ids) == len(set(ids)) == 40
 
 
@@ -139,10 +144,10 @@ def test_the_selection_does_not_depend_on_workers_or_batches(made, tmp_path):
     engine, product, _ = made
     other = make_engine(tmp_path, parallel=1, data=replace(engine.data, score_batch=96))
     last = product.curricula[-1]
-    tables = [other.score(item, "filter") for item in (product.teacher, last.network)]
+    tables = [score(other, item, "filter") for item in (product.teacher, last.network)]
     used = product.starts[:1]
-    chosen = other.select(tables, ranking(CONFIG, 1), 2, used, curriculum=2, draw="real")
-    assert selected_ids(chosen, 10) == selected_ids(last.start, 10)
+    chosen = select(other, tables, ranking(CONFIG, 1), 2, used, curriculum=2, draw="real")
+    assert ids_by_class(chosen) == ids_by_class(last.start)
 
 
 def test_the_product_says_what_each_image_is_and_is_rebuilt_from_ids(made):
@@ -207,7 +212,7 @@ def test_presets_without_a_core(made, tmp_path):
         "random", ipc=3, alpha=0.0, curricula=1, coarse="off", teacher_correct="off", fine="random"
     )
     ids = [
-        set(chain.from_iterable(selected_ids(distil(engine, c).starts[0], 10)))
+        set(chain.from_iterable(ids_by_class(distil(engine, c).starts[0])))
         for c in (random, replace(random, fine="simple"), replace(random, fine="hard"))
     ]
     teacher, at = scores(product.scores)
@@ -265,7 +270,7 @@ def test_a_table_of_the_users_decides(made, tmp_path, suffix):
         teacher_correct="off",
         difficulty=by_table,
     )
-    for label, ids in enumerate(selected_ids(distil(engine, config).starts[0], 10)):
+    for label, ids in enumerate(ids_by_class(distil(engine, config).starts[0])):
         mine = columns["class_index"] == label
         highest = np.argsort(-values[mine])[:2]
         assert ids == columns["id"][mine][highest].tolist()
@@ -287,8 +292,8 @@ def test_what_cannot_run_is_refused():
 
 
 def test_forgetting_needs_a_teacher_that_is_trained_here(tmp_path):
-    engine = make_engine(tmp_path)
-    engine.teacher = replace(engine.teacher, checkpoint="teacher.pt")
+    adopted = TeacherConfig(TINY, RECIPE, checkpoint="teacher.pt")
+    engine = make_engine(tmp_path, teacher=adopted)
     with pytest.raises(Refused, match=r"difficulty\.by=forgetting needs a teacher"):
         distil(engine, CONFIG)
     assert not engine.stages.root.exists()

@@ -1,13 +1,12 @@
 """The driver on the embedded digits: curricula, the ladder, no image used twice."""
 
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import pytest
 
 from raydd.engine.product import slot_ranges
-from raydd.engine.selection.chosen import selected_ids
+from raydd.engine.selection.chosen import SelectedIds
 from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, rung
 from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
 
@@ -43,7 +42,8 @@ def test_two_curricula_end_to_end(ray4, tmp_path):
     engine = make_engine(tmp_path)
     product = distil(engine, config)
     assert [item.images.summary["slots"] for item in product.curricula] == [[0, 2], [2, 4]]
-    first, second = (set(chain.from_iterable(selected_ids(start, 10))) for start in product.starts)
+    chosen = [SelectedIds(start.folder, 10) for start in product.starts]
+    first, second = ({name for label in range(10) for name in ids[label]} for ids in chosen)
     assert len(first) == len(second) == 20
     assert not first & second
     for start in product.starts:

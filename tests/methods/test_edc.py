@@ -9,6 +9,7 @@ from raydd.config.tree import compose_config
 from raydd.engine.passes.statistics_sums import StatisticsConfig
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
+from raydd.engine.vocabulary import observe
 from raydd.methods.edc import EdcConfig, distil
 from raydd.models.registry import ModelConfig
 from raydd.store.checkpoint import load_card, load_checkpoint
@@ -59,7 +60,7 @@ def test_the_teacher_is_the_mean_of_the_labelers_logits(engine, product):
         "resnet10_thin",
         "convnet2",
     ]
-    members = [load_checkpoint(item.folder)[0].eval() for item in engine.observe(CONFIG.observers)]
+    members = [load_checkpoint(item.folder)[0].eval() for item in observe(engine, CONFIG.observers)]
     views = torch.randn(4, 3, 16, 16)
     expected = torch.stack([member(views) for member in members]).mean(0)
     torch.testing.assert_close(network.eval()(views), expected)
@@ -108,10 +109,12 @@ def test_labelers_that_do_not_exist_are_refused():
 
 def differing(first, second):
     """Keys of two presets that differ, nested ones with dots."""
-    from raydd.config.tree import what
+    from raydd.config.tree import decisive_values
     from raydd.store.files import differing_keys
 
-    old, new = (what(compose_config([f"method={name}"]))["method"] for name in (first, second))
+    old, new = (
+        decisive_values(compose_config([f"method={name}"]))["method"] for name in (first, second)
+    )
     return set(differing_keys(old, new))
 
 

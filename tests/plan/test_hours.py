@@ -1,6 +1,8 @@
 """Hours of a plan: operations over rates, by hand and against a run that was made."""
 
 import json
+import math
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +15,14 @@ from torch import nn
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.counted import CountedSource
-from raydd.engine.cost import AskStep, Cost, Networks, Work
+from raydd.engine.cost import Cost, Networks, TimedStep, Work, ask_step
 from raydd.engine.generator.config import GeneratorConfig
-from raydd.engine.generator.cost import TransformerStep
-from raydd.engine.passes.statistics_sums import StatisticsStep
+from raydd.engine.generator.cost import transformer_step
+from raydd.engine.passes.statistics_sums import statistics_step
 from raydd.engine.synthesis.observers import MatchConfig
-from raydd.engine.synthesis.steps import MatchStep, RecoverStep
+from raydd.engine.synthesis.steps import match_step, recover_step
 from raydd.engine.synthesis.teacher import SynthesisConfig
-from raydd.engine.training.stage import TrainStep
+from raydd.engine.training.stage import train_step
 from raydd.errors import Refused
 from raydd.models.registry import ModelConfig
 from raydd.models.sizes import forward_flops
@@ -31,15 +33,16 @@ from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours, sta
 from raydd.plan.planner import plan_lines, walk
 from raydd.run import main
 from raydd.store.progress import Progress
+from small_engine import make_engine
 
 RECORDED = json.loads(Path(__file__).with_name("plan_cifar10.json").read_text())
 CPU = torch.device("cpu")
 TINY = ModelConfig("resnet10_thin", width=8)
 NETWORKS = Networks(10, Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3)))
-ASK = AskStep(NETWORKS, TINY, flops=1000)
+ASK = ask_step(NETWORKS, TINY, 1000, "convnet")
 MACHINE = Machine(
     "test", workers=1, unit_workers=1, parallel=1, cores=1,
-    rates={"convnet": 1e6, repr(ASK): 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
+    rates={"convnet": 1e6, ASK.name: 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
 )  # fmt: skip
 
 
@@ -102,6 +105,18 @@ def test_decoding_and_bytes_count_where_they_are_the_slowest():
     assert stage_seconds(row(), replace(MACHINE, start=7)) == 0
 
 
+def test_a_finished_stage_takes_no_time_and_what_nobody_counted_is_unknown():
+    finished = replace(row(decodes=36_000), finished=True)
+    unknown = row(reads=math.nan, decodes=math.nan)
+    assert plan_hours([row(decodes=36_000), finished], MACHINE) == [1.0, 0.0]
+    _, *lines = plan_lines([finished, unknown], [MACHINE])
+    assert lines[0].split()[-2:] == ["0.000", "finished"]
+    assert lines[1].split()[2] == lines[1].split()[-1] == "unknown"
+    assert lines[2].split()[-1] == "unknown"  # the sum
+    assert "takes no time" in lines[3]
+    assert "dataset.train_images=" in lines[4]
+
+
 def test_an_unknown_machine_is_refused_with_the_known_ones(capsys):
     with pytest.raises(Refused, match="1x4090, 1xa100, 1xh100, 8xa100, 8xh100, 8xh200"):
         named_machine("8xh2000")
@@ -119,19 +134,32 @@ def test_the_table_says_what_is_assumed_and_what_does_not_fit():
     assert "more than a device of 1x4090 holds" in warning
 
 
-STEPS = [
-    TrainStep(NETWORKS, TINY, Recipe(batch_size=8, average_decay=0.9), 20, 0.5, 1000),
-    ASK,
-    StatisticsStep(NETWORKS, TINY, 4, 1000),
-    RecoverStep(NETWORKS, TINY, TINY, SynthesisConfig(precision="fp32"), 1000),
-    MatchStep(NETWORKS, (TINY, ModelConfig("convnet2", width=8)), 4, MatchConfig(), 1000),
-    TransformerStep(GeneratorConfig(layers=1, heads=2, width=8, patch=2), 10, 16, 1000),
-]
+RECIPE = Recipe(batch_size=8, average_decay=0.9)
+STUDENT, OBSERVERS = [TINY, TINY], [TINY, ModelConfig("convnet2", width=8)]
+TRANSFORMER = GeneratorConfig(layers=1, heads=2, width=8, patch=2)
+STEPS = {
+    "train": lambda engine: train_step(NETWORKS, TINY, RECIPE, 20, 0.5, 1000),
+    "ask": lambda engine: ASK,
+    "ask exactly": lambda engine: ask_step(NETWORKS, TINY, 1000, "exact"),
+    "measure": lambda engine: statistics_step(NETWORKS, TINY, 4, 1000),
+    "recover": lambda engine: recover_step(
+        NETWORKS, STUDENT, SynthesisConfig(precision="fp32"), 1000
+    ),
+    "match": lambda engine: match_step(NETWORKS, OBSERVERS, 4, MatchConfig(), 1000),
+    "transformer": lambda engine: transformer_step(engine, TRANSFORMER, 1000),
+}
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-def test_every_kind_of_step_can_be_tried(step):
-    assert step_rate(step, 4, CPU, threads=1, seconds=0.0) > 0
+@pytest.mark.parametrize("step", STEPS)
+def test_every_kind_of_step_can_be_tried(tmp_path, step):
+    timed = STEPS[step](make_engine(tmp_path))
+    assert step_rate(timed, 4, CPU, threads=1, seconds=0.0) > 0
+
+
+def test_no_two_kinds_of_steps_share_a_rate(tmp_path):
+    """A machine finds a rate by the name of a step."""
+    engine = make_engine(tmp_path)
+    assert len({step(engine).name for step in STEPS.values()}) == len(STEPS)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +177,7 @@ def test_a_machine_is_timed_by_its_steps(monkeypatch, flops, batch, threads, tri
 
     clock = SimpleNamespace(process_time=lambda: used.seconds, perf_counter=time.perf_counter)
     monkeypatch.setattr(plan_calibrate, "time", clock)
-    step = SimpleNamespace(flops=flops, kind="convnet", begin=begin)
+    step = TimedStep("step", flops, "convnet", begin)
     # the processor's seconds are those of all threads
     assert step_rate(step, batch, CPU, threads, 0.0) == pytest.approx(threads * flops / 0.5)
     assert used.counts == {tried}  # large batches are cut
@@ -181,7 +209,7 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
     words = [*experiment, "labels.form=stored", f"storage={tmp_path}/runs"]
     _, rows = walk(compose_config(words), Progress())
     rates = {
-        repr(work.step): 1e9 * RECORDED["gflops"][step_name(work.step)]
+        work.step.name: 1e9 * RECORDED["gflops"][recorded_name(work.step)]
         for row in rows
         for work in row.cost.work
     }
@@ -197,8 +225,9 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
         assert 1 / 1.5 < planned[stage] / seconds[stage] < 1.5, stage
 
 
-def step_name(step) -> str:
-    models = [getattr(step, "model", None), *getattr(step, "observers", ())]
-    names = [f"{model.name}-{model.width}" for model in models if model]
-    batch = [str(step.recipe.batch_size)] if isinstance(step, TrainStep) else []
-    return " ".join([type(step).__name__, step.kind, *names, *batch])
+def recorded_name(step) -> str:
+    """What a step does, its kind of work, its networks and, of a training, the size of a batch."""
+    does = step.name.split()[0]
+    networks = re.findall(r"ModelConfig\(name='(\w+)', width=(\d+)", step.name)
+    batch = re.findall(r"batch_size=(\d+)", step.name) if does == "train" else []
+    return " ".join([does, step.kind, *map("-".join, networks), *batch])

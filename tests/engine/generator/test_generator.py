@@ -16,6 +16,7 @@ from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.classes import match_described_classes
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator.cost import generator_sizes
+from raydd.engine.generator.stage import generator
 from raydd.errors import Refused
 from raydd.models.diffusion import create_transformer
 from small_engine import make_engine
@@ -173,7 +174,7 @@ def test_other_weights_under_the_same_path_are_another_generator(tmp_path):
     keys = []
     for seed in (0, 1):
         save_generator(UPath(tmp_path / "mine"), small_generator(seed=seed))
-        artifact = engine.generator(GeneratorConfig(path=str(tmp_path / "mine")))
+        artifact = generator(engine, GeneratorConfig(path=str(tmp_path / "mine")))
         keys.append(artifact.key)
     assert keys[0] != keys[1]
     assert artifact.summary["licence"] == "mit"

@@ -15,10 +15,12 @@ from upath import UPath
 
 from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator.stage import generator, tune
 from raydd.engine.generator.train import GeneratorJob, _Training, train_generator
+from raydd.engine.passes.stream import DataConfig
 from raydd.engine.training.data import Feed
 from raydd.errors import Refused
-from small_engine import make_engine, resources, write_images
+from small_engine import make_engine, write_images
 from small_generator import NAMES, SMALL, small_generator
 
 RECIPE = GeneratorRecipe(
@@ -158,33 +160,33 @@ def test_fine_tuning_moves_the_few_weights_of_diffit_and_no_vae(tmp_path, images
 def test_the_stages_train_and_tune_on_the_digits(ray4, tmp_path):
     engine = make_engine(tmp_path)
     config = GeneratorConfig(**SMALL, recipe=replace(RECIPE, steps=3))
-    trained = engine.generator(config)
-    tuned = engine.tune(trained, replace(MINIMAX, steps=2))
+    trained = generator(engine, config)
+    tuned = tune(engine, trained, replace(MINIMAX, steps=2))
     assert trained.summary["steps"] == 3
     assert (tuned.summary["licence"], tuned.summary["resolution"]) == ("as the training images", 16)
     assert not same(state(trained.folder), state(tuned.folder))
     seconds = replace(config.recipe, checkpoint_seconds=9.0)
-    assert engine.generator(replace(config, recipe=seconds)).key == trained.key
-    assert engine.generator(replace(config, width=64)).key != trained.key
+    assert generator(engine, replace(config, recipe=seconds)).key == trained.key
+    assert generator(engine, replace(config, width=64)).key != trained.key
 
 
 def test_a_batch_that_workers_cannot_share_alike_is_refused(tmp_path):
-    engine = make_engine(tmp_path)
-    engine.resources = resources(num_workers=3)
+    engine = make_engine(tmp_path, num_workers=3)
     with pytest.raises(Refused, match="32 images cannot be shared by 3 workers"):
-        engine.generator(GeneratorConfig(**SMALL, recipe=RECIPE))
+        generator(engine, GeneratorConfig(**SMALL, recipe=RECIPE))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True])
 def test_two_workers_train_and_tune_together(ray4, tmp_path, streamed):
-    engine = make_engine(tmp_path, num_workers=2)
-    engine.data.memory_limit_mb = 0 if streamed else 1000
-    trained = engine.generator(GeneratorConfig(**SMALL, recipe=RECIPE))
-    tuned = engine.tune(trained, MINIMAX)
+    data = DataConfig(memory_limit_mb=0 if streamed else 1000)
+    engine = make_engine(tmp_path, num_workers=2, data=data)
+    trained = generator(engine, GeneratorConfig(**SMALL, recipe=RECIPE))
+    tuned = tune(engine, trained, MINIMAX)
     assert tuned.summary["steps"] == 10
     if not streamed:
-        alone = make_engine(tmp_path / "alone").generator(GeneratorConfig(**SMALL, recipe=RECIPE))
+        calm = make_engine(tmp_path / "alone")
+        alone = generator(calm, GeneratorConfig(**SMALL, recipe=RECIPE))
         one, two = state(trained.folder), state(alone.folder)
         for name in one:
             torch.testing.assert_close(one[name], two[name], atol=1e-3, rtol=0)

@@ -12,9 +12,13 @@ from raydd.config.compose import ConfigError
 from raydd.config.tree import compose_config
 from raydd.data.distilled import read_distilled
 from raydd.engine.labels.data import LabelConfig, LabelData, open_labels
+from raydd.engine.labels.relabel import relabel
+from raydd.engine.passes.score import score_teacher
 from raydd.engine.product import Curriculum, Product
+from raydd.engine.selection.fetch import random_images
+from raydd.engine.training.teacher import squeeze
 from raydd.judge.product import judge
-from raydd.judge.protocol import ProtocolConfig
+from raydd.judge.protocol import ProtocolConfig, train_judges
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report
@@ -45,12 +49,12 @@ def storage(ray4, tmp_path_factory):
 
 def distil(storage, config):
     """Two real images per class as a product, labelled."""
-    engine = make_engine(storage)
-    engine.labels = config
-    teacher = engine.squeeze()
-    product = Product(teacher, engine.score(teacher, "teacher"))
-    product.curricula.append(Curriculum(engine.random_images(product.scores, [2] * 10, 9)))
-    product.labels = engine.relabel(product.images, teacher, PROTOCOL.recipe, "distilled")
+    engine = make_engine(storage, labels=config)
+    teacher = squeeze(engine)
+    product = Product(teacher, score_teacher(engine, teacher))
+    product.curricula.append(Curriculum(random_images(engine, product.scores, [2] * 10, 9)))
+    engine = engine.seen_by(teacher)
+    product.labels = relabel(engine, product.images, teacher, PROTOCOL.recipe, "distilled")
     return engine, product
 
 
@@ -91,10 +95,8 @@ def test_trainings_from_labels_differ_from_those_that_ask_online(storage):
     outcomes = []
     for config in (LabelConfig(), LabelConfig("seeded")):
         engine, product = distil(storage, config)
-        results = engine.evaluate(
-            [product.images] * 2, PROTOCOL, product.teacher, engine.decode_test(), "distilled"
-        )
-        outcomes.append([result["curve"] for result in results])
+        judges = train_judges(engine, [product.images] * 2, PROTOCOL, product.teacher, "distilled")
+        outcomes.append([result["curve"] for result in judges.summary["results"]])
     assert outcomes[0] != outcomes[1]
     assert outcomes[1][0] != outcomes[1][1]  # the seeds share views, not initialisations
 

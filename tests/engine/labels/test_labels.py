@@ -11,7 +11,7 @@ from upath import UPath
 from raydd.data.labels import INFO, LabelInfo
 from raydd.data.rows import image_table
 from raydd.engine.labels.data import LabelConfig, LabelData, open_labels, rank_rows
-from raydd.engine.labels.relabel import RelabelJob, plan_labels, relabel_images
+from raydd.engine.labels.relabel import relabel
 from raydd.engine.labels.views import FixedTeacher
 from raydd.engine.training.data import open_label_data
 from raydd.engine.training.job import TrainJob
@@ -20,12 +20,11 @@ from raydd.errors import Refused
 from raydd.models.precision import round_weights
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact, Stages
+from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_checkpoint
 from raydd.store.images import load_sets
-from raydd.store.progress import Progress
 from raydd.store.tables import write_table
-from small_engine import PREPROCESSING, TINY, resources
+from small_engine import PREPROCESSING, TINY, make_engine
 
 CLASSES, IMAGES, BATCH, EPOCHS = 10, 110, 25, 3
 NAMES = tuple(map(str, range(CLASSES)))
@@ -44,7 +43,8 @@ def write_images(folder, seed):
         pixels.numpy(), labels.tolist(), list(range(IMAGES)), 0, [None] * IMAGES, "synthetic"
     )
     write_table(UPath(folder / "parts" / "00000.parquet"), table)
-    return Artifact(UPath(folder), f"images{seed}")
+    counts = [IMAGES // CLASSES] * CLASSES
+    return Artifact(UPath(folder), f"images{seed}", {"counts": counts}, "synthesize")
 
 
 def train_job(folder, images, **change):
@@ -72,21 +72,15 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labels")
     images = write_images(folder / "images", 0)
     train_network(train_job(folder / "teacher", images))
-    return images, Artifact(UPath(folder / "teacher"), "teacher")
+    return images, Artifact(UPath(folder / "teacher"), "teacher", stage="squeeze")
 
 
 def label(folder, made, config, num_workers=0, block=4):
     images, teacher = made
-    info = plan_labels(config, RECIPE, 0.5, PREPROCESSING, CLASSES, IMAGES, seed=0)
-    job = RelabelJob(
-        folder="",
-        images=(str(images.folder),),
-        teacher=str(teacher.folder),
-        info=replace(info, block=block),
-        device="cpu",
-    )
-    stages = Stages(UPath(folder), Progress())
-    return relabel_images(stages, job, [images], teacher, resources(num_workers), "test")
+    engine = replace(make_engine(folder, num_workers=num_workers, labels=config), flip=0.5)
+    with pytest.MonkeyPatch.context() as patch:  # else one file would hold all batches
+        patch.setattr("raydd.engine.labels.relabel._BLOCK_BATCHES", block)
+        return relabel(engine, [images], teacher, RECIPE, "test")
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +265,7 @@ def spoil(labels, target, **change):
     shutil.copytree(labels.folder, target)
     info = json.loads((target / "labels" / INFO).read_text())
     (target / "labels" / INFO).write_text(json.dumps({**info, **change}))
-    return Artifact(UPath(target), "spoilt")
+    return Artifact(UPath(target), "spoilt", stage="relabel")
 
 
 def test_another_seed_and_other_weights_are_refused(seeded, stored, made, tmp_path):
@@ -324,8 +318,9 @@ def test_a_teacher_beyond_float16_is_refused(made, ray4, tmp_path):
     import safetensors.torch
 
     safetensors.torch.save_file(state, tmp_path / "huge" / "model.safetensors")
+    huge = Artifact(UPath(tmp_path / "huge"), "huge", stage="squeeze")
     with pytest.raises((Refused, RuntimeError), match="cannot be kept in float16"):
-        label(tmp_path, (images, Artifact(UPath(tmp_path / "huge"), "huge")), LabelConfig("seeded"))
+        label(tmp_path, (images, huge), LabelConfig("seeded"))
 
 
 def test_every_batch_has_one_place_in_the_files():

@@ -184,7 +184,9 @@ def test_the_full_gradient_is_that_of_the_whole_chain(latent, energy):
     labels = torch.tensor(LABELS[:3])
     sampler = Sampler(latent, _guided(gradient="full"), "cpu", energy)
     ids = sampler.class_ids[labels]
-    noise, _, gradient, _ = sampler.differentiate(noisy, step, SampledBatch(labels, ids, None), energy)
+    noise, _, gradient, _ = sampler.differentiate(
+        noisy, step, SampledBatch(labels, ids, None), energy
+    )
 
     x = noisy.double().requires_grad_(True)
     times = torch.full((3,), step.timestep)

@@ -11,6 +11,7 @@ from upath import UPath
 from raydd.engine.generator.checkpoint import save_generator
 from raydd.engine.sampling.config import AdversaryConfig, SampleConfig
 from raydd.engine.sampling.latents import read_memory
+from raydd.engine.sampling.stage import sample
 from raydd.errors import Refused
 from raydd.models.registry import create_model
 from raydd.store.artifacts import Artifact
@@ -33,7 +34,7 @@ DIGITS = tuple(str(number) for number in range(10))
 def networks(ray4, tmp_path_factory):
     """A generator, a discriminator and a reference."""
     folder = UPath(tmp_path_factory.mktemp("networks"))
-    generator = Artifact(folder / "generator", "generator")
+    generator = Artifact(folder / "generator", "generator", stage="generator")
     generator.folder.mkdir()
     save_generator(generator.folder, pixel_generator(DIGITS))
     return generator, _judge(folder, "discriminator", DIGITS), _judge(folder, "reference", DIGITS)
@@ -45,7 +46,7 @@ def _judge(folder, name, class_names):
     network = create_model(TINY, len(class_names), SIDE)
     network(torch.randn(64, 3, SIDE, SIDE))
     save_checkpoint(folder / name, network, CheckpointCard(TINY, class_names, PREPROCESSING))
-    return Artifact(folder / name, name)
+    return Artifact(folder / name, name, stage="train")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def calm(networks, tmp_path_factory):
 
 def curricula(engine, networks):
     generator, discriminator, _ = networks
-    first = engine.sample(generator, None, None, CONFIG, range(2), 0)
-    second = engine.sample(generator, discriminator, None, CONFIG, range(2, 5), 1, [first])
+    first = sample(engine, generator, None, None, CONFIG, range(2), 0)
+    second = sample(engine, generator, discriminator, None, CONFIG, range(2, 5), 1, [first])
     return [first, second]
 
 
@@ -119,7 +120,7 @@ def test_the_journal_tells_the_gain_of_every_guided_unit(calm):
 
 def test_the_first_slots_do_not_depend_on_how_many_follow(calm, networks, tmp_path):
     _, (first, _) = calm
-    longer = make_engine(tmp_path).sample(networks[0], None, None, CONFIG, range(4), 0)
+    longer = sample(make_engine(tmp_path), networks[0], None, None, CONFIG, range(4), 0)
     labels, slots = [*range(10)] * 2, [0] * 10 + [1] * 10
     short, long = (pick_pixels(item.folder, labels, slots, SIDE) for item in (first, longer))
     assert torch.equal(short, long)
@@ -130,7 +131,7 @@ def test_the_first_slots_do_not_depend_on_how_many_follow(calm, networks, tmp_pa
 def test_another_batch_size_changes_roundings_only(calm, networks, tmp_path):
     _, (first, _) = calm
     config = replace(CONFIG, batch_size=20)
-    other = make_engine(tmp_path).sample(networks[0], None, None, config, range(2), 0)
+    other = sample(make_engine(tmp_path), networks[0], None, None, config, range(2), 0)
     labels, slots = [*range(10)] * 2, [0] * 10 + [1] * 10
     pixels = [pick_pixels(item.folder, labels, slots, SIDE).int() for item in (first, other)]
     assert (pixels[0] - pixels[1]).abs().max() <= 1
@@ -156,12 +157,12 @@ def test_every_switch_that_is_off_leaves_the_key_alone(calm, networks):
     engine = make_engine(folder)
     off = AdversaryConfig(scale=0.0, gradient="cheap")
     for config in (replace(CONFIG, adversary=AdversaryConfig(window=(0.1, 0.2))), CONFIG):
-        again = engine.sample(generator, None, reference, config, range(2), 0, [])
+        again = sample(engine, generator, None, reference, config, range(2), 0, [])
         assert again.key == first.key
     config = replace(CONFIG, adversary=off)
-    again = engine.sample(generator, discriminator, reference, config, range(2), 0, [second])
+    again = sample(engine, generator, discriminator, reference, config, range(2), 0, [second])
     assert again.key == first.key
-    again = engine.sample(generator, discriminator, reference, CONFIG, range(2, 5), 1, [first])
+    again = sample(engine, generator, discriminator, reference, CONFIG, range(2, 5), 1, [first])
     assert again.key == second.key  # a plain energy has no use for a reference
 
 
@@ -173,9 +174,9 @@ def test_guidance_and_deviation_each_change_the_images(calm, networks, tmp_path)
     no_deviation = replace(CONFIG, adversary=replace(CONFIG.adversary, deviation=0.0))
     made = [
         second,
-        engine.sample(generator, None, None, CONFIG, range(2, 5), 1),
-        engine.sample(generator, None, None, CONFIG, range(2, 5), 1, [first]),
-        engine.sample(generator, discriminator, None, no_deviation, range(2, 5), 1, [first]),
+        sample(engine, generator, None, None, CONFIG, range(2, 5), 1),
+        sample(engine, generator, None, None, CONFIG, range(2, 5), 1, [first]),
+        sample(engine, generator, discriminator, None, no_deviation, range(2, 5), 1, [first]),
     ]
     images = {pick_pixels(item.folder, labels, slots, SIDE).numpy().tobytes() for item in made}
     assert len(images) == 4
@@ -186,7 +187,7 @@ def test_networks_that_do_not_fit_are_refused(networks, tmp_path):
     generator, discriminator, _ = networks
     anchored = replace(CONFIG, adversary=AdversaryConfig())
     with pytest.raises(Refused, match="needs a reference"):
-        engine.sample(generator, discriminator, None, anchored, range(1), 0)
+        sample(engine, generator, discriminator, None, anchored, range(1), 0)
     letters = _judge(UPath(tmp_path), "letters", tuple("abcdefghij"))
     with pytest.raises(Refused, match="discriminator"):
-        engine.sample(generator, letters, None, CONFIG, range(1), 0)
+        sample(engine, generator, letters, None, CONFIG, range(1), 0)

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from upath import UPath
 
-from raydd.data.rows import fetch_pixels, pixel_array
+from raydd.data.rows import Reader, pixel_array
 from raydd.data.sources import open_source
-from raydd.engine.selection.select import ANY
+from raydd.engine.passes.score import score
+from raydd.engine.selection.select import ANY, select
+from raydd.engine.synthesis.crop import crop
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.errors import Refused
 from raydd.models.registry import ModelConfig, create_model
@@ -47,7 +49,7 @@ def make_observer(folder, class_names=DIGITS, model=TINY, flat=False, order=None
     folder = UPath(folder)
     folder.mkdir(parents=True)
     save_checkpoint(folder, network, CheckpointCard(model, tuple(class_names), PREPROCESSING))
-    return Artifact(folder, f"observer {folder}")
+    return Artifact(folder, f"observer {folder}", stage="squeeze")
 
 
 def make_selection(folder, ids):
@@ -59,7 +61,7 @@ def make_selection(folder, ids):
     table = pa.table({"class_index": pa.array(labels, pa.int32()), "id": names})
     write_table(folder / "selection.parquet", table)
     chosen = [len(names) for names in ids]
-    return Artifact(folder, f"selection {folder}", {"chosen": chosen})
+    return Artifact(folder, f"selection {folder}", {"chosen": chosen}, "select")
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +69,19 @@ def setting(ray4, tmp_path_factory):
     """Folder, observer and a pool that a real selection drew."""
     folder = tmp_path_factory.mktemp("rded")
     engine, observer = make_engine(folder), make_observer(folder / "observer")
-    scores = engine.score(observer, "observer")
-    return folder, observer, engine.select([scores], ANY, SIZES, draw="pool")
+    scores = score(engine, observer, "observer")
+    return folder, observer, select(engine, [scores], ANY, SIZES, draw="pool")
 
 
 @pytest.fixture(scope="module")
 def calm(setting):
     folder, observer, pool = setting
-    return make_engine(folder).crop(pool, observer, CONFIG, IPC)
+    return crop(make_engine(folder), pool, observer, CONFIG, IPC)
 
 
-def crop(setting, **changes):
+def made_with(setting, **changes):
     folder, observer, pool = setting
-    return make_engine(folder).crop(pool, observer, replace(CONFIG, **changes), IPC)
+    return crop(make_engine(folder), pool, observer, replace(CONFIG, **changes), IPC)
 
 
 def rows(artifact, kind="parts"):
@@ -162,13 +164,12 @@ def test_the_kept_crops_have_the_lowest_loss_of_their_image_and_class(setting, v
     network, _ = load_checkpoint(observer.folder)
     network.eval()
     source = open_source("digits", "", "train")
-    large = replace(PREPROCESSING, resolution=32, resize=32)
-    made = rows(crop(setting, score_view=view), "cells").to_pylist()
+    reader = Reader(source, replace(PREPROCESSING, resolution=32, resize=32), 10**6)
+    made = rows(made_with(setting, score_view=view), "cells").to_pylist()
     for label in (0, 3):
         best = []
         for name in pool_ids(pool)[label]:
-            image = fetch_pixels(source, [name], large, 10**6)
-            image = torch.from_numpy(image).permute(0, 3, 1, 2).float()
+            image = torch.from_numpy(reader.fetch([name])).permute(0, 3, 1, 2).float()
             boxes = resized_crop_boxes(3, (0.08, 1.0), (1.0, 1.0), generator(0, "crop", name))
             crops = torch.cat([crop_and_resize(image, box[None], 8) for box in boxes])
             with torch.no_grad():
@@ -194,13 +195,13 @@ def test_images_are_rebuilt_from_real_data_and_cells(setting, tmp_path, tiles, m
     """From images decoded at f times the size, with the same margin around the centre crop."""
     _, observer, _ = setting
     pool = make_selection(tmp_path / "pool", [_train_ids(label)[:20] for label in range(10)])
-    engine = make_engine(tmp_path)
-    engine.preprocessing = replace(PREPROCESSING, resize=18)
-    artifact = engine.crop(pool, observer, replace(CONFIG, tiles=tiles, mapping=mapping), 1)
+    engine = replace(make_engine(tmp_path), preprocessing=replace(PREPROCESSING, resize=18))
+    artifact = crop(engine, pool, observer, replace(CONFIG, tiles=tiles, mapping=mapping), 1)
     large = replace(PREPROCESSING, resolution=16 * tiles, resize=18 * tiles)
+    reader = Reader(engine.train_source, large, 10**6)
     rebuilt, side = np.zeros((10, 16, 16, 3), np.uint8), 16 // tiles
     for row in rows(artifact, "cells").to_pylist():
-        image = torch.from_numpy(fetch_pixels(engine.train_source, [row["id"]], large, 10**6))
+        image = torch.from_numpy(reader.fetch([row["id"]]))
         box = torch.tensor([[row[name] for name in ("top", "left", "height", "width")]])
         cut = crop_and_resize(image.permute(0, 3, 1, 2).float().contiguous(), box, side)
         top, left = side * (row["cell"] // tiles), side * (row["cell"] % tiles)
@@ -217,7 +218,7 @@ def _train_ids(label):
 
 
 def test_the_batch_size_decides_nothing(setting, calm):
-    large = crop(setting, batch=64)
+    large = made_with(setting, batch=64)
     assert np.array_equal(pixels(large), pixels(calm))
     ours, theirs = rows(large, "cells"), rows(calm, "cells")
     assert ours.drop_columns(["loss"]).equals(theirs.drop_columns(["loss"]))
@@ -226,7 +227,7 @@ def test_the_batch_size_decides_nothing(setting, calm):
 
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_the_blocking_of_classes_decides_nothing(setting, calm, block):
-    other = crop(setting, block=block)
+    other = made_with(setting, block=block)
     assert len(part_files(other.folder)) == -(-10 // block)
     for kind in ("parts", "cells"):
         assert rows(other, kind).equals(rows(calm, kind))
@@ -239,7 +240,7 @@ def test_any_number_of_workers_gives_the_same_bytes(setting, calm, workers):
     before = digests(calm)
     for path in [*part_files(calm.folder), calm.folder / "manifest.json"]:
         path.unlink()
-    again = make_engine(folder, num_workers=workers).crop(pool, observer, CONFIG, IPC)
+    again = crop(make_engine(folder, num_workers=workers), pool, observer, CONFIG, IPC)
     assert digests(again) == before
 
 
@@ -251,7 +252,7 @@ def test_only_a_missing_part_is_made_again(setting, calm):
     lost.unlink()
     (calm.folder / "cells" / lost.name).unlink()
     (calm.folder / "manifest.json").unlink()
-    again = make_engine(folder).crop(pool, observer, CONFIG, IPC)
+    again = crop(make_engine(folder), pool, observer, CONFIG, IPC)
     assert digests(again) == before
     changed = [p.name for p in part_files(again.folder) if p.stat().st_mtime_ns != times[p.name]]
     assert changed == [lost.name]
@@ -260,7 +261,7 @@ def test_only_a_missing_part_is_made_again(setting, calm):
 def test_equal_losses_are_ordered_by_id(setting):
     folder, _, pool = setting
     flat = make_observer(folder / "flat", flat=True)
-    made = make_engine(folder).crop(pool, flat, replace(CONFIG, tiles=1), 8)
+    made = crop(make_engine(folder), pool, flat, replace(CONFIG, tiles=1), 8)
     cells = rows(made, "cells").to_pandas()
     for label, names in enumerate(pool_ids(pool)):
         mine = cells[cells["class_index"] == label]
@@ -272,12 +273,12 @@ def test_equal_losses_are_ordered_by_id(setting):
 
 
 def test_one_tile_shows_the_observer_the_whole_image_in_every_view(setting):
-    images = [pixels(crop(setting, tiles=1, score_view=view)) for view in ("padded", "native")]
+    images = [pixels(made_with(setting, tiles=1, score_view=view)) for view in ("padded", "native")]
     assert np.array_equal(*images)
 
 
 def test_random_crops_are_one_of_each_image_and_not_the_surest(setting, calm):
-    made = crop(setting, policy="random")
+    made = made_with(setting, policy="random")
     cells = rows(made, "cells")
     ids = cells["id"].to_pylist()
     assert len(set(ids)) == len(ids)
@@ -302,9 +303,8 @@ def test_the_order_of_the_classes_and_of_the_pool_decides_nothing(setting, tmp_p
         ids = [names if order[0] else names[::-1] for names in ids]
         observer = make_observer(folder / "observer", names, order=order)
         selection = make_selection(folder / "selection", ids)
-        artifact = make_engine(folder, source=source).crop(
-            selection, observer, replace(CONFIG, **changes, block=2), 1
-        )
+        engine, config = make_engine(folder, source=source), replace(CONFIG, **changes, block=2)
+        artifact = crop(engine, selection, observer, config, 1)
         cells = rows(artifact, "cells").to_pandas()
         columns = ["cell", "id", "top", "left", "height", "width"]
         made.append(
@@ -324,7 +324,7 @@ def refuse(setting, engine_folder, match, config=CONFIG, ipc=IPC, observer=None)
     _, usual, pool = setting
     engine = make_engine(engine_folder)
     with pytest.raises(Refused, match=match) as caught:
-        engine.crop(pool, observer or usual, config, ipc)
+        crop(engine, pool, observer or usual, config, ipc)
     assert "\n" not in str(caught.value)
     assert not (UPath(engine_folder) / "stages").exists()  # before any work
 
@@ -348,7 +348,7 @@ def test_an_observer_of_one_size_is_not_shown_another(setting, tmp_path):
     native = replace(CONFIG, score_view="native")
     refuse(setting, tmp_path / "run", "cannot be shown 8", native, observer=fixed)
     _, _, pool = setting
-    make_engine(tmp_path / "run").crop(pool, fixed, CONFIG, IPC)  # padded it can be
+    crop(make_engine(tmp_path / "run"), pool, fixed, CONFIG, IPC)  # padded it can be
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ def _configure() -> None:
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # a source of few shards hands on many blocks of each: Ray counts the shards
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
 
 
 def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:

@@ -20,11 +20,11 @@ from raydd.data.export import EXPORTED
 from raydd.data.set_folders import FlatFiles, folder_classes, misplaced, too_many_classes
 from raydd.data.sources import Source
 from raydd.data.sources.files import Root, digest
-from raydd.data.sources.folder_layout import class_folders, find_split
-from raydd.data.sources.imagefolder import ImageFolderSource
-from raydd.data.sources.parquet import ParquetSource
-from raydd.data.sources.parquet_classes import stored_names
-from raydd.data.sources.parquet_files import files_of_split, open_file
+from raydd.data.sources.folders.layout import class_folders, find_split
+from raydd.data.sources.folders.source import ImageFolderSource
+from raydd.data.sources.parquet.classes import stored_names
+from raydd.data.sources.parquet.files import files_of_split, open_file
+from raydd.data.sources.parquet.source import ParquetSource
 
 # Where parquet sets keep their images, and the splits that a source would call them.
 _PARQUET = ("*.parquet", "data/*.parquet", "train/*.parquet", "data/train/*.parquet")

@@ -11,8 +11,8 @@ from urllib.parse import quote_from_bytes
 from raydd.data.sources import Source
 from raydd.data.sources.digits import DigitsSource
 from raydd.data.sources.files import Root, is_folder, is_text
-from raydd.data.sources.imagefolder import ImageFolderSource
-from raydd.data.sources.parquet import ParquetSource
+from raydd.data.sources.folders.source import ImageFolderSource
+from raydd.data.sources.parquet.source import ParquetSource
 
 _NUM_READERS = 16  # threads for footers: mostly waiting
 # What torchvision takes for an image: others are not counted by it.

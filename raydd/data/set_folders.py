@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from upath import UPath
 
 from raydd.data.sources.files import Root, digest, is_folder
-from raydd.data.sources.folder_files import NOT_IMAGES, suffix_of
+from raydd.data.sources.folders.files import NOT_IMAGES, suffix_of
 
 _NUMBERED = re.compile(r"(?:new|class)([0-9]+)")
 _NAMED = re.compile(r"class([0-9]+)_id([0-9]+)\.[a-z]+", re.IGNORECASE)

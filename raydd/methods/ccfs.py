@@ -12,7 +12,8 @@ import numpy as np
 from raydd.engine.product import Curriculum, Product, arrangement
 from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
 from raydd.engine.selection.filter import FilterConfig
-from raydd.engine.selection.select import Columns, Ranking, check_supply
+from raydd.engine.selection.ranking import Ranking
+from raydd.engine.selection.select import check_supply
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import (
     Engine,
@@ -26,7 +27,7 @@ from raydd.engine.vocabulary import (
     train,
 )
 from raydd.ops.checks import check_choices
-from raydd.ops.scores import coarse_rungs, teacher_correct
+from raydd.ops.scores import Columns, coarse_rungs, teacher_correct
 
 CHOICES = {
     "coarse": ("misclassified", "correct", "off"),

@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 
 from raydd.engine.product import Curriculum, Product, slot_ranges
-from raydd.engine.selection.select import Columns, Ranking
+from raydd.engine.selection.ranking import Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
+from raydd.ops.scores import Columns
 from raydd.store.artifacts import Artifact
 
 FIRST_LADDER = ("simple", "other")

@@ -12,7 +12,7 @@ import numpy as np
 
 from raydd.engine.passes.statistics_sums import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.selection.select import ANY
+from raydd.engine.selection.ranking import ANY
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import (

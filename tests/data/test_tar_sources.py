@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from raydd.data.sources import Row, Source, open_source
+from raydd.data.sources.archives.source import WebDatasetSource
 from raydd.data.sources.files import names_split
 from raydd.data.sources.splits import shared_files
-from raydd.data.sources.webdataset import WebDatasetSource
 from small_sets import CLASSES, all_rows, png, write_imagefolder, write_parquet, write_tar
 
 SAMPLES = 30
@@ -391,7 +391,7 @@ def test_corrected_labels_are_another_set(tmp_path: Path, keeps_time: bool) -> N
 def test_a_large_set_is_known_by_its_stamps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raydd.data.sources.tar_survey.SMALL_BYTES", 0)
+    monkeypatch.setattr("raydd.data.sources.archives.survey.SMALL_BYTES", 0)
     shards(tmp_path, 2)
     before = open_train(tmp_path).fingerprint
     assert open_train(tmp_path).fingerprint == before

@@ -6,15 +6,15 @@ a local path or at any fsspec URI (``hf://datasets/...``, ``s3://...``, ``memory
 
 from collections.abc import Sequence
 
+from raydd.data.sources.archives.source import WebDatasetSource
 from raydd.data.sources.base import Row, Shard, Source
 from raydd.data.sources.digits import DigitsSource
 from raydd.data.sources.files import Root
+from raydd.data.sources.folders.listed import ListedFolderSource
+from raydd.data.sources.folders.source import ImageFolderSource
 from raydd.data.sources.heldout import hold_out_share
-from raydd.data.sources.imagefolder import ImageFolderSource
-from raydd.data.sources.listedfolder import ListedFolderSource
-from raydd.data.sources.parquet import ParquetSource
+from raydd.data.sources.parquet.source import ParquetSource
 from raydd.data.sources.subset import ChosenClasses, choose_classes
-from raydd.data.sources.webdataset import WebDatasetSource
 
 __all__ = [
     "KINDS",

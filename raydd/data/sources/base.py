@@ -60,7 +60,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of everything that the rows are; :mod:`.identity` has the rule."""
+        """Hex digest of everything that the rows are; ``identity.py`` has the rule."""
 
     @property
     def unused(self) -> Mapping[str, int]:

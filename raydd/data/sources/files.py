@@ -57,7 +57,7 @@ class Root:
 
         Returns:
             name (last part), size, type (file, directory or other), islink, mtime and stamp (see
-            :mod:`.identity`) of each; a link has those of what it leads to.
+            :mod:`raydd.data.sources.identity`) of each; a link has those of what it leads to.
         Raises:
             ValueError: the root is missing, gated or out of reach.
         """

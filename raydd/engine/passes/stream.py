@@ -7,7 +7,7 @@ A pass that is killed continues with the shards that have no part file.
 
 import logging
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,9 @@ from upath import UPath
 
 from raydd.cluster.connect import Resources
 from raydd.data.sources import Shard, Source
-from raydd.errors import Refused
-from raydd.store.tables import count_rows, read_table, write_table
-from raydd.store.units import PART, Marker
+from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.store.tables import write_table
+from raydd.store.units import PART
 
 
 @dataclass
@@ -44,9 +44,7 @@ class DataConfig:
 _BATCH_ROWS = 256  # of what has no batch size of its own
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
-_LISTED_REASONS = 100
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
-_REJECTED = Marker("rejected/{}.parquet")
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 _ENCODED = pa.schema(
     [
@@ -86,7 +84,8 @@ def run_pass(
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _pass(folder, source, transform)
-    return _summary(folder, len(source.shards()), max_rejected) | {"unused": dict(source.unused)}
+    names = [_name(shard) for shard in range(len(source.shards()))]
+    return conclude(folder, names, max_rejected) | {"unused": dict(source.unused)}
 
 
 def map_pass(
@@ -210,7 +209,7 @@ def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
     table = table.sort_by("row")
     good = pc.equal(table.column("reason"), "")
     rejected = table.filter(pc.invert(good)).select(["id", "reason", "images"])
-    write_table(_REJECTED.path(folder, _name(shard)), rejected)
+    write_table(REJECTED.path(folder, _name(shard)), rejected)
     write_table(
         PART.path(folder, _name(shard)),
         table.filter(good).drop_columns(["reason", "images", "shard"]),
@@ -219,36 +218,3 @@ def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
 
 def _name(shard: int) -> str:
     return f"{shard:05d}"
-
-
-def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
-    names = [_name(shard) for shard in range(num_shards)]
-    found = [_with_images(read_table(_REJECTED.path(folder, name))) for name in names]
-    rejected = pa.concat_tables(found)
-    rows = sum(count_rows(PART.path(folder, name)) for name in names)
-    write_table(folder / "rejected.parquet", rejected)
-    lost = pc.sum(rejected["images"]).as_py() or 0
-    reasons: Counter[str] = Counter()
-    for reason, images in zip(
-        *(rejected[n].to_pylist() for n in ("reason", "images")), strict=True
-    ):
-        reasons[reason] += images
-    if lost > max_rejected * (rows + lost):
-        reason, often = reasons.most_common(1)[0]
-        example = rejected["id"][rejected["reason"].to_pylist().index(reason)].as_py()
-        raise Refused(
-            f"{lost:,} of {rows + lost:,} images are broken, more than data.max_rejected="
-            f"{max_rejected:g} allows; {often:,} of them: {reason} (for example {example}). Ids "
-            f"and reasons are in {folder / 'rejected.parquet'}."
-        )
-    listed = dict(reasons.most_common(_LISTED_REASONS))
-    if more := len(reasons) - len(listed):  # hostile files have a reason each
-        listed[f"{more} other reasons"] = lost - sum(listed.values())
-    return {"rows": rows, "rejected": lost, "reasons": listed}
-
-
-def _with_images(rejected: pa.Table) -> pa.Table:
-    """Rejected rows of a pass that an earlier version began stand for an image each."""
-    if "images" in rejected.column_names:
-        return rejected
-    return rejected.append_column("images", pa.array([1] * rejected.num_rows, pa.int64()))

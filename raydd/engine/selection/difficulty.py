@@ -19,11 +19,10 @@ from raydd.data.distilled import hash_file
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.score import ROW_BYTES, score
-from raydd.engine.selection.select import Columns
 from raydd.engine.selection.shortlist import hash_ids
 from raydd.engine.training.teacher import make_teacher
 from raydd.errors import Refused
-from raydd.ops.scores import forgetting_difficulty
+from raydd.ops.scores import Columns, forgetting_difficulty
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import count_rows, part_files, read_table, write_table
 

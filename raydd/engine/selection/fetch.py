@@ -15,7 +15,8 @@ from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import decode_test
 from raydd.engine.selection.chosen import by_place
-from raydd.engine.selection.select import ANY, HELD_OUT, hold_out, select
+from raydd.engine.selection.ranking import ANY
+from raydd.engine.selection.select import HELD_OUT, hold_out, select
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table

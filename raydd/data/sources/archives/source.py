@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard
-from raydd.data.sources.files import Root, digest, last_part
-from raydd.data.sources.tar_classes import class_names_of
-from raydd.data.sources.tar_files import Archives, find_archives
-from raydd.data.sources.tar_layout import Account, Layout, Named, find_layout, samples
-from raydd.data.sources.tar_names import label_name, split_name
-from raydd.data.sources.tar_rows import read_rows
-from raydd.data.sources.tar_survey import (
+from raydd.data.sources.archives.classes import class_names_of
+from raydd.data.sources.archives.files import Archives, find_archives
+from raydd.data.sources.archives.layout import Account, Layout, Named, find_layout, samples
+from raydd.data.sources.archives.names import label_name, split_name
+from raydd.data.sources.archives.rows import read_rows
+from raydd.data.sources.archives.survey import (
     doubtful,
     estimate_count,
     first_members,
@@ -26,6 +24,8 @@ from raydd.data.sources.tar_survey import (
     label_digests,
     refuse_cut,
 )
+from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard
+from raydd.data.sources.files import Root, digest, last_part
 
 READ_AHEAD = 64  # ranged reads per request
 TRIED_ARCHIVES = 3  # until one holds images

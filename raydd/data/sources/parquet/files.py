@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydd.data.sources.files import Root
-from raydd.data.sources.parquet_arrow import ArrowTable
-from raydd.data.sources.parquet_layouts import ARROW, files_of_split
-from raydd.data.sources.parquet_places import Page, read_pages
+from raydd.data.sources.parquet.arrow import ArrowTable
+from raydd.data.sources.parquet.layouts import ARROW, files_of_split
+from raydd.data.sources.parquet.places import Page, read_pages
 
 __all__ = ["DamagedFile", "Table", "files_of_split", "is_damage", "one_line", "open_file"]
 

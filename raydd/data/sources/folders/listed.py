@@ -1,7 +1,7 @@
 """A folder of images without class folders, and a list that says the class of each.
 
 A shard is a range of bytes of the list: a worker reads its lines and the images that they name. An
-id is the image's path below the root, spelled as in :mod:`.folder_files`.
+id is the image's path below the root, spelled as in :mod:`raydd.data.sources.folders.files`.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ import numpy as np
 
 from raydd.data.sources.base import Row, Shard, broken, resolve_label
 from raydd.data.sources.files import Root, digest
-from raydd.data.sources.folder_files import (
+from raydd.data.sources.folders.files import (
     FolderFile,
     fetch_files,
     folder_file,
@@ -21,14 +21,14 @@ from raydd.data.sources.folder_files import (
     list_files,
     read_rows,
 )
-from raydd.data.sources.folder_labels import (
+from raydd.data.sources.folders.labels import (
     Census,
     class_names_of_list,
     find_place,
     is_number,
 )
-from raydd.data.sources.folder_layout import NUM_LISTERS, SURVEYED_FILES
-from raydd.data.sources.folder_lists import LabelList
+from raydd.data.sources.folders.layout import NUM_LISTERS, SURVEYED_FILES
+from raydd.data.sources.folders.lists import LabelList
 
 SHARD_ROWS = 600  # 64 MB of photographs
 UNLISTED = "not in the list"

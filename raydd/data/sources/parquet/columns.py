@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from raydd.data.sources.parquet_files import Table
+from raydd.data.sources.parquet.files import Table
 
 SHOWN = 30  # columns that a message lists
 NUMBER, TEXT, NONE = "numbers", "text", ""  # kinds of label columns; the last has only nulls

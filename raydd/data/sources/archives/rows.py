@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, broken
-from raydd.data.sources.tar_keys import Keys
-from raydd.data.sources.tar_labels import MAX_LABEL_BYTES, class_of, class_of_folder
-from raydd.data.sources.tar_layout import Layout, folder_of, is_image, is_plain
-from raydd.data.sources.tar_members import RECORD, Damage, Member, read_members
-from raydd.data.sources.tar_names import (
+from raydd.data.sources.archives.keys import Keys
+from raydd.data.sources.archives.labels import MAX_LABEL_BYTES, class_of, class_of_folder
+from raydd.data.sources.archives.layout import Layout, folder_of, is_image, is_plain
+from raydd.data.sources.archives.members import RECORD, Damage, Member, read_members
+from raydd.data.sources.archives.names import (
     has_two_labels,
     label_name,
     split_name,
     the_image,
 )
+from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, broken
 
 MAX_ID_KEY = 120  # characters of a key that an id repeats
 _APART = "its image and its label are not side by side; make the archive with tar --sort=name"

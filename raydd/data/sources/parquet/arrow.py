@@ -11,14 +11,14 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from raydd.data.sources.files import Root
-from raydd.data.sources.parquet_places import Page
+from raydd.data.sources.parquet.places import Page
 
 # Of a stream: one that was cut between two batches would else look whole.
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class ArrowTable:
-    """See :class:`raydd.data.sources.parquet_files.Table`; groups are record batches."""
+    """See :class:`raydd.data.sources.parquet.files.Table`; groups are record batches."""
 
     def __init__(self, root: Root, path: str) -> None:
         if not isinstance(root.fs, LocalFileSystem):

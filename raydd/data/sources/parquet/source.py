@@ -16,14 +16,14 @@ import numpy as np
 
 from raydd.data.sources.base import MAX_IMAGE_BYTES, Row, Shard, broken, resolve_label
 from raydd.data.sources.files import Root, digest
-from raydd.data.sources.parquet_classes import class_counts, class_names_of, numberings
-from raydd.data.sources.parquet_columns import bytes_leaf, column_problem, image_leaves
-from raydd.data.sources.parquet_files import DamagedFile, Table, open_file
-from raydd.data.sources.parquet_layouts import find_split
-from raydd.data.sources.parquet_paths import with_images
-from raydd.data.sources.parquet_places import PREFIX
-from raydd.data.sources.parquet_rows import Cell, read_cells, within
-from raydd.data.sources.parquet_scan import PartFile, scan_files
+from raydd.data.sources.parquet.classes import class_counts, class_names_of, numberings
+from raydd.data.sources.parquet.columns import bytes_leaf, column_problem, image_leaves
+from raydd.data.sources.parquet.files import DamagedFile, Table, open_file
+from raydd.data.sources.parquet.layouts import find_split
+from raydd.data.sources.parquet.paths import with_images
+from raydd.data.sources.parquet.places import PREFIX
+from raydd.data.sources.parquet.rows import Cell, read_cells, within
+from raydd.data.sources.parquet.scan import PartFile, scan_files
 
 READ_AHEAD = 64  # ranged reads per request
 _ID = re.compile(r"(?P<path>.+)#(?P<row>[0-9]{1,18})(@(?P<offset>[0-9]+)\+(?P<size>[0-9]+))?")
@@ -41,7 +41,7 @@ class ParquetSource:
         class_names: in label order.
         numberings: stored number -> class index, by ``PartFile.group``; None where they are equal.
         counts: images per class.
-        fingerprint: see :mod:`.identity`.
+        fingerprint: see :mod:`raydd.data.sources.identity`.
         unused: files that are passed over, by suffix.
     """
 
@@ -69,7 +69,7 @@ class ParquetSource:
 
         Args:
             root: the data set's folder.
-            split: see :mod:`.parquet_layouts`.
+            split: see :mod:`raydd.data.sources.parquet.layouts`.
             class_names: expected names; the numbers of files that store names are mapped to them
                 by name.
             num_classes: expected number of classes; None accepts any.

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydd.data.sources.parquet_files import Table, is_damage, one_line
-from raydd.data.sources.parquet_places import PREFIX, Page, offsets
+from raydd.data.sources.parquet.files import Table, is_damage, one_line
+from raydd.data.sources.parquet.places import PREFIX, Page, offsets
 
 BATCH_ROWS = 64
 BATCH_BYTES = 16 << 20

@@ -2,44 +2,43 @@
 
 The driver lists class folders, and files until a hundred thousand are met; the rest is listed in
 the worker that reads the class, so that fourteen million files need no list anywhere. An id is the
-path below the split folder, spelled as in :mod:`.folder_files`. A split without class folders needs
-a list (:mod:`.listedfolder`).
+path below the split folder, spelled as in :mod:`raydd.data.sources.folders.files`. A split without
+class folders needs a list (:mod:`raydd.data.sources.folders.listed`).
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from raydd.data.classes import unique_names
 from raydd.data.sources.base import Row, Shard, Source
 from raydd.data.sources.files import Root, digest, is_folder
-from raydd.data.sources.folder_files import (
+from raydd.data.sources.folders.files import (
     fetch_files,
     id_of_path,
     kind_of_no_image,
     list_files,
     read_rows,
 )
-from raydd.data.sources.folder_layout import (
+from raydd.data.sources.folders.layout import (
     Survey,
     advice,
     check_classes,
     class_folders,
     count_beside,
+    count_files,
     find_split,
     listed,
     only_class,
     survey,
 )
-from raydd.data.sources.folder_lists import LabelList, find_list
-from raydd.data.sources.listedfolder import ListedFolderSource
+from raydd.data.sources.folders.listed import ListedFolderSource
+from raydd.data.sources.folders.lists import LabelList, find_list
 from raydd.data.sources.subset import choose_classes, pick_classes
 
 MAX_SHARDS = 4096
-COUNTED_FILES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class ImageFolderSource:
 
     def class_counts(self) -> np.ndarray | None:
         """Files that ``read`` yields, per class; None above two million, which take minutes."""
-        return _class_counts(self.root, self.folder, self.class_names, self.fingerprint)
+        return count_files(self.root, self.folder, self.class_names, self.fingerprint)
 
     def labelled_ids(self) -> Iterator[tuple[str, int]]:
         """See :class:`raydd.data.sources.heldout.KnowsIds`."""
@@ -239,16 +238,3 @@ def _source(
     return ImageFolderSource(
         root, folder, names, all_names, place.without_splits, dict(unused), digest(*hashed)
     )
-
-
-@lru_cache(maxsize=8)
-def _class_counts(
-    root: Root, folder: str, class_names: tuple[str, ...], fingerprint: str
-) -> np.ndarray | None:
-    """Files of each class; listed once for all who ask about one reading of the data."""
-    counts = np.zeros(len(class_names), dtype=np.int64)
-    for index, (_, files, _) in enumerate(listed(root, folder, class_names)):
-        counts[index] = len(files)
-        if counts.sum() > COUNTED_FILES:
-            return None
-    return counts

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from raydd.data.sources.files import Root, digest
-from raydd.data.sources.parquet_classes import LabelGroup, stored_names
-from raydd.data.sources.parquet_columns import (
+from raydd.data.sources.parquet.classes import LabelGroup, stored_names
+from raydd.data.sources.parquet.columns import (
     NONE,
     Problem,
     column_problem,
@@ -26,7 +26,7 @@ from raydd.data.sources.parquet_columns import (
     images_lie_elsewhere,
     label_kind,
 )
-from raydd.data.sources.parquet_files import (
+from raydd.data.sources.parquet.files import (
     REFETCH,
     DamagedFile,
     Table,
@@ -34,9 +34,9 @@ from raydd.data.sources.parquet_files import (
     one_line,
     open_file,
 )
-from raydd.data.sources.parquet_layouts import SplitFile
-from raydd.data.sources.parquet_paths import image_stamps
-from raydd.data.sources.parquet_rows import read_cells, text_or_value
+from raydd.data.sources.parquet.layouts import SplitFile
+from raydd.data.sources.parquet.paths import image_stamps
+from raydd.data.sources.parquet.rows import read_cells, text_or_value
 
 SHARD_BYTES = 64 << 20
 SHARD_PATHS = 600  # images that lie in files of their own: about as many bytes

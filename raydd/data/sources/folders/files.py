@@ -34,7 +34,7 @@ class FolderFile:
     Attributes:
         path: below the split folder.
         size: bytes.
-        stamp: of its content; see :mod:`.identity`.
+        stamp: of its content; see :mod:`raydd.data.sources.identity`.
         refusal: why it cannot be an image; None for a good one.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raydd.data.classes import unique_names
 from raydd.data.sources.files import Root
-from raydd.data.sources.folder_lists import LabelList
+from raydd.data.sources.folders.lists import LabelList
 
 COMPARED_ROWS = 2_000_000  # a list of more is not compared with its folder
 EXAMPLES = 10  # names that tell where the images lie

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from raydd.data.images import image_format
-from raydd.data.sources.tar_members import Damage, Member, read_members
-from raydd.data.sources.tar_names import (
+from raydd.data.sources.archives.members import Damage, Member, read_members
+from raydd.data.sources.archives.names import (
     FIRST_DOT,
     KEYS,
     has_two_labels,

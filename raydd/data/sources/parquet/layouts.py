@@ -28,7 +28,7 @@ class SplitFile(NamedTuple):
     Attributes:
         path: below the root.
         size: bytes.
-        stamp: what the file system says of its content, see :mod:`.identity`.
+        stamp: what the file system says of its content, see :mod:`raydd.data.sources.identity`.
     """
 
     path: str

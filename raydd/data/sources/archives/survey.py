@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import BinaryIO, TypeVar
 
-from raydd.data.sources.files import Root
-from raydd.data.sources.tar_labels import MAX_LABEL_BYTES
-from raydd.data.sources.tar_layout import (
+from raydd.data.sources.archives.labels import MAX_LABEL_BYTES
+from raydd.data.sources.archives.layout import (
     Layout,
     Named,
     account,
@@ -21,8 +20,16 @@ from raydd.data.sources.tar_layout import (
     is_plain,
     named_members,
 )
-from raydd.data.sources.tar_members import BLOCK, END_MARK, RECORD, Damage, is_header, read_members
-from raydd.data.sources.tar_names import label_name
+from raydd.data.sources.archives.members import (
+    BLOCK,
+    END_MARK,
+    RECORD,
+    Damage,
+    is_header,
+    read_members,
+)
+from raydd.data.sources.archives.names import label_name
+from raydd.data.sources.files import Root
 
 SAMPLE_MEMBERS = 1 << 16  # of one local archive; a few seconds at most
 SAMPLE_BYTES = 16 << 20  # of one archive that is not local

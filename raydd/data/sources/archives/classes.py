@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from raydd.data.classes import check_class_order, read_class_names, unique_names
+from raydd.data.sources.archives.files import CLASS_FILES
+from raydd.data.sources.archives.layout import Layout, Named, folder_of
+from raydd.data.sources.archives.survey import Files, folders_of_images, is_local, is_small
 from raydd.data.sources.files import SPLIT_NAMES, Root
-from raydd.data.sources.tar_files import CLASS_FILES
-from raydd.data.sources.tar_layout import Layout, Named, folder_of
-from raydd.data.sources.tar_survey import Files, folders_of_images, is_local, is_small
 
 _Folders = Collection[tuple[str, ...]]
 

@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from raydd.data.sources.base import MAX_IMAGE_BYTES
 from raydd.data.sources.files import Root
 from raydd.data.sources.identity import stamp
-from raydd.data.sources.parquet_rows import Cell
+from raydd.data.sources.parquet.rows import Cell
 
 READ_AHEAD = 16  # images in memory, read at once: mostly waiting
 

@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
 
 from raydd.data.sources.files import (
     SPLIT_NAMES,
@@ -19,7 +22,7 @@ from raydd.data.sources.files import (
     names_split,
     split_aliases,
 )
-from raydd.data.sources.folder_files import (
+from raydd.data.sources.folders.files import (
     FolderFile,
     is_hidden,
     kind_of_no_image,
@@ -27,6 +30,7 @@ from raydd.data.sources.folder_files import (
 )
 
 SURVEYED_FILES = 100_000
+COUNTED_FILES = 2_000_000
 NUM_LISTERS = 16  # threads: an object store answers them side by side
 OTHER_CLASSES = "folders of other classes"
 LOOSE = "beside the class folders"
@@ -218,3 +222,16 @@ def _some(names: Iterable[str]) -> str:
 
 def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+@lru_cache(maxsize=8)
+def count_files(
+    root: Root, folder: str, class_names: tuple[str, ...], fingerprint: str
+) -> np.ndarray | None:
+    """Files of each class; listed once for all who ask about one reading of the data."""
+    counts = np.zeros(len(class_names), dtype=np.int64)
+    for index, (_, files, _) in enumerate(listed(root, folder, class_names)):
+        counts[index] = len(files)
+        if counts.sum() > COUNTED_FILES:
+            return None
+    return counts

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from raydd.data.sources.archives.names import LABEL_NAMES
 from raydd.data.sources.base import resolve_label
-from raydd.data.sources.tar_names import LABEL_NAMES
 
 MAX_LABEL_BYTES = 1 << 20
 JSON_KEYS = ("label", "cls", "class", "class_index", "class_name")

@@ -153,7 +153,7 @@ def _write_set(
         about["dataset"],
         about["licence"],
         about["config"],
-        _card_results(results, about["judged_on"]),
+        _card_results(results, about.get("judged_on")),
         form,
         *_generator(product),
     )
@@ -214,7 +214,9 @@ def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
                 )
 
 
-def _card_results(results: Sequence[dict[str, Any]], judged_on: str) -> dict[str, str]:
+def _card_results(
+    results: Sequence[dict[str, Any]], judged_on: str | None = None
+) -> dict[str, str]:
     summary = headline(results)
     if summary is None:
         return {}
@@ -227,7 +229,7 @@ def _card_results(results: Sequence[dict[str, Any]], judged_on: str) -> dict[str
         else:
             seeds = f"mean and 95 % interval, {len(part['values'])} seeds"
             lines[f"{label} ({seeds})"] = f"{value:.1f} +- {100 * part['half_width']:.1f}"
-    return lines | {"judged on": judged_on}
+    return lines | ({"judged on": judged_on} if judged_on else {})
 
 
 def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:

@@ -7,8 +7,9 @@ and, among them, bad ones of every kind that `tests/data/hostile_sets.py` knows,
 Two good images measure 49 megapixels, just under the cap. The real score stage of the engine then
 passes over each set, on a private local Ray. It prints what became of every kind: rows rejected and
 why, images used. "flipped" images that Pillow still decodes cannot be told from good ones; they may
-be used. The script fails unless every good image has its row in the score table, every bad one its
-reason in `rejected.parquet`, and no process died (only then would a pass be tried again).
+be used. It also prints how many images were lost without being counted anywhere. The script fails
+unless every good image has its row in the score table, every bad one its reason in
+`rejected.parquet`, and no process died (only then would a pass be tried again).
 
 Memory is the high-water mark of the resident set that Linux keeps for each process, pages of the
 object store included; a pass over the good images alone comes first, for comparison. Last line: the
@@ -110,8 +111,12 @@ def write_set(kind: str, folder: Path, num_good: int, num_bad: int, at_cap: int)
 def run_pass(
     kind: str, folder: Path, checkpoint: Artifact, resources: Resources, ledger: Ledger,
     earlier: frozenset[int] = frozenset(),
-) -> tuple[Account, HighWater, float]:  # fmt: skip
-    """Score the set as the engine does; what became of it, the memory, and the seconds."""
+) -> tuple[Account, HighWater, float, int]:  # fmt: skip
+    """Score the set as the engine does.
+
+    Returns:
+        What became of it, the memory, the seconds, and images that were neither used nor counted.
+    """
     source = open_source(kind, str(folder), "train", class_names=CLASSES)
     with (
         tempfile.TemporaryDirectory() as storage,
@@ -125,7 +130,9 @@ def run_pass(
         used = [i for p in part_files(scored.folder) for i in read_table(p)["id"].to_pylist()]
         rejected = read_table(scored.folder / "rejected.parquet").to_pydict()
     pairs = zip(rejected["id"], rejected["reason"], strict=True)
-    return account(ledger, used, pairs), memory, seconds
+    counted = scored.summary["rows"] + scored.summary["rejected"]
+    made = len(ledger.good) + ledger.made.total()
+    return account(ledger, used, pairs), memory, seconds, max(0, made - counted)
 
 
 def print_kinds(ledger: Ledger, result: Account) -> None:
@@ -137,14 +144,17 @@ def print_kinds(ledger: Ledger, result: Account) -> None:
             print(f"      {count:6} x {reason}")
 
 
-def print_pass(ledger: Ledger, result: Account, memory: HighWater, seconds: float) -> None:
+def print_pass(
+    ledger: Ledger, result: Account, memory: HighWater, seconds: float, uncounted: int
+) -> None:
     """What the whole pass came to."""
     size, role = memory.largest()
     print(
         f"  good {len(ledger.good)}, lost {len(result.lost)}; bad rows {len(ledger.bad)}, used all "
         f"the same {len(result.accepted)}, without a reason {len(result.unreported)}; undetectable "
         f"{len(ledger.undetectable)}, used {result.used.total()}; unknown or doubled ids "
-        f"{len(result.strange)}; {seconds:.0f} s; largest worker {size:.0f} MiB ({role})",
+        f"{len(result.strange)}; images lost without being counted {uncounted}; {seconds:.0f} s; "
+        f"largest worker {size:.0f} MiB ({role})",
         flush=True,
     )
 
@@ -175,17 +185,19 @@ def main() -> None:
         clean = Path(name) / "clean"
         ledger = write_set("imagefolder", clean, num_good // 3, 0, 0)
         print("imagefolder, good images alone")
-        result, memory, seconds = run_pass("imagefolder", clean, checkpoint, resources, ledger)
-        print_pass(ledger, result, memory, seconds)
+        passed = run_pass("imagefolder", clean, checkpoint, resources, ledger)
+        print_pass(ledger, *passed)
+        memory = passed[1]
         for kind in sorted(WRITERS):
             folder = Path(name) / kind
             ledger = write_set(kind, folder, num_good // 3, -(-num_bad // 3), 2)
             print(f"{kind}, good images and bad ones")
             earlier = memory.actors()
-            result, memory, seconds = run_pass(kind, folder, checkpoint, resources, ledger, earlier)
+            passed = run_pass(kind, folder, checkpoint, resources, ledger, earlier)
+            result, memory, _, uncounted = passed
             print_kinds(ledger, result)
-            print_pass(ledger, result, memory, seconds)
-            failed |= not result.is_right
+            print_pass(ledger, *passed)
+            failed |= not result.is_right or uncounted > 0
             largest = max(largest, memory.largest()[0])
     deaths = died()
     print(f"processes that died: {deaths}")

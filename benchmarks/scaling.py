@@ -38,8 +38,8 @@ from raydd.data.rows import Reader, image_table
 from raydd.data.sources import Source, open_source
 from raydd.engine.passes.score import Scorer
 from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
-from raydd.engine.synthesis.stage import SynthesizeJob, Synthesizer
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
+from raydd.engine.synthesis.worker import SynthesizeJob, Synthesizer
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import train_network
 from raydd.models.registry import ModelConfig, create_model

@@ -101,7 +101,8 @@ def prepare(folder: Path, output: Path, count: int, num_classes: int) -> Callabl
     """The call that is measured: CCFS's order, on Ray that already runs."""
     from upath import UPath
 
-    from raydd.engine.selection.select import Ranking, _choose
+    from raydd.engine.selection.ranking import Ranking
+    from raydd.engine.selection.select import _choose
     from raydd.store.artifacts import Artifact
 
     ranking = Ranking(

@@ -1,8 +1,12 @@
 """What the doors say in a sentence: input at fault, storage and memory that are full or gone."""
 
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
 
 
 class Refused(ValueError):
@@ -13,19 +17,44 @@ class Refused(ValueError):
     """
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _NETWORK = ("botocore", "aiohttp", "gcsfs", "azure")  # packages whose errors are the store's
 _REACH = ("Connect", "Timeout", "Disconnected")
+_KEPT = "What is finished is kept; run the same command to continue."
 _MEMORY = "OutOfMemoryError"  # Ray's, of a worker that its node has ended, and torch's, of a GPU
+
+
+class Stopped(BaseException):
+    """SIGTERM, as Ctrl-C is a KeyboardInterrupt: whatever runs is unwound."""
+
+
+def stop_on_signals() -> None:
+    """Have SIGTERM raise :class:`Stopped`, and Ctrl-C what it does by itself.
+
+    Called again where Ray is joined: it installs handlers that print a C++ stack.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped
 
 
 def exit_code(act: Callable[[], int | None]) -> int:
     """Exit code of a door that does something; what is known to go wrong is said in a sentence.
 
-    2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues.
+    2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues; 130
+    and 143 are Ctrl-C and SIGTERM.
     """
+    stop_on_signals()
     try:
         return act() or 0
+    except (KeyboardInterrupt, Stopped) as error:
+        number = signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT
+        print(f"raydd: stopped by {number.name}. {_KEPT}", file=sys.stderr)
+        return 128 + number
     except Refused as error:
         print(f"raydd: {error}", file=sys.stderr)
         return 2
@@ -40,7 +69,7 @@ def known_trouble(error: BaseException) -> str | None:
     """The sentence for a full disk or memory or a store out of reach; None for any other error."""
     for found in _chain(error):
         kind = type(found)
-        if isinstance(found, OSError) and found.errno in _FULL:
+        if isinstance(found, OSError) and found.errno in FULL:
             trouble = f"the disk is full ({found})"
         elif kind.__module__.split(".")[0] in _NETWORK and any(w in kind.__name__ for w in _REACH):
             trouble = f"the storage is out of reach ({found})"
@@ -49,7 +78,7 @@ def known_trouble(error: BaseException) -> str | None:
             trouble = f"memory is full ({said}): use smaller batches, fewer workers or more memory"
         else:
             continue
-        return f"{trouble}. What is finished is kept; mend it and run the same command to continue."
+        return f"{trouble}. {_KEPT.replace('run', 'mend it and run', 1)}"
     return None
 
 

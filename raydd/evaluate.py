@@ -16,7 +16,8 @@ from upath import UPath
 
 from raydd.cluster.connect import connect
 from raydd.config.compose import ConfigError, compose_tree, to_typed
-from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
+from raydd.config.paths import literal
 from raydd.config.tree import (
     CommonConfig,
     check_networks,
@@ -24,7 +25,7 @@ from raydd.config.tree import (
     make_engine,
     short_digest,
 )
-from raydd.data.any_set import AnySet, open_any_set
+from raydd.data.any_set import AnySet
 from raydd.data.sources import Source
 from raydd.errors import Refused, exit_code
 from raydd.judge.adopt import adopt
@@ -35,11 +36,13 @@ from raydd.report.write import write_evaluation
 from raydd.store.artifacts import Stages
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
+from raydd.store.tensor_set import open_given_set
 
 PRIMARY = "evaluate"
 USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]
 
-FOLDER holds a distilled set: ours, an image folder (00000/*.png or CLASS/*.png) or parquet files.
+FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png or
+new000/class000_id000.jpg), parquet files, or tensors (images*.pt and labels*.pt).
 Groups: dataset, protocol, judge (quick, full), teacher, cluster.
 Every key: python -m raydd.evaluate FOLDER --cfg job"""
 _LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
@@ -94,10 +97,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     progress = Progress(config.verbose)
     sources = open_sources(config.dataset)
     given = _open(config, sources[0])
-    resources = connect(config.cluster)
     decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(open_storage(config.storage) / name, decisive)
+    progress.say(f"[dim]{describe_splits(*sources)}[/dim]")
+    resources = connect(config.cluster)
     stages = Stages(open_storage(config.storage), progress)
     engine = make_engine(config, sources, resources, stages, folder)
     progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
@@ -112,6 +116,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "folder": config.folder,
+        "judged_on": judged_on(config.dataset),
         "config": decisive_values(config),
     }
     report = build_evaluation(engine, found, about)
@@ -130,7 +135,7 @@ def _compose(words: Sequence[str]) -> DictConfig:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
     tree = compose_tree([word for word in plain if word not in folders], PRIMARY)
-    tree.folder = folders[0]
+    tree.folder = literal(folders[0]).replace("${", r"\${")
     return tree
 
 
@@ -138,8 +143,9 @@ def _open(config: EvaluateConfig, train: Source) -> AnySet:
     """Open the set, and see whether it and the networks fit the data set."""
     judge, preprocessing = config.judge, preprocessing_of(config.dataset)
     try:
-        given = open_any_set(
-            config.folder, train.class_names, judge.image_column, judge.label_column
+        columns = (judge.image_column, judge.label_column)
+        given = open_given_set(
+            config.folder, train.class_names, *columns, preprocessing, judge.pixels
         )
         check_networks(config, preprocessing, len(train.class_names))
     except ValueError as error:
@@ -173,7 +179,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         progress.say(f"{_LABELS[images]:<19} {100 * part['mean']:5.1f} {spread}")
     if scores := report["scores"]:
         progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
-    progress.say(f"report: {folder / 'report.html'}")
+    progress.say(f"judged on {report['judged_on']}; report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
             spread = "% top-1, one seed" if half is None else f"+- {100 * half:.1f} % top-1"
             network = f"({best['architecture']}, last epoch)"
             progress.say(f"{label:<19} {100 * mean:5.1f} {spread} {network}")
+        progress.say(f"judged on {report['judged_on']}")
     progress.say(f"report: {folder / 'report.html'}")
     local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
     progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')

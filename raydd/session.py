@@ -8,7 +8,7 @@ from typing import Any
 from upath import UPath
 
 from raydd.cluster.connect import connect
-from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
@@ -37,7 +37,7 @@ def check(config: RunConfig, opened: Sources | None = None) -> Sources:
     Raises:
         Refused: the request cannot be carried out; nothing was written.
     """
-    sources = opened or open_sources(config.dataset)
+    sources = opened or open_sources(config.dataset, config.evaluate)
     _check_request(config, sources[0])
     return sources
 
@@ -68,8 +68,9 @@ def run(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    resources = connect(config.cluster).shared(share)  # silent for seconds
+    progress.say(f"[dim]{describe_splits(*sources)}[/dim]")
     folder = claim_folder(folder, decisive_values(config))
+    resources = connect(config.cluster).shared(share)  # silent for seconds
     stages = Stages(open_storage(config.storage), progress, guard)
     engine = make_engine(config, sources, resources, stages, folder)
     product = distil(engine, config)
@@ -100,11 +101,16 @@ def _check_request(config: RunConfig, train: Source) -> None:
         check_networks(config, preprocessing_of(config.dataset), len(train.class_names))
     except ValueError as error:
         raise Refused(str(error)) from error
-    counts = train.class_counts()
+    counts, needed = train.class_counts(), config.method.real_ipc() + config.validation
     if counts is None:
         return
     smallest = int(counts.argmin())
-    if counts[smallest] < config.method.ipc + config.validation:
+    if not counts[smallest]:
+        raise Refused(
+            f"class {train.class_names[smallest]!r} has no training images: leave it out with "
+            "dataset.classes, or correct dataset.num_classes or the class list."
+        )
+    if counts[smallest] < needed:
         held_out = f" beside the {config.validation} of validation" if config.validation else ""
         raise Refused(
             f"method.ipc={config.method.ipc} is more than class {train.class_names[smallest]!r} "
@@ -120,5 +126,13 @@ def _about(config: RunConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "ipc": config.method.ipc,
+        "judged_on": _judged_on(config),
         "config": decisive_values(config),
     }
+
+
+def _judged_on(config: RunConfig) -> str:
+    """Which images the networks are judged on, for people."""
+    if config.validation:
+        return f"{config.validation} real images per class, held out of every selection"
+    return judged_on(config.dataset)

@@ -30,7 +30,7 @@ import ray  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 
 from raydd.cluster.config import ClusterConfig  # noqa: E402
-from raydd.errors import Refused  # noqa: E402
+from raydd.errors import Refused, stop_on_signals  # noqa: E402
 
 _MIN_LOGICAL_CPUS = 4  # fewer starve Ray Data's readers beside actors: a silent hang
 
@@ -124,6 +124,7 @@ def connect(config: ClusterConfig, concurrent: int = 0) -> Resources:
                     object_store_memory=config.object_store_mb << 20,
                     **quiet,
                 )
+        stop_on_signals()
     return replace(resolve(config, ray.cluster_resources()), grows=_joins())
 
 

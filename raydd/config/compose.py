@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from raydd.config.paths import put_paths, split_paths
 from raydd.config.sweep import split_space
 from raydd.errors import Refused
 
@@ -43,6 +44,7 @@ def compose_tree(overrides: Sequence[str], primary: str = "config") -> DictConfi
         ConfigError: unknown key or group, or a value of a wrong type.
     """
     words, space = split_space(overrides)
+    words, paths = split_paths(words)
     if space and not any(word.startswith("sweep=") for word in words):
         words = [*words, "sweep=grid"]
     try:
@@ -50,6 +52,7 @@ def compose_tree(overrides: Sequence[str], primary: str = "config") -> DictConfi
             tree = compose(primary, overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_sentence(error, primary)) from error
+    put_paths(tree, paths)
     with open_dict(tree):
         for key, text in space.items():  # in a notation that only a sweep may use
             tree.sweep.space[key] = text

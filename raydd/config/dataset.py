@@ -1,13 +1,23 @@
 """A real data set: where it lies, how networks see it, and how it is opened."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from omegaconf import MISSING
 
 from raydd.data.classes import read_class_names
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source, open_source
+from raydd.data.sources import (
+    Source,
+    all_class_names,
+    hold_out_share,
+    lies_without_splits,
+    open_source,
+)
+from raydd.data.sources.heldout import HeldOut
+from raydd.data.sources.splits import shared_files
 from raydd.errors import Refused
 
 
@@ -20,9 +30,16 @@ class DatasetConfig:
         kind: "digits", "imagefolder", "parquet" or "webdataset".
         root: local folder or any fsspec URI.
         split_train: name of the training split.
-        split_test: name of the split that judges.
+        split_test: name of the split that judges; null holds out a share of the training images,
+            and so does an image folder without any splits.
+        holdout: share of the images that is held out, within (0, 1).
+        holdout_seed: which images these are; the run's seed does not move them.
         num_classes: C; null reads it from the data.
-        classes_file: text file with one class name per line; null reads the names from the data.
+        classes_file: all classes in label order: one name per line, or one of the json and text
+            files that :func:`raydd.data.classes.read_class_names` knows; null reads the names from
+            the data.
+        classes: keep these classes only, in this order: a list of names, or of WordNet ids of
+            ImageNet's classes, or a file of either; null keeps all.
         image_column: of a parquet source.
         label_column: of a parquet source.
         resolution: side of a network's input, pixels.
@@ -41,9 +58,12 @@ class DatasetConfig:
     kind: str = MISSING
     root: str = MISSING
     split_train: str = "train"
-    split_test: str = "test"
+    split_test: str | None = "test"
+    holdout: float = 0.1
+    holdout_seed: int = 0
     num_classes: int | None = None
     classes_file: str | None = None
+    classes: Any = None
     image_column: str = "image"
     label_column: str = "label"
     resolution: int = MISSING
@@ -57,11 +77,16 @@ class DatasetConfig:
     test_images: int | None = None
 
 
-def open_sources(data: DatasetConfig) -> tuple[Source, Source]:
+def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Source]:
     """Open the training and the test split of a real data set.
 
+    Args:
+        data: where it lies.
+        judged: whether anything is judged on the test split: it may be missing otherwise, and a
+            share of the training images takes its place.
     Raises:
-        Refused: a split, a root or a class list that is not as the configuration says.
+        Refused: a split, a root or a class list that is not as the configuration says; or a file
+            that is in both splits.
     """
     read = partial(
         open_source,
@@ -72,12 +97,74 @@ def open_sources(data: DatasetConfig) -> tuple[Source, Source]:
     )
     try:
         names = read_class_names(data.classes_file) if data.classes_file else None
-        train = read(data.split_train, class_names=names, num_classes=data.num_classes)
-        test = read(data.split_test, class_names=train.class_names)
+        chosen = _chosen_classes(data.classes)
+        train = read(
+            data.split_train, class_names=names, num_classes=data.num_classes, classes=chosen
+        )
+        is_all = lies_without_splits(train) and data.split_test != data.split_train
+        if data.split_test is None or is_all:
+            return hold_out_share(train, data.holdout, data.holdout_seed)
+        test = _open_test(read, data, train, chosen, judged)
     except ValueError as error:
         gated = " (this data set is gated: accept its licence on the Hub and log in)"
         raise Refused(f"{error}{gated if data.gated else ''}") from error
+    shared = [] if isinstance(test, HeldOut) else shared_files(train, test)
+    if shared and data.split_test != data.split_train:
+        more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+        raise Refused(
+            f"{shared[0]}{more} is in both splits, {data.split_train!r} and {data.split_test!r}: "
+            "what is judged on must not be trained on; set dataset.split_train and "
+            "dataset.split_test."
+        )
     return train, test
+
+
+def _open_test(
+    read: Callable[..., Source],
+    data: DatasetConfig,
+    train: Source,
+    chosen: list[str] | None,
+    judged: bool,
+) -> Source:
+    try:
+        return read(data.split_test, class_names=all_class_names(train), classes=chosen)
+    except ValueError:
+        if judged:
+            raise
+        return hold_out_share(train, data.holdout, data.holdout_seed)[1]
+
+
+def describe_splits(train: Source, test: Source) -> str:
+    """One line about the images of both splits, as far as they are known before work begins."""
+    words = []
+    for name, source in (("training", train), ("test", test)):
+        counts = source.class_counts()
+        known = "not counted yet," if counts is None else f"{int(counts.sum()):,}"
+        unused = ", ".join(f"{count:,} {kind}" for kind, count in source.unused.items())
+        words.append(f"{known} {name} images" + (f" (not used: {unused})" if unused else ""))
+    return f"{len(train.class_names):,} classes; {'; '.join(words)}"
+
+
+def judged_on(data: DatasetConfig) -> str:
+    """Which images networks are judged on, for people."""
+    if data.split_test is None:
+        return f"{data.holdout:.0%} of the images, held out by seed {data.holdout_seed}"
+    if data.split_test == data.split_train:
+        return f"the training images themselves (split {data.split_train!r})"
+    return f"the test images (split {data.split_test!r})"
+
+
+def _chosen_classes(classes: Any) -> list[str] | None:
+    """The names in ``dataset.classes``, or in the file that it names.
+
+    Raises:
+        ValueError: neither a list nor a file.
+    """
+    if isinstance(classes, str):
+        return list(read_class_names(classes))
+    if classes is not None and not isinstance(classes, Sequence):
+        raise ValueError(f"dataset.classes is a list of names or a file, not {classes!r}.")
+    return None if classes is None else [str(name) for name in classes]
 
 
 def preprocessing_of(data: DatasetConfig) -> Preprocessing:

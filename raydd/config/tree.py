@@ -6,6 +6,7 @@ values. Hydra composes, and answers unknown keys and wrong types before anything
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -33,6 +34,8 @@ from raydd.methods.edc import EdcConfig
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.checks import check_choices
 from raydd.store.artifacts import Stages
+
+_NAME = re.compile(r"\w[\w\-.,=+ ]*")
 
 
 @dataclass
@@ -65,6 +68,11 @@ class CommonConfig:
         """Refuse what cannot run, before any work."""
         if self.name == "stages":
             raise ValueError("name=stages is taken: the storage keeps its stages there")
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name={self.name} is no name of a folder below the storage: letters, digits and "
+                "-_.,=+ are, and it begins with a letter or digit"
+            )
 
 
 @dataclass
@@ -80,7 +88,8 @@ class RunConfig(CommonConfig):
         sweep: run the driver once per trial; null runs it once.
         tracker: where a sweep's metrics go, too: "none", "tensorboard" (Tune always writes its
             files), "wandb" or "mlflow".
-        export: "none", or "imagefolder" to write the product as PNG files too.
+        export: "none", "imagefolder" to write the product as PNG files too, or "indices" to write
+            CCFS's ``selected_indices.json`` of its real images.
         plan: print stages, units, bytes, memory and hours, and stop.
     """
 
@@ -96,15 +105,13 @@ class RunConfig(CommonConfig):
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         super().__post_init__()
-        check_choices(self, {"tracker": TRACKERS})
+        check_choices(self, {"tracker": TRACKERS, "export": ("none", "imagefolder", "indices")})
         if self.validation < 0:
             raise ValueError(f"validation must be at least 0, got {self.validation}")
         if self.tracker != "none" and self.sweep is None:
             raise ValueError(f"tracker={self.tracker} follows the trials of a sweep: add sweep=")
         if self.sweep and self.plan:
             raise ValueError("plan=true plans one run: leave the sweep out")
-        if self.export not in ("none", "imagefolder"):
-            raise ValueError(f"export must be none or imagefolder, got {self.export!r}")
         if self.labels.form != "online" and self.protocol.labels == "hard":
             raise ValueError(f"labels.form={self.labels.form} needs protocol.labels=soft")
 

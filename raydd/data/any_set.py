@@ -1,11 +1,13 @@
 """A distilled set of anyone, as encoded images with their classes.
 
-Three layouts: ours (``raydd.json``), parquet files as on the Hugging Face Hub (``data/*.parquet``
-with an image struct and a label) and the image folder of the older tools: one folder per class,
-named by its index (``00000/``) or by the class.
+Four layouts: ours (``raydd.json``), parquet files as on the Hugging Face Hub (an image struct and a
+label), image folders of the older tools, one folder per class, named by its index (``00000/``,
+SRe2L's ``new000/``) or by the class, and one folder of files that name it (``class000_id000.jpg``).
+Tensors are read by :mod:`raydd.store.tensor_set`, for this floor knows no torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,18 +17,21 @@ from upath import UPath
 from raydd.data.classes import check_class_order, read_class_names
 from raydd.data.distilled import MANIFEST, DistilledSet, hash_file, read_distilled
 from raydd.data.export import EXPORTED
+from raydd.data.set_folders import FlatFiles, folder_classes, misplaced, too_many_classes
 from raydd.data.sources import Source
-from raydd.data.sources.files import Root
-from raydd.data.sources.imagefolder import ImageFolderSource
-from raydd.data.sources.parquet import ParquetSource
-from raydd.data.sources.parquet_classes import stored_names
-from raydd.data.sources.parquet_files import files_of_split, open_file
+from raydd.data.sources.files import Root, digest
+from raydd.data.sources.folders.layout import class_folders, find_split
+from raydd.data.sources.folders.source import ImageFolderSource
+from raydd.data.sources.parquet.classes import stored_names
+from raydd.data.sources.parquet.files import files_of_split, open_file
+from raydd.data.sources.parquet.source import ParquetSource
 
-# Where parquet sets keep their images, by the split that a source would call them.
-_PARQUET = {
-    "train": ("data/train-*.parquet", "train-*.parquet", "train/*.parquet"),
-    "data": ("data/*.parquet",),
-}
+# Where parquet sets keep their images, and the splits that a source would call them.
+_PARQUET = ("*.parquet", "data/*.parquet", "train/*.parquet", "data/train/*.parquet")
+_SPLITS = ("train", "data")
+# What public sets call their columns: taken where the usual name is missing and one of these there.
+_IMAGES = ("image", "img", "images", "jpg", "png", "webp")
+_LABELS = ("label", "labels", "class_id", "class", "fine_label", "cls")
 
 
 class SetImage(NamedTuple):
@@ -55,7 +60,7 @@ class AnySet:
 
     Attributes:
         folder: where it lies.
-        layout: "raydd", "parquet" or "imagefolder".
+        layout: "raydd", "parquet", "imagefolder", or "tensors" and what was done to them.
         fingerprint: hex digest that changes when files (names, sizes) or the class order change.
         images: streams the images, in stored order.
         distilled: the set itself where it is one of ours.
@@ -76,8 +81,9 @@ def open_any_set(
     Args:
         folder: local path or fsspec URI.
         class_names: of the real data set, in label order.
-        image_column: of a parquet set that is not ours.
-        label_column: of the same; integers or class names.
+        image_column: of a parquet set that is not ours; where there is no "image", another usual
+            name is found if exactly one is there.
+        label_column: of the same, integers or class names; likewise for "label".
     Raises:
         ValueError: nothing there, no images, or classes that the data set does not have or has in
             another order; one sentence.
@@ -87,9 +93,10 @@ def open_any_set(
         raise ValueError(f"{folder} does not exist; the first word is the folder of a set.")
     if (root / MANIFEST).exists():
         return _open_ours(root, class_names)
-    for split, patterns in _PARQUET.items():
-        if any(any(root.glob(pattern)) for pattern in patterns):
-            return _open_parquet(root, split, class_names, image_column, label_column)
+    if any(any(root.glob(pattern)) for pattern in _PARQUET):
+        return _open_parquet(root, class_names, image_column, label_column)
+    if flat := FlatFiles.find(root):
+        return _open_flat(root, flat, class_names)
     return _open_folders(root, class_names)
 
 
@@ -108,13 +115,17 @@ def _our_images(distilled: DistilledSet) -> Iterator[SetImage]:
 
 
 def _open_parquet(
-    folder: UPath, split: str, class_names: Sequence[str], image_column: str, label_column: str
+    folder: UPath, class_names: Sequence[str], image_column: str, label_column: str
 ) -> AnySet:
     place = Root.open("parquet", str(folder))
-    columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
     try:
+        split = _split_of(place)
         with open_file(place, files_of_split(place, split)[0][0]) as first:
-            stored = stored_names(first.schema_arrow, label_column)
+            schema = first.schema_arrow
+        image_column = _column(schema.names, image_column, _IMAGES)
+        label_column = _column(schema.names, label_column, _LABELS)
+        columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
+        stored = stored_names(schema, label_column)
         # names that are only numbers say no more than the labels do
         indexed = stored is not None and stored != tuple(class_names) and _are_indices(stored)
         names = None if indexed else class_names
@@ -122,8 +133,24 @@ def _open_parquet(
     except ValueError as error:
         raise ValueError(str(error).replace("dataset.", "judge.")) from error
     if len(source.class_names) > len(class_names):
-        raise _too_many(folder, len(source.class_names), len(class_names))
+        raise too_many_classes(folder, len(source.class_names), len(class_names))
     return _of_source(folder, "parquet", source, range(len(class_names)))
+
+
+def _split_of(place: Root) -> str:
+    """The split that holds the set: a training split, or else whatever lies in ``data``."""
+    for split in _SPLITS[:-1]:
+        with suppress(ValueError):
+            files_of_split(place, split)
+            return split
+    return _SPLITS[-1]
+
+
+def _column(present: Sequence[str], asked: str, usual: Sequence[str]) -> str:
+    """The asked column; where the default is not there, the only other one with a usual name."""
+    found = [name for name in usual if name in present]
+    is_default = asked == usual[0]
+    return found[0] if is_default and asked not in present and len(found) == 1 else asked
 
 
 def _are_indices(names: Sequence[str]) -> bool:
@@ -133,59 +160,43 @@ def _are_indices(names: Sequence[str]) -> bool:
 def _open_folders(folder: UPath, class_names: Sequence[str]) -> AnySet:
     if (folder / EXPORTED).exists():
         check_class_order(class_names, read_class_names(folder / EXPORTED), str(folder))
+    root = Root.open("imagefolder", str(folder))
     try:
-        source = ImageFolderSource.open(
-            Root.open("imagefolder", str(folder)), "train", class_names=None, num_classes=None
-        )
+        # named, for a set may hold some classes only, even a single one
+        names = class_folders(root, find_split(root, "train")[0]) or None
+        source = ImageFolderSource.open(root, "train", class_names=names, num_classes=None)
     except ValueError as error:
         raise ValueError(
-            f"{folder} holds no distilled set: no raydd.json, no parquet files and no folders of "
-            "images."
+            f"{folder} holds no distilled set: no raydd.json, no parquet files, no tensors "
+            "(.pt), no folders of images and no files class000_id000.jpg."
         ) from error
     indices = folder_classes(source.class_names, class_names, str(folder))
-    return _of_source(folder, "imagefolder", source, indices)
+    numbered = not set(source.class_names) <= set(class_names)
+    return _of_source(folder, "imagefolder", source, indices, numbered)
 
 
-def folder_classes(
-    folders: Sequence[str], class_names: Sequence[str], what: str
-) -> tuple[int, ...]:
-    """Class index of each class folder: by its name, or by the number that its name is.
+def _open_flat(folder: UPath, files: FlatFiles, class_names: Sequence[str]) -> AnySet:
+    if files.most >= len(class_names):
+        raise too_many_classes(folder, files.most + 1, len(class_names))
 
-    Args:
-        folders: names of the folders.
-        class_names: of the data set, in label order.
-        what: the set in words; begins the message.
-    Raises:
-        ValueError: a folder of no class, more folders than classes, or two of one class.
-    """
-    known = {name: index for index, name in enumerate(class_names)}
-    unknown = [name for name in folders if name not in known]
-    if unknown and not all(name.isdecimal() for name in folders):
-        raise ValueError(
-            f"{what} has a folder {unknown[0]!r}, which is neither a class of the data set nor, "
-            "as all of them would have to be, a number."
-        )
-    indices = [int(name) for name in folders] if unknown else [known[name] for name in folders]
-    if max(indices) >= len(class_names):
-        raise _too_many(what, max(indices) + 1, len(class_names))
-    for position, index in enumerate(indices):
-        if index in indices[:position]:
-            twice = folders[indices.index(index)], folders[position]
-            raise ValueError(f"{what} has two folders of one class: {' and '.join(twice)}.")
-    return tuple(indices)
+    def images() -> Iterator[SetImage]:
+        for name, label, content in files.read():
+            yield SetImage(name, label, content)
+
+    content = digest(files.fingerprint, *class_names)
+    return AnySet(folder, "imagefolder", content, images)
 
 
-def _of_source(folder: UPath, layout: str, source: Source, indices: Sequence[int]) -> AnySet:
+def _of_source(
+    folder: UPath, layout: str, source: Source, indices: Sequence[int], numbered: bool = False
+) -> AnySet:
     """A set that a source of real images can read; ``indices`` maps its classes to the data's."""
 
     def images() -> Iterator[SetImage]:
         for shard in source.shards():
             for row in source.read(shard):
                 label = indices[row.class_index] if row.class_index >= 0 else -1
-                yield SetImage(row.id, label, row.image, reason=row.reason)
+                reason = row.reason or (misplaced(row.id, label) if numbered else None)
+                yield SetImage(row.id, label, row.image, reason=reason)
 
     return AnySet(folder, layout, source.fingerprint, images)
-
-
-def _too_many(what: Any, found: int, known: int) -> ValueError:
-    return ValueError(f"{what} has {found} classes, the data set has {known}.")

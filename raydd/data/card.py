@@ -4,7 +4,6 @@ The YAML header lets ``datasets.load_dataset`` and the Hub's viewer read the fol
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +11,8 @@ from typing import Any
 import yaml
 from upath import UPath
 
-# Identifiers that the Hub knows; any other licence text goes under "other".
-HUB_LICENCES = frozenset(
-    {
-        *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "unknown"),
-        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
-    }
-)
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+from raydd.data.card_header import DataBytes, header_fields
+from raydd.data.local_paths import without_local_paths
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,8 @@ class Card:
         method: method that made it.
         source_name: data set it was distilled from.
         source_licence: its licence, in words or as a Hub identifier; the terms pass on.
-        recipe: constants of the run, nested as in the config; printed as YAML.
+        recipe: constants of the run, nested as in the config; printed as YAML, without the places
+            of this machine that it names.
         results: what was measured, name -> text or number; empty until it was evaluated.
         labels: form of the soft labels: online, seeded or stored.
         generator: diffusion model that the images were sampled from, if any.
@@ -62,13 +56,25 @@ def write_card(
     counts: Sequence[int],
     resolution: int,
 ) -> None:
-    """Write README.md; arguments as for ``render_card``."""
-    text = render_card(card, class_names=class_names, counts=counts, resolution=resolution)
-    (UPath(folder) / "README.md").write_text(text, "utf-8")
+    """Write README.md beside the shards; arguments as for ``render_card``."""
+    place = UPath(folder)
+    text = render_card(
+        card,
+        class_names=class_names,
+        counts=counts,
+        resolution=resolution,
+        data=DataBytes.measure(place),
+    )
+    (place / "README.md").write_text(text, "utf-8")
 
 
 def render_card(
-    card: Card, *, class_names: Sequence[str], counts: Sequence[int], resolution: int
+    card: Card,
+    *,
+    class_names: Sequence[str],
+    counts: Sequence[int],
+    resolution: int,
+    data: DataBytes | None = None,
 ) -> str:
     """Return the card as markdown with a YAML header.
 
@@ -77,12 +83,14 @@ def render_card(
         class_names: in label order.
         counts: images per class, in label order.
         resolution: side of the images, pixels.
+        data: size of the shards, if they are written.
     """
-    fields = _header(card, class_names, sum(counts))
-    header = yaml.safe_dump(fields, sort_keys=False, width=1000, allow_unicode=True)
-    recipe = (
-        yaml.safe_dump(_plain(card.recipe), sort_keys=False) if card.recipe else "not recorded\n"
+    fields = header_fields(
+        card.name, card.method, card.licences, class_names, sum(counts), data or DataBytes()
     )
+    header = yaml.safe_dump(fields, sort_keys=False, width=1000, allow_unicode=True)
+    constants = _plain(without_local_paths(card.recipe))
+    recipe = yaml.safe_dump(constants, sort_keys=False) if constants else "not recorded\n"
     least, most = min(counts, default=0), max(counts, default=0)
     per_class = str(most) if least == most else f"{least} to {most}"
     return _BODY.format(
@@ -100,36 +108,6 @@ def render_card(
         labels=_LABELS[card.labels],
         sampled=_sampled(card),
     )
-
-
-def _header(card: Card, class_names: Sequence[str], num_images: int) -> dict[str, Any]:
-    licence = card.licences.strip().lower()
-    known = licence in HUB_LICENCES
-    names = {str(index): name for index, name in enumerate(class_names)}
-    return {
-        "license": licence if known else "other",
-        **({} if known else {"license_name": re.sub(r"[^a-z0-9]+", "-", licence)[:60].strip("-")}),
-        "task_categories": ["image-classification"],
-        "size_categories": [next((name for top, name in SIZES if num_images < top), "1M<n<10M")],
-        "tags": ["dataset-distillation", "raydd", card.method],
-        "dataset_info": {
-            "features": [
-                {"name": "image", "dtype": "image"},
-                {"name": "label", "dtype": {"class_label": {"names": names}}},
-                {"name": "slot", "dtype": "int32"},
-                {"name": "curriculum", "dtype": "int32"},
-                {"name": "origin", "dtype": "string"},
-                {"name": "source_id", "dtype": "string"},
-            ],
-            "splits": [{"name": "train", "num_examples": num_images}],
-        },
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
-            }
-        ],
-    }
 
 
 def _sampled(card: Card) -> str:

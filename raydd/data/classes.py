@@ -4,8 +4,10 @@ The order of the class names is stored in every artifact; wherever two artifacts
 orders are compared here. Tiny-ImageNet alone is in circulation in two different orders.
 """
 
+import codecs
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 
 from upath import UPath
@@ -45,20 +47,62 @@ def class_order_digest(class_names: Sequence[str]) -> str:
 
 
 def read_class_names(path: str | UPath) -> tuple[str, ...]:
-    """Read an ordered class list: a ``.json`` list of names, or text with one name per line.
+    """Read an ordered class list, known by its content.
+
+    - text with one name per line (a byte-order mark is left out);
+    - ``synset_words.txt``: ``n01440764 tench, Tinca tinca``, of which the WordNet id is the name;
+    - json: a list of names, ``class_to_idx.json`` (``{name: index}``),
+      ``imagenet_class_index.json`` (``{"0": ["n01440764", "tench"]}``, of which again the id is
+      the name) or ``{"0": name}``.
 
     Raises:
-        ValueError: missing file, not a list of names, no name, or a name given twice.
+        ValueError: missing file, none of these, no name, or a name given twice.
     """
     file = UPath(path)
+    what = f"The class list {file}"
     try:
-        text = file.read_text(encoding="utf-8")
-        names = json.loads(text) if file.suffix == ".json" else text.splitlines()
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"The class list {file} cannot be read: {error}.") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"The class list {file} must be a json list of names.")
-    return unique_names([name.strip() for name in names if name.strip()], f"The class list {file}")
+        text = _decoded(file.read_bytes())
+        is_json = file.suffix == ".json" or re.match(r'\s*(\{|\[\s*")', text)
+        lines = _names_of_json(json.loads(text), what) if is_json else _names_of_lines(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{what} cannot be read: {error}.") from error
+    return unique_names([name.strip() for name in lines if name.strip()], what)
+
+
+def _decoded(content: bytes) -> str:
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig")
+
+
+def _names_of_lines(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    synsets = [re.match(r"\s*(n\d{8})\s+\S", line) for line in lines]
+    return [found[1] for found in synsets if found] if all(synsets) else lines
+
+
+def _names_of_json(content: object, what: str) -> list[str]:
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return content
+    if not isinstance(content, dict):
+        raise ValueError(f"{what} must be a json list of names, or an object {{name: index}}.")
+    if all(isinstance(value, int) for value in content.values()):
+        numbered = {index: name for name, index in content.items()}
+    else:
+        numbered = {int(key): _first_text(value) for key, value in content.items() if _digits(key)}
+    names = [numbered.get(index) for index in range(len(content))]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{what} must number its {len(names)} names from 0 to {len(names) - 1}, each once."
+        )
+    return [str(name) for name in names]
+
+
+def _digits(key: str) -> bool:
+    return key.isascii() and key.isdecimal()
+
+
+def _first_text(value: object) -> object:
+    return value[0] if isinstance(value, list) and value else value
 
 
 def unique_names(names: Sequence[str], what: str) -> tuple[str, ...]:

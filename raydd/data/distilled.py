@@ -52,7 +52,7 @@ class DistilledInfo:
         class_names: in label order.
         preprocessing: what the networks that made the set saw.
         counts: images per class, in label order.
-        config: the composed configuration of the run.
+        config: the composed configuration of the run; ``seal`` writes it without local paths.
         versions: package -> version.
         seeds: name -> seed.
         extra: anything else a method records (curricula, realised shortfalls, ...).

@@ -18,6 +18,7 @@ from upath import UPath
 
 from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, hash_file, product_files
 from raydd.data.images import encode_png
+from raydd.data.local_paths import without_local_paths
 
 ORIGINS = ("synthetic", "real")
 SHARD_PIXEL_BYTES = 1 << 28  # raw pixels per shard; PNG makes it smaller
@@ -82,13 +83,14 @@ def seal(folder: str | UPath, info: DistilledInfo) -> DistilledInfo:
 
     Args:
         folder: holds the shards and all that belongs to the product.
-        info: with any ``files``; those found are put in their place.
+        info: with any ``files``; those found are put in their place. Its configuration is written
+            without the places on this machine that it names.
     Returns:
         The info as written.
     """
     folder = UPath(folder)
     hashes = {path: hash_file(folder / path) for path in product_files(folder)}
-    sealed = replace(info, files=hashes)
+    sealed = replace(info, files=hashes, config=without_local_paths(info.config))
     content = json.dumps(sealed.to_json(), indent=1, ensure_ascii=False) + "\n"
     if folder.protocol in ("", "file"):
         partial = folder / f"{MANIFEST}.partial"

@@ -1,11 +1,18 @@
 """Encoded image bytes to RGB pixels and back.
 
-The file name never decides the format: the first bytes do, and only the JPEG, PNG and WebP
-decoders ever run. ImageNet really contains a PNG called .JPEG and 22 CMYK files. EXIF orientation
-and colour profiles are ignored, as torchvision's loaders do, so that published accuracies hold.
+The file name never decides the format: the first bytes do, and only one decoder then runs.
+ImageNet really contains a PNG called .JPEG and 22 CMYK files. EXIF orientation and colour profiles
+are ignored, as torchvision's loaders do, so that published accuracies hold.
+
+Eight decoders are allowed, those of formats in which people keep photographs: JPEG, PNG, WebP and
+AVIF; GIF (its first frame), BMP, TIFF (its first page) and binary PNM. Each runs inside Pillow,
+tells the size from its header and so meets the pixel cap before it decodes. Formats that need
+another program (EPS), that hold a document rather than a picture (PSD, PDF, SVG) or that hardly
+anyone keeps (JPEG 2000, TGA, ...) stay shut: every decoder is a door.
 """
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +23,19 @@ from raydd.data.preprocessing import Preprocessing
 MAX_PIXELS = 50_000_000
 BAND_PIXELS = 1 << 22  # converted at once: a conversion takes several copies of what it converts
 _AREA = Image.Resampling.BOX
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",  # over 4 GB
+    b"MM\0+": "TIFF",
+}
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of its second header: "BM" alone is a word
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 
 
 class BrokenImage(ValueError):
@@ -31,7 +51,7 @@ def decode(
     ``resize`` is larger: such images (CIFAR, a distilled set) are network input as they are.
 
     Args:
-        encoded: a JPEG, PNG or WebP file.
+        encoded: a file of one of the formats above.
         preprocessing: ``resize`` and ``resolution`` in pixels; mean and std are not applied here.
         max_pixels: images with more pixels are refused from their header, before any decoding.
     Returns:
@@ -100,14 +120,33 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def image_format(encoded: bytes) -> str | None:
-    """Return ``JPEG``, ``PNG`` or ``WEBP`` by the first bytes, or None for anything else."""
-    if encoded.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
+    """Name the format by the first bytes.
+
+    Returns:
+        ``JPEG``, ``PNG``, ``WEBP``, ``AVIF``, ``GIF``, ``BMP``, ``TIFF`` or ``PPM`` (binary PNM),
+        which are decoded; ``HEIC``, which is known but not decoded; None for anything else.
+    """
+    for magic, name in _MAGIC.items():
+        if encoded.startswith(magic):
+            return name
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
         return "WEBP"
-    return None
+    if encoded.startswith(b"BM") and int.from_bytes(encoded[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if re.match(rb"P[4-6]\s", encoded):
+        return "PPM"
+    return _boxed_format(encoded)
+
+
+def _boxed_format(encoded: bytes) -> str | None:
+    """AVIF and HEIC are the same container: its brands say which."""
+    if encoded[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(encoded[:4], "big"), 256)
+    brands = {encoded[8:12], *(encoded[at : at + 4] for at in range(16, end, 4))}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIC" if brands & _HEIC_BRANDS else None
 
 
 def _open(encoded: bytes, max_pixels: int) -> Image.Image:
@@ -116,12 +155,16 @@ def _open(encoded: bytes, max_pixels: int) -> Image.Image:
         raise BrokenImage("zero bytes")
     name = image_format(encoded)
     if name is None:
-        raise BrokenImage("not a JPEG, PNG or WebP image")
+        raise BrokenImage("not an image (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or binary PNM)")
+    if name == "HEIC":  # Pillow has no decoder for it
+        raise BrokenImage("HEIC image: convert to JPEG")
     image = _guarded(lambda: Image.open(io.BytesIO(encoded), formats=[name]))
     if image.width * image.height > max_pixels:
         raise BrokenImage(
             f"{image.width} x {image.height} pixels is over the cap of {max_pixels} pixels"
         )
+    if image.mode == "F" or (name == "TIFF" and image.mode == "I"):
+        raise BrokenImage("32-bit grey pixels have no known range: convert to 8 or 16 bits")
     return image
 
 
@@ -131,7 +174,7 @@ def _guarded(work: Callable[[], Image.Image]) -> Image.Image:
     try:
         return work()
     except UnidentifiedImageError as error:  # its message holds a memory address
-        raise BrokenImage("cannot be decoded: its header is damaged") from error
+        raise BrokenImage("cannot be decoded: its header is damaged or of a rare kind") from error
     except Exception as error:
         raise BrokenImage(f"cannot be decoded: {str(error) or type(error).__name__}") from error
 
@@ -146,7 +189,7 @@ def _drafted(image: Image.Image, target: tuple[int, int]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode the three decoders yield to 8-bit RGB, a band of rows at a time if it is large."""
+    """Any mode the decoders yield to 8-bit RGB, a band of rows at a time if it is large."""
     if image.mode == "RGB" and not image.has_transparency_data:
         image.load()
         return image

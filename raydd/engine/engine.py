@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from raydd.cluster.connect import Resources
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source
+from raydd.data.sources.base import Estimated, Source
 from raydd.store.artifacts import Artifact, Stages
 from raydd.store.checkpoint import CheckpointCard, load_card
 
@@ -100,4 +100,7 @@ def _count(source: Source, known: int | None) -> float:
     counts = source.class_counts()
     if counts is not None:
         return int(counts.sum())
-    return math.nan if known is None else known
+    if known is not None:
+        return known
+    estimated = source.estimate_count() if isinstance(source, Estimated) else None
+    return math.nan if estimated is None else estimated

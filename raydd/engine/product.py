@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -73,3 +74,12 @@ class Product:
 def slot_ranges(ipc: int, boundaries: Sequence[int]) -> list[range]:
     """Slots of each curriculum: [b_{j-1}, b_j), with b_0 = 0 and b_J = ipc."""
     return [range(low, high) for low, high in pairwise([0, *boundaries, ipc])]
+
+
+def arrangement(ipc: int, alpha: float, curricula: int) -> tuple[int, list[int]]:
+    """Images per class: distilled ones, ``alpha`` of them, and real ones of each curriculum (the
+    first have more).
+    """
+    core = int(Fraction(str(alpha)) * ipc)  # exact where a float product is not: 0.29 of 100 is 29
+    share, rest = divmod(ipc - core, curricula)
+    return core, [share + (j < rest) for j in range(curricula)]

@@ -2,18 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from upath import UPath
+
+from raydd.cluster.tasks import run_many
 from raydd.data.any_set import AnySet
 from raydd.data.labels import INFO
+from raydd.engine.cost import Cost, count_images
 from raydd.engine.engine import Engine
 from raydd.engine.labels.data import LABELS, TEACHER, LabelConfig, differing_views, read_info
 from raydd.engine.passes.decode import list_images
 from raydd.engine.passes.embed import embed
-from raydd.engine.passes.score import score_teacher
+from raydd.engine.passes.score import check_floor
 from raydd.engine.selection.fetch import fetch, random_images
 from raydd.engine.training.teacher import TeacherConfig, make_teacher, squeeze
 from raydd.errors import Refused
 from raydd.judge.herding import HerdingConfig, herd
+from raydd.judge.measure import MeasureJob, measure
 from raydd.judge.protocol import ProtocolConfig, train_judges
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CARD
@@ -103,6 +109,8 @@ def set_up(
     seeds = range(protocol.seeds)
     bench.sets["distilled"] = [[images] for _ in seeds]
     bench.sets["random"] = [[random_images(engine, real, counts, draw)] for draw in seeds]
+    if teacher and not (has_teacher(given) or engine.teacher.is_trained):
+        _try_teacher(engine, teacher, bench.sets["random"][0][0])
     if herding:
         chosen = herd(engine, real, counts, herding, "real images")
         herded = fetch(engine, chosen, [], 0, "herding")
@@ -132,7 +140,34 @@ def _teacher(engine: Engine, given: AnySet) -> Artifact:
     if has_teacher(given):
         own = TeacherConfig(checkpoint=str(given.folder / TEACHER))
         return make_teacher(engine, own, "teacher")
-    teacher = squeeze(engine)
-    if not engine.teacher.is_trained:
-        score_teacher(engine.seen_by(teacher), teacher)
-    return teacher
+    return squeeze(engine)
+
+
+def _try_teacher(engine: Engine, teacher: Artifact, images: Artifact) -> None:
+    """Stage ``try``: a given teacher must know the classes of some real images."""
+    job = MeasureJob(
+        folder="",
+        checkpoint=str(teacher.folder),
+        images=(str(images.folder),),
+        class_names=engine.class_names,
+        resolution=engine.preprocessing.resolution,
+        per_class=False,
+        batch=engine.data.score_batch,
+        device=engine.resources.device,
+    )
+
+    def work(folder: UPath) -> dict[str, Any]:
+        (found,) = run_many(measure, [replace(job, folder=str(folder))], engine.resources)
+        return {"top1": sum(found["right"]) / max(1, sum(found["images"]))}
+
+    tried = engine.stages.run(
+        "try",
+        work,
+        inputs=[teacher, images],
+        config=None,
+        seed=0,
+        cost=lambda: Cost(reads=count_images([images]) * engine.pixel_bytes),
+        expected=lambda: {"top1": 1.0},
+        title="teacher",
+    )
+    check_floor(engine, tried.summary["top1"])

@@ -6,6 +6,8 @@ from raydd.judge.herding import HerdingConfig
 from raydd.judge.leak import LeakConfig
 from raydd.judge.robustness import RobustnessConfig
 from raydd.models.registry import ModelConfig
+from raydd.ops.checks import check_choices
+from raydd.store.tensor_pixels import PIXELS
 
 LABELS = ("soft", "hard")
 
@@ -31,6 +33,8 @@ class JudgeConfig:
         ars_gamma: of the lead with augmentation in ARS, [0, 1].
         image_column: of a parquet set that is not ours.
         label_column: of the same; integers or class names.
+        pixels: what the numbers of a set of tensors are, see
+            :func:`raydd.store.tensor_pixels.to_bytes`.
     """
 
     name: str = "quick"
@@ -47,9 +51,11 @@ class JudgeConfig:
     ars_gamma: float = 0.5
     image_column: str = "image"
     label_column: str = "label"
+    pixels: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        check_choices(self, {"pixels": PIXELS})
         unknown = [kind for kind in self.labels if kind not in LABELS]
         if unknown or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"judge.labels takes soft and hard, each once, got {self.labels}")

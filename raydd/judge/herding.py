@@ -18,7 +18,8 @@ from raydd.cluster.tasks import run_many
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.embed import DTYPE, read_features
-from raydd.engine.selection.select import ANY, Ranking, conclude_selection
+from raydd.engine.selection.ranking import ANY, Ranking
+from raydd.engine.selection.select import conclude_selection
 from raydd.engine.selection.shortlist import Shortlist
 from raydd.ops import herding
 from raydd.ops.seeds import derive_seed

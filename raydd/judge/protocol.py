@@ -109,11 +109,9 @@ def train_judges(
     if teacher and not labels:
         given = [relabel(engine, i, teacher, protocol.recipe, title) for i in images]
     test = test or decode_test(engine)
-    template = replace(
-        new_job(engine, protocol.architectures[0], protocol.recipe, "evaluate", ()),
-        test=str(test.folder),
-        teacher=str(teacher.folder) if teacher else None,
-    )
+    template = new_job(engine, protocol.architectures[0], protocol.recipe, "evaluate", ())
+    asked = str(teacher.folder) if teacher else None
+    template = replace(template, test=str(test.folder), teacher=asked)
     units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
     names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
 

@@ -65,6 +65,10 @@ class AcsConfig:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc", "per_curriculum")
 
+    def real_ipc(self) -> int:
+        """Real images that every class must have: it starts from none."""
+        return 0
+
 
 def distil(engine: Engine, config: AcsConfig) -> Product:
     """Run the method (acs.md section 4.1 names the steps)."""

@@ -6,14 +6,14 @@ the official code, and our numbers: ``ccfs.md`` beside this file.
 """
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 
-from raydd.engine.product import Curriculum, Product
+from raydd.engine.product import Curriculum, Product, arrangement
 from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
 from raydd.engine.selection.filter import FilterConfig
-from raydd.engine.selection.select import Columns, Ranking
+from raydd.engine.selection.ranking import Ranking
+from raydd.engine.selection.select import check_supply
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import (
     Engine,
@@ -27,7 +27,7 @@ from raydd.engine.vocabulary import (
     train,
 )
 from raydd.ops.checks import check_choices
-from raydd.ops.scores import coarse_rungs, teacher_correct
+from raydd.ops.scores import Columns, coarse_rungs, teacher_correct
 
 CHOICES = {
     "coarse": ("misclassified", "correct", "off"),
@@ -35,7 +35,6 @@ CHOICES = {
     "fine": ("simple", "hard", "random"),
     "shortfall": ("error", "rollover", "easiest"),
 }
-SETTINGS = ("coarse", "teacher_correct", "top_k")
 
 
 @dataclass
@@ -58,7 +57,8 @@ class CcfsConfig:
         difficulty: what is simple.
         balanced: the same number of every class; else one list over all classes.
         shortfall: a class with too few candidates is an "error", has the rest asked for in the
-            next curriculum ("rollover"), or is filled with the "easiest" images left.
+            next curriculum ("rollover"), or is filled with the "easiest" images left, last with
+            those that the teacher gets wrong.
     """
 
     name: str = "ccfs"
@@ -87,22 +87,23 @@ class CcfsConfig:
                 "needs some: raise alpha or set coarse=off"
             )
 
-
-def arrangement(ipc: int, alpha: float, curricula: int) -> tuple[int, list[int]]:
-    """Images per class: distilled, and real ones of each curriculum (the first have more)."""
-    core = int(Fraction(str(alpha)) * ipc)  # exact where a float product is not: 0.29 of 100 is 29
-    share, rest = divmod(ipc - core, curricula)
-    return core, [share + (j < rest) for j in range(curricula)]
+    def real_ipc(self) -> int:
+        """Real images that every class must have."""
+        real = sum(arrangement(self.ipc, self.alpha, self.curricula)[1])
+        return real if self.shortfall == "error" and self.balanced else 0
 
 
 def distil(engine: Engine, config: CcfsConfig) -> Product:
     """Run the method (ccfs.md section 3 names the steps)."""
-    check_difficulty(engine, config.difficulty)
+    if config.fine != "random":
+        check_difficulty(engine, config.difficulty)
     core_ipc, real_ipc = arrangement(config.ipc, config.alpha, config.curricula)  # step 2
     core = adopt_core(engine, config.core, core_ipc) if config.core and core_ipc else None
     teacher = squeeze(engine)
     engine = engine.seen_by(teacher)
     product = Product(teacher, score_teacher(engine, teacher))  # step 3
+    if config.teacher_correct == "on":
+        check_supply(engine, product.scores, config.real_ipc())
     tables = [product.scores, *difficulty(engine, config.difficulty, product.scores)]
     if core_ipc:  # step 1
         core = core or synthesize(engine, None, teacher, None, config.synthesis, range(core_ipc), 0)
@@ -134,9 +135,10 @@ def ranking(config: CcfsConfig, static: int) -> Ranking:
         asked = tables[static] if config.coarse != "off" else None
         return coarse_rungs(trusted, asked, config.coarse, config.shortfall == "easiest")
 
-    chosen = {name: getattr(config, name) for name in SETTINGS}
+    chosen = {name: getattr(config, name) for name in ("coarse", "teacher_correct", "top_k")}
     return Ranking(
         ladder=("candidate", "easiest left") if config.shortfall == "easiest" else ("candidate",),
+        spare="teacher wrong" if config.shortfall == "easiest" else None,
         rung=rung,
         columns=("prediction", "true_rank", "true_logit", "forgetting", "difficulty"),
         difficulty=config.difficulty.of_rows,

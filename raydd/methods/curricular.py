@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 
 from raydd.engine.product import Curriculum, Product, slot_ranges
-from raydd.engine.selection.select import Columns, Ranking
+from raydd.engine.selection.ranking import Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
+from raydd.ops.scores import Columns
 from raydd.store.artifacts import Artifact
 
 FIRST_LADDER = ("simple", "other")
@@ -48,25 +49,34 @@ class CurricularConfig:
         name: label of the preset in run names and reports.
         ipc: images per class.
         boundaries: inner curriculum boundaries b_1 < ... < b_{J-1}, in slots; empty for one
-            curriculum.
+            curriculum, null for two of equal length.
         synthesis: constants of the recover loop.
         student: the adversary.
     """
 
     name: str = "curricular"
     ipc: int = 10
-    boundaries: list[int] = field(default_factory=list)
+    boundaries: list[int] | None = None
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        edges = [0, *self.boundaries, self.ipc]
-        if any(low >= high for low, high in pairwise(edges)):
+        if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
-                f"method.boundaries={list(self.boundaries)} must rise strictly between 0 and "
+                f"method.boundaries={self.inner()} must rise strictly between 0 and "
                 f"method.ipc={self.ipc}."
             )
+
+    def inner(self) -> list[int]:
+        """The boundaries, derived from the images per class where none are given."""
+        if self.boundaries is None:
+            return [self.ipc // 2] if self.ipc > 1 else []
+        return list(self.boundaries)
+
+    def real_ipc(self) -> int:
+        """Real images that every class must have."""
+        return 0 if self.synthesis.start == "noise" else self.ipc
 
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
@@ -76,7 +86,7 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
     scores = score_teacher(engine, teacher)
     product = Product(teacher, scores)
     student: Artifact | None = None
-    curricula = slot_ranges(config.ipc, config.boundaries)
+    curricula = slot_ranges(config.ipc, config.inner())
     for curriculum, slots in enumerate(curricula):
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder

@@ -12,7 +12,7 @@ import numpy as np
 
 from raydd.engine.passes.statistics_sums import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.selection.select import ANY
+from raydd.engine.selection.ranking import ANY
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import (
@@ -62,6 +62,10 @@ class EdcConfig:
                 f"method.labelers={list(self.labelers)} must name observers by position, 0 to "
                 f"{count - 1}."
             )
+
+    def real_ipc(self) -> int:
+        """Real images that every class must have; the pool of tiles is looked at when it is cut."""
+        return self.ipc if self.synthesis and self.synthesis.start == "real" else 0
 
 
 def distil(engine: Engine, config: EdcConfig) -> Product:

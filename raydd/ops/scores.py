@@ -29,15 +29,16 @@ def coarse_rungs(
         trusted: bool [N], see :func:`teacher_correct`.
         filter_scores: columns ``class_index`` and ``prediction``; None for ``coarse="off"``.
         coarse: "misclassified" or "correct" by the filter are candidates, or all ("off").
-        fill: put the other trusted images on a second rung.
+        fill: put the other trusted images on a second rung, those that are not on a third.
     Returns:
-        0 candidate, 1 other trusted image (with ``fill``), -1 never chosen.
+        0 candidate, 1 other trusted image, 2 any other (both with ``fill``), -1 never chosen.
     """
     candidate = trusted
     if filter_scores is not None:
         right = filter_scores["prediction"] == filter_scores["class_index"]
         candidate = trusted & (right if coarse == "correct" else ~right)
-    return np.where(candidate, 0, np.where(trusted & fill, 1, -1)).astype(np.int8)
+    others = np.where(trusted, 1, 2) if fill else -1
+    return np.where(candidate, 0, others).astype(np.int8)
 
 
 def forgetting_difficulty(tables: Sequence[Columns]) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import count_equal, find_test
 from raydd.engine.product import Curriculum, Product
 from raydd.judge.any_set import Judgement
 from raydd.judge.protocol import ProtocolConfig
@@ -50,8 +51,35 @@ def build_evaluation(engine: Engine, found: Judgement, about: Mapping[str, Any])
             "count": found.real.summary["rejected"],
             "reasons": found.real.summary["reasons"],
         },
+        "data": real_images(engine, found.real),
         "versions": package_versions(),
     }
+
+
+def real_images(engine: Engine, real: Artifact) -> dict[str, Any]:
+    """What became of the real images.
+
+    Args:
+        engine: of the run.
+        real: a table of the training images.
+    Returns:
+        ``splits``, for "training" and, where it was read, "test": images ``seen``, ``used`` and
+        ``rejected`` with ``reasons``, and ``unused`` files by kind; ``equal``: test images that are
+        training images, too, None where nobody compared.
+    """
+    test = find_test(engine)
+    found = {"training": real, **({"test": test} if test else {})}
+    splits = {
+        name: {
+            "seen": item.summary["rows"] + item.summary["rejected"],
+            "used": item.summary["rows"],
+            "rejected": item.summary["rejected"],
+            "reasons": item.summary["reasons"],
+            "unused": item.summary.get("unused", {}),
+        }
+        for name, item in found.items()
+    }
+    return {"splits": splits, "equal": count_equal(real, test) if test else None}
 
 
 def accuracies(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -130,6 +158,7 @@ def build_report(
         "diagnosis": product.diagnosis.summary if product.diagnosis else None,
         "stages": [asdict(record) for record in engine.stages.records],
         "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
+        "data": real_images(engine, product.scores),
         "versions": package_versions(),
     }
 

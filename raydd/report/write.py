@@ -9,7 +9,12 @@ from upath import UPath
 from raydd.data.card import Card, write_card
 from raydd.data.distilled import MANIFEST, DistilledInfo, DistilledRow, read_distilled
 from raydd.data.distilled_writer import seal, write_images
-from raydd.data.export import EXPORTED, export_imagefolder
+from raydd.data.export import (
+    EXPORTED,
+    SELECTED,
+    export_imagefolder,
+    export_selected_indices,
+)
 from raydd.data.rebuild import IDS, read_ids
 from raydd.data.rows import Reader, pixel_row
 from raydd.engine.engine import Engine
@@ -17,6 +22,7 @@ from raydd.engine.generator.adopt import OWN_LICENCE
 from raydd.engine.generator.checkpoint import load_generator_card
 from raydd.engine.labels.data import LABELS, TEACHER
 from raydd.engine.product import Curriculum, Product
+from raydd.errors import Refused
 from raydd.judge.any_set import Judgement
 from raydd.report.gather import headline
 from raydd.report.grids import GRID_CLASSES, GRID_SLOTS, grid_caption, grid_slots, read_grid
@@ -97,7 +103,8 @@ def write_product(
         product: the curricula.
         results: trainings of the judge, for the card; may be empty.
         about: name, method, dataset, licence, seed, ipc and the configuration.
-        export: "imagefolder" also writes PNG files beside the set.
+        export: "imagefolder" also writes PNG files beside the set, "indices" those of its real
+            images.
     Returns:
         Bytes of ``images``, ``labels`` (0: the teacher is asked online) and ``teacher``.
     """
@@ -108,6 +115,11 @@ def write_product(
     target = folder.parent / "imagefolder"
     if export == "imagefolder" and not (target / EXPORTED).exists():
         export_imagefolder(folder, target)
+    if export == "indices":
+        try:
+            export_selected_indices(folder, engine.train_source, folder.parent / SELECTED)
+        except ValueError as error:
+            raise Refused(f"export=indices: {error}") from error
     return read_distilled(folder).info.sizes
 
 
@@ -141,7 +153,7 @@ def _write_set(
         about["dataset"],
         about["licence"],
         about["config"],
-        _card_results(results),
+        _card_results(results, about.get("judged_on")),
         form,
         *_generator(product),
     )
@@ -202,7 +214,9 @@ def _rows(product: Product, resolution: int) -> Iterator[DistilledRow]:
                 )
 
 
-def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
+def _card_results(
+    results: Sequence[dict[str, Any]], judged_on: str | None = None
+) -> dict[str, str]:
     summary = headline(results)
     if summary is None:
         return {}
@@ -215,7 +229,7 @@ def _card_results(results: Sequence[dict[str, Any]]) -> dict[str, str]:
         else:
             seeds = f"mean and 95 % interval, {len(part['values'])} seeds"
             lines[f"{label} ({seeds})"] = f"{value:.1f} +- {100 * part['half_width']:.1f}"
-    return lines
+    return lines | ({"judged on": judged_on} if judged_on else {})
 
 
 def _grid(number: int, item: Curriculum, engine: Engine) -> Grid:

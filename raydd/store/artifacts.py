@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
-from raydd.store.files import uncached, write_atomic
+from raydd.store.files import alone, uncached, write_atomic
 from raydd.store.memory import release_memory
 from raydd.store.progress import Progress
 from raydd.store.units import Marker
@@ -121,11 +121,11 @@ class Stages:
             return self._finished[key]
         if found := self.find(name, key):
             return self._cached(label, *found)
-        with self.guard(key):
+        folder = self._folder(name, key)
+        with self.guard(key), alone(folder, lambda: self.progress.waiting(label)):
             if found := self.find(name, key):  # made by the run that was waited for
                 return self._cached(label, *found)
-            started, folder = time.perf_counter(), self._folder(name, key)
-            folder.mkdir(parents=True, exist_ok=True)
+            started = time.perf_counter()
             count = (lambda: _count(folder, done)) if done else None
             with self.progress.stage(label, units if done else 0, count):
                 summary = dict(work(folder))

@@ -3,17 +3,18 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from upath import UPath
 
 import raydd
-from raydd.errors import Refused
+from raydd.errors import FULL, Refused
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -28,6 +29,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return keys
 
 
+_LOCK = "made-by-one.lock"  # of a folder that a process works in
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
 
 
@@ -54,6 +56,36 @@ def write_atomic(path: UPath, content: bytes) -> None:
             raise OSError(error.errno, error.strerror, path.path) from error
     else:
         path.write_bytes(content)
+
+
+@contextmanager
+def alone(folder: UPath, waits: Callable[[], None]) -> Iterator[None]:
+    """Make a folder and be the only process of this machine that works in it.
+
+    A process that dies gives it up. In an object store nobody is kept out: two runs then do the
+    same work twice, and write the same bytes.
+
+    Args:
+        folder: to be made.
+        waits: called once where another process works in it now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_local(folder):
+        yield
+        return
+    lock = FileLock(str(folder / _LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waits()
+        lock.acquire()
+    except NotImplementedError:  # a disk that knows no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_local(path: UPath) -> bool:
@@ -126,16 +158,24 @@ def claim_folder(folder: UPath, what: Mapping[str, Any]) -> UPath:
         folder: of the run; ``config.json`` in it says whose it is.
         what: everything that decides what the run makes, as json values.
     Raises:
-        Refused: the folder belongs to another configuration.
+        Refused: the folder belongs to another configuration, or cannot be written.
     """
     record = folder / "config.json"
-    if record.exists():
-        keys = differing_keys(json.loads(record.read_text()), dict(what))
-        if keys:
-            raise Refused(
-                f"the run {folder.name!r} exists with another configuration; these keys differ: "
-                f"{', '.join(keys)}. Choose another name=."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(record, json.dumps(what, indent=1).encode())
+    try:
+        if record.exists():
+            keys = differing_keys(json.loads(record.read_text()), dict(what))
+            if keys:
+                raise Refused(
+                    f"the run {folder.name!r} exists with another configuration; these keys "
+                    f"differ: {', '.join(keys)}. Choose another name=."
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, json.dumps(what, indent=1).encode())
+    except OSError as error:
+        if error.errno in FULL:  # trouble on the way, not a wrong storage
+            raise
+        raise Refused(
+            f"storage={folder.parent} cannot be written ({error.strerror or error}); choose a "
+            "folder of yours with storage=."
+        ) from error
     return folder

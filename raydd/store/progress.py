@@ -40,6 +40,10 @@ class Progress:
         """Say that a stage was found finished."""
         self.say(f"[dim]{label:<34} found finished[/dim]")
 
+    def waiting(self, label: str) -> None:
+        """Say that another run makes a stage, which is waited for."""
+        self.say(f"[dim]{label:<34} waits for another run that makes it[/dim]")
+
     @contextmanager
     def stage(self, label: str, units: int, done: Callable[[], int] | None) -> Iterator[None]:
         """Show a stage while it runs, and its wall time when it ends.

@@ -53,7 +53,7 @@ def test_the_groups_of_the_founding_methods_and_data_sets_exist():
         (["method=nonsense"], ["nonsense", "curricular"]),
         (["method.ipc=many"], ["many", "ipc"]),
         (["method.boundaries=[5,5]"], ["method.boundaries", "rise"]),
-        (["method.ipc=4"], ["method.boundaries", "method.ipc=4"]),
+        (["method.ipc=4", "method.boundaries=[5]"], ["method.boundaries", "method.ipc=4"]),
         (["method.synthesis.start=clay"], ["start", "clay", "noise"]),
         (["protocol.labels=wet"], ["protocol.labels", "wet"]),
         (["teacher.recipe.optimizer=magic"], ["optimizer", "magic", "adamw"]),

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 50_000_000
 # What happens to an image's bytes; of these only "flipped" may leave an image that still decodes.
 IMAGE_KINDS = (
@@ -22,7 +22,7 @@ IMAGE_KINDS = (
 
 
 def good_image(rng: np.random.Generator) -> bytes:
-    """A small smooth picture in any of the modes that JPEG, PNG and WebP files have."""
+    """A small smooth picture in any of the modes that files of these formats have."""
     side = tuple(rng.integers(24, 65, 2))
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     picture = coarse.resize(side, Image.Resampling.BICUBIC)
@@ -38,6 +38,12 @@ def good_image(rng: np.random.Generator) -> bytes:
         ("PNG", {}, "1"),
         ("WEBP", {"quality": 80}, "RGB"),
         ("WEBP", {"lossless": True}, "RGBA"),
+        ("AVIF", {"quality": 80}, "RGB"),
+        ("GIF", {}, "P"),
+        ("BMP", {}, "RGB"),
+        ("TIFF", {"compression": "tiff_lzw"}, "RGB"),
+        ("TIFF", {}, "I;16"),
+        ("PPM", {}, "L"),
     )
     name, options, mode = variants[rng.integers(len(variants))]
     if mode == "I;16":
@@ -100,7 +106,7 @@ def _wrong_magic(rng: np.random.Generator) -> bytes:
     choices = (
         lambda: rng.bytes(4) + content[4:],
         lambda: content[4:],
-        lambda: _encoded(other, ("GIF", "BMP", "TIFF", "PPM")[rng.integers(4)]),
+        lambda: _encoded(other, ("JPEG2000", "TGA", "PCX", "ICO")[rng.integers(4)]),
         lambda: b"<html><body>404 Not Found</body></html>",
         lambda: b"%PDF-1.7\n" + rng.bytes(300),
         lambda: b"RIFF\x40\0\0\0WAVEfmt " + rng.bytes(60),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Ids by fate, as a source spells them (of a parquet row without its place).
+    """Ids by fate, as a source spells them (of a parquet row without its place,
+    of an archive's member without its key).
 
     Attributes:
         good: ids that must be used.
@@ -81,6 +82,7 @@ def _strange(met: Mapping[str, int], known: set[str]) -> set[str]:
 
 
 def _plain(row_id: str) -> str:
+    row_id = re.sub(r"(\.tar#[0-9]+\+[0-9]+):.*", r"\1", row_id, flags=re.DOTALL)
     return re.sub(r"(#[0-9]+)@[0-9]+\+[0-9]+$", r"\1", row_id)
 
 

@@ -74,7 +74,7 @@ def _write_no_image(place: Path, kind: str, rng: np.random.Generator) -> None:
 
 
 def write_parquet(root: Path, num_good: int, num_bad: int, seed: int = 0) -> Ledger:
-    """Write ``data/train-*.parquet``, old layout and new, then one damaged file of each kind."""
+    """Write ``data/train-*.parquet``, old layout and new, then a file with a damaged page."""
     rng, ledger = np.random.default_rng(seed), Ledger()
     (root / "data").mkdir(parents=True)
     kinds = _mixed(num_good, num_bad, ROW_KINDS, rng)
@@ -87,7 +87,7 @@ def write_parquet(root: Path, num_good: int, num_bad: int, seed: int = 0) -> Led
             else:
                 ledger.add(f"{name}#{row}", kind, kind == "flipped" and decodes(image or b""))
         _write_rows(root / name, rows, is_plain=bool(begin // PER_FILE % 2))
-    _write_damaged_files(root, ledger, rng)
+    _write_damaged_file(root, ledger, rng)
     return ledger
 
 
@@ -123,7 +123,7 @@ def _write_rows(path: Path, rows: list[tuple[bytes | None, str | None]], *, is_p
         pq.write_table(table, path, row_group_size=100)
 
 
-def _write_damaged_files(root: Path, ledger: Ledger, rng: np.random.Generator) -> None:
+def _write_damaged_file(root: Path, ledger: Ledger, rng: np.random.Generator) -> None:
     name = "data/train-zz-page.parquet"
     _write_rows(root / name, [_row("good", rng) for _ in range(300)], is_plain=False)
     chunk = pq.ParquetFile(root / name).metadata.row_group(1).column(0)
@@ -135,9 +135,6 @@ def _write_damaged_files(root: Path, ledger: Ledger, rng: np.random.Generator) -
             ledger.add(f"{name}#{row}", "damaged row group")
         else:
             ledger.good.add(f"{name}#{row}")
-    for end, content in (("cut", (root / name).read_bytes()[:5000]), ("empty", b"")):
-        (root / f"data/train-zz-{end}.parquet").write_bytes(content)
-        ledger.add(f"data/train-zz-{end}.parquet", "damaged file")
 
 
 def _mixed(

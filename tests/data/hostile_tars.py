@@ -36,6 +36,8 @@ LABELS = (
 def write_webdataset(root: Path, num_good: int, num_bad: int, seed: int = 0) -> Ledger:
     """Write ``train-*.tar`` with classes 0 to 2: good samples, bad ones, one archive that is cut.
 
+    The cut archive was given an end mark, so that its last bytes do not tell.
+
     Of the bad kinds "duplicate key" and "non-UTF-8 name" bring further good samples.
     """
     rng, ledger = np.random.default_rng(seed), Ledger()
@@ -58,11 +60,13 @@ def _write_cut_archive(root: Path, ledger: Ledger, rng: np.random.Generator) -> 
         shard.add("././@LongLink", b"chain.jpg\0", type=tarfile.GNUTYPE_LONGNAME)
     shard.ledger.good.add(shard.sample("chain", good_image(rng)))
     shard.write("good", "a")
-    last = shard.add("b.jpg", good_image(rng))
+    last = shard.add("b.jpg", good_image(rng) + bytes(4096))
     shard.close()
     ledger.add(shard.damage(last), "cut archive")
     with shard.path.open("r+b") as file:
-        file.truncate(_offset(last) + 50)
+        file.truncate(_offset(last) + 512)
+        file.seek(0, 2)
+        file.write(bytes(1024))
 
 
 class Shard:

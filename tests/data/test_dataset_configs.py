@@ -12,7 +12,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "dataset").glob("*.yam
 FIELDS = {
     "defaults", "name", "kind", "root", "split_train", "split_test", "num_classes", "classes_file",
     "image_column", "label_column", "resolution", "resize", "mean", "std", "flip", "licence",
-    "gated",
+    "gated", "holdout", "holdout_seed", "classes",
 }  # fmt: skip
 PUBLISHED = {"train_images", "test_images"}  # of sets that are planned without a copy
 
@@ -31,5 +31,6 @@ def test_config_is_complete(path: Path) -> None:
 def test_the_named_data_sets_are_there() -> None:
     assert {path.stem for path in CONFIGS} >= {
         "digits", "cifar10", "cifar100", "tiny_imagenet", "imagenette", "imagewoof", "in1k",
-        "in21k", "imagefolder", "parquet", "webdataset",
+        "in21k", "imagefolder", "parquet", "webdataset", "in1k_imagenette", "in1k_imagewoof",
+        "in1k_imagenet100",
     }  # fmt: skip

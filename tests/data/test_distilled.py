@@ -245,6 +245,11 @@ def test_class_lists_are_read_or_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'tench' twice"):
         read_class_names(text)
     listed.write_text('{"0": "tench"}')
+    assert read_class_names(listed) == ("tench",)
+    listed.write_text('{"1": "tench"}')
+    with pytest.raises(ValueError, match="must number its 1 names from 0 to 0, each once"):
+        read_class_names(listed)
+    listed.write_text('"tench"')
     with pytest.raises(ValueError, match="json list of names"):
         read_class_names(listed)
     with pytest.raises(ValueError, match="cannot be read"):

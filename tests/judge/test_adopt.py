@@ -65,7 +65,7 @@ def test_images_of_another_size_are_resized_and_counted(tmp_path):
     ("content", "words"),
     [
         (b"", "zero bytes"),
-        (b"GIF89a", "not a JPEG, PNG or WebP image"),
+        (b"8BPS", "not an image"),
         (encode_png(picture(0))[:200], "cannot be decoded"),
     ],
 )

@@ -14,7 +14,8 @@ from raydd.engine.passes.embed import embed, read_features
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.selection.fetch import fetch
-from raydd.engine.selection.select import ANY, select
+from raydd.engine.selection.ranking import ANY
+from raydd.engine.selection.select import select
 from raydd.errors import Refused
 from raydd.judge.herding import HerdingConfig, herd, plan_blocks
 from raydd.models.features import FeatureTap

@@ -16,7 +16,7 @@ def test_candidates_are_trusted_and_wrong_and_the_rest_may_fill():
     trusted = np.array([True, True, False, False])
     answers = {"class_index": np.array([0, 0, 0, 0]), "prediction": np.array([1, 0, 1, 0])}
     assert coarse_rungs(trusted, answers, "misclassified", fill=False).tolist() == [0, -1, -1, -1]
-    assert coarse_rungs(trusted, answers, "misclassified", fill=True).tolist() == [0, 1, -1, -1]
+    assert coarse_rungs(trusted, answers, "misclassified", fill=True).tolist() == [0, 1, 2, 2]
     assert coarse_rungs(trusted, answers, "correct", fill=False).tolist() == [-1, 0, -1, -1]
     assert coarse_rungs(trusted, None, "off", fill=False).tolist() == [0, 0, -1, -1]
 

@@ -6,7 +6,7 @@ worker; the worker asks it for one shard at a time.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of everything that the rows are; :mod:`.identity` has the rule."""
+        """Hex digest of everything that the rows are; ``identity.py`` has the rule."""
 
     @property
     def unused(self) -> Mapping[str, int]:
@@ -88,6 +88,14 @@ class Source(Protocol):
         """Images per class, int64 [C]; None when only a full pass could tell."""
 
 
+@runtime_checkable
+class Estimated(Protocol):
+    """A source that only a pass can count, but that knows roughly how many images it has."""
+
+    def estimate_count(self) -> int | None:
+        """From headers, where looking at them is cheap; None elsewhere."""
+
+
 def broken(row_id: str, reason: str, class_index: int = -1, images: int = 1) -> Row:
     """Return the row that stands for an image nobody can use, or for all ``images`` of a file.
 
@@ -98,23 +106,33 @@ def broken(row_id: str, reason: str, class_index: int = -1, images: int = 1) -> 
     return Row(row_id, class_index, b"", text[:MAX_REASON], images)
 
 
-def resolve_label(label: object, index: Mapping[str, int]) -> tuple[int, str | None]:
+def resolve_label(
+    label: object, index: Mapping[str, int], numbers: Mapping[int, int] | None = None
+) -> tuple[int, str | None]:
     """Turn a stored label into a class index.
 
     Args:
-        label: an integer class index, a class name, or None.
+        label: a class name, a number (an integer, a bool or a whole float), or None.
         index: class name -> class index, all classes.
+        numbers: stored number -> class index, where the numbers are not the class indices.
     Returns:
         (class_index, None), or (-1, reason) for a label that means no class.
     """
-    if label is None:
+    if label is None or label != label:  # NaN is how pandas stores a missing number
         return -1, "the label is missing"
     if isinstance(label, str):
         if label in index:
             return index[label], None
         return -1, f"the label {label[:99]!r} is not a class name"
-    if not isinstance(label, int) or isinstance(label, bool):
+    if not isinstance(label, int | float) or label != label // 1:
         return -1, f"the label {repr(label)[:99]} is neither an integer nor a class name"
-    if 0 <= label < len(index):
-        return label, None
-    return -1, f"the label {label} is out of range 0..{len(index) - 1}"
+    number = int(label)
+    if numbers is None and 0 <= number < len(index):
+        return number, None
+    if numbers is not None and number in numbers:
+        return numbers[number], None
+    if number == -1:
+        return -1, "the label is -1: the image has no class"
+    if numbers is None:
+        return -1, f"the label {str(number)[:99]} is out of range 0..{len(index) - 1}"
+    return -1, f"the label {str(number)[:99]} is none of the {len(numbers)} that stand for a class"

@@ -11,7 +11,8 @@ import fsspec
 
 from raydd.data.sources.identity import stamp
 
-SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+_FAMILIES = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
+SPLIT_NAMES = (*(name for family in _FAMILIES for name in family), "trainval")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Root:
 
         Returns:
             name (last part), size, type (file, directory or other), islink, mtime and stamp (see
-            :mod:`.identity`) of each; a link has those of what it leads to.
+            :mod:`raydd.data.sources.identity`) of each; a link has those of what it leads to.
         Raises:
             ValueError: the root is missing, gated or out of reach.
         """
@@ -129,35 +130,32 @@ class Root:
         return None
 
 
-def split_folder(root: Root, split: str) -> str:
-    """Return the folder that holds ``split``: the split's own, or "" where the root has no splits.
-
-    A root without split folders is all training data: serving it as the test set too would turn
-    the evaluation into a test on the training images.
-
-    Raises:
-        ValueError: the split is missing.
-    """
-    if root.has_folder(split):
-        return split
-    present = [name for name in root.folders() if name.lower() in SPLIT_NAMES]
-    if not present and split == "train":
-        return ""
-    raise missing_split(root, split, present)
-
-
 def missing_split(root: Root, split: str, present: Sequence[str]) -> ValueError:
     """Return the error for a split that is not there, naming those that are."""
-    there = f"it has {', '.join(present)}" if present else "it has no split folders or files"
+    others = [name for name in present if name != split]
+    there = f"it has {', '.join(others)}" if others else "it has no split folders or files"
     return ValueError(
         f"The {root.kind} root {root.url} has no split {split!r} ({there}); "
         "set dataset.split_train and dataset.split_test."
     )
 
 
+def split_aliases(split: str) -> tuple[str, ...]:
+    """Names to look for in turn: the split's own, then others of one meaning (val, validation)."""
+    family = next((names for names in _FAMILIES if split.lower() in names), ())
+    return (split, *(name for name in family if name != split))
+
+
 def names_split(file_name: str, split: str) -> bool:
-    """Tell whether a file name carries the split as a word: ``x-train-01.tar``, ``train_3.tar``."""
-    return re.search(rf"(^|[-_.]){re.escape(split)}([-_.]|$)", file_name) is not None
+    """Tell whether a file name carries the split as a word, in any case.
+
+    No letter stands beside a word: ``x-train-01.tar``, ``Train_3.tar`` and ``train0000.tar`` carry
+    ``train``; ``trainval.tar`` and ``latest.tar`` carry neither ``train`` nor ``test``.
+    """
+    before = r"(?<!\d)" if split[:1].isdigit() else ""
+    after = r"(?!\d)" if split[-1:].isdigit() else ""
+    word = rf"(?<![^\W\d_]){before}{re.escape(split)}{after}(?![^\W\d_])"
+    return re.search(word, file_name, re.IGNORECASE) is not None
 
 
 def last_part(path: str) -> str:

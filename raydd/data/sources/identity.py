@@ -8,14 +8,16 @@ it holds everything that a stage's result can depend on:
   its content. On a local disk the time of the last change (nanoseconds), in an object store the
   ETag, on the Hub the blob's id, else what comes nearest;
 - the labels themselves where reading them costs little beside opening the source (parquet label
-  columns, which are counted anyhow; class and split lists), and wherever a file system gives no
-  stamp at all.
+  columns, which are counted anyhow; class and split lists; headers and label members of local
+  archives of 256 MB together), and wherever a file system gives no stamp at all.
 
-A folder of millions of files is not listed for it: see the sources for what they then sample.
+A folder of millions of files is not listed for it: see the sources for what they then sample (of
+images that a parquet file only names, the first few of each file).
 
 What it cannot see: a local file that was rewritten with the same size *and* given its old time back
-(``touch -r``, ``rsync --times`` of a tampered copy), and, where files are sampled, a change in one
-that was not. A copy that does not keep times (``cp`` without ``-p``) counts as other data.
+(``touch -r``, ``rsync --times`` of a tampered copy), unless its labels are read and it is they that
+changed; and, where files are sampled, a change in one that was not. A copy that does not keep times
+(``cp`` without ``-p``) counts as other data.
 """
 
 from collections.abc import Mapping

@@ -14,12 +14,13 @@ import ray.data as rd
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import decode_rows, pixel_column
+from raydd.data.rows import answered_rows, decode_rows, pixel_column
 from raydd.data.sources import Source
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.stream import encoded_rows, map_pass
-from raydd.store.artifacts import Artifact
+from raydd.errors import Refused
+from raydd.store.artifacts import Artifact, digest_stage
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
@@ -30,7 +31,14 @@ def class_counts(engine: Engine) -> np.ndarray:
     int64; float and nan in the plan of a run whose source nobody has counted.
     """
     counts = engine.train_source.class_counts()
-    return np.array(count(engine).summary["counts"]) if counts is None else counts
+    if counts is None:
+        counts = np.array(count(engine).summary["counts"])
+        if not counts.all():
+            raise Refused(
+                f"class {engine.class_names[int(counts.argmin())]!r} has no training images: leave "
+                "it out with dataset.classes, or correct dataset.num_classes or the class list."
+            )
+    return counts
 
 
 def count(engine: Engine) -> Artifact:
@@ -70,6 +78,35 @@ def decode_test(engine: Engine) -> Artifact:
     return _decode(engine, source, lambda: engine.num_tests, "test", engine.preprocessing)
 
 
+def find_test(engine: Engine) -> Artifact | None:
+    """The decoded test split, where some stage has asked for it; nothing is done."""
+    source, config = engine.test_source, _key(engine, engine.preprocessing)
+    found = engine.stages.find("decode", digest_stage("decode", config, [source.fingerprint], 0))
+    return found[0] if found else None
+
+
+def count_equal(train: Artifact, test: Artifact) -> int | None:
+    """Images of the test split whose pixels are also those of a training image.
+
+    Args:
+        train: a table of the real images: scores, features or a list.
+        test: the decoded test split.
+    Returns:
+        None where one of them was made by a version that kept no ``content``.
+    """
+    tests = [read_table(path, ["content"]) for path in part_files(test.folder)]
+    if any("content" not in table.column_names for table in tests):
+        return None
+    wanted = np.concatenate([np.empty(0, np.int64), *(table["content"] for table in tests)])
+    found = np.zeros(len(wanted), bool)
+    for path in part_files(train.folder):
+        table = read_table(path, ["content"])
+        if "content" not in table.column_names:
+            return None
+        found |= np.isin(wanted, table["content"].to_numpy())
+    return int(found.sum())
+
+
 def list_images(engine: Engine) -> Artifact:
     """Stage ``list``: id, class_index and row of every training image that can be decoded."""
     source, images = engine.train_source, lambda: engine.num_images
@@ -102,10 +139,7 @@ def _decode(
             folder, source, _decoding(preprocessing, data.max_pixels, kept), data.max_rejected
         ),
         inputs=[source.fingerprint],
-        config={
-            "size": [preprocessing.resolution, preprocessing.resize],
-            "max_pixels": data.max_pixels,
-        },
+        config=_key(engine, preprocessing),
         seed=0,  # decoding draws nothing: every seed shares it
         cost=cost,
         expected=dict,
@@ -115,6 +149,11 @@ def _decode(
     )
 
 
+def _key(engine: Engine, preprocessing: Preprocessing) -> dict[str, Any]:
+    size = [preprocessing.resolution, preprocessing.resize]
+    return {"size": size, "max_pixels": engine.data.max_pixels}
+
+
 def _decoding(
     preprocessing: Preprocessing, max_pixels: int, kept: bool
 ) -> Callable[[pa.Table], pa.Table]:
@@ -122,12 +161,8 @@ def _decoding(
 
     def decode_batch(batch: pa.Table) -> pa.Table:
         pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
-        batch = batch.drop_columns(["image"])
-        if kept:
-            batch = batch.append_column("pixels", pixel_column(pixels))
-        return batch.set_column(
-            batch.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string())
-        )
+        rows = answered_rows(batch, reasons, pixels)
+        return rows.append_column("pixels", pixel_column(pixels)) if kept else rows
 
     return decode_batch
 

@@ -16,7 +16,7 @@ from upath import UPath
 from raydd.data.rows import binary_array, binary_column
 from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import class_counts, count_labels
-from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network, asking_cost
+from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.features import FeatureTap
 from raydd.store.artifacts import Artifact
@@ -77,10 +77,10 @@ class Embedder(RowNetwork):
     @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their features."""
-        images, reasons = self.read(batch)
+        images, rows = self.read(batch)
         _, features = self.tap(images)
-        unit = F.normalize(features[: len(reasons)].float()).cpu().numpy().astype(DTYPE)
-        return answer_rows(batch, reasons, {"features": binary_column(unit)})
+        unit = F.normalize(features[: rows.num_rows].float()).cpu().numpy().astype(DTYPE)
+        return rows.append_column("features", binary_column(unit))
 
 
 def _width(folder: UPath) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.data.rows import decode_rows
+from raydd.data.rows import answered_rows, decode_rows
 from raydd.engine.cost import Cost, asking_memory, asking_work, models_of
 from raydd.engine.engine import Engine
 from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
@@ -70,13 +70,13 @@ class RowNetwork:
         self.network, self.card = load_frozen(UPath(folder), self.device)
         self._calls = 0
 
-    def read(self, batch: pa.Table) -> tuple[Tensor, list[str]]:
+    def read(self, batch: pa.Table) -> tuple[Tensor, pa.Table]:
         """Decode a batch of N encoded rows.
 
         Returns:
             The network's input, float [config.score_batch, 3, R, R]: what follows the first N is
-            padding, for a result must not depend on how the stream was cut. And the reason of each
-            broken row, empty for good ones.
+            padding, for a result must not depend on how the stream was cut. And the rows without
+            their images, see :func:`raydd.data.rows.answered_rows`.
         """
         self._calls += 1
         if self._calls % _RELEASE_EVERY == 0:
@@ -85,12 +85,5 @@ class RowNetwork:
         pixels, reasons = decode_rows(batch, preprocessing, self.config.max_pixels)
         padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
         images = normalise(padded.permute(0, 3, 1, 2), preprocessing.mean, preprocessing.std)
-        return images.contiguous(memory_format=torch.channels_last), reasons
-
-
-def answer_rows(batch: pa.Table, reasons: list[str], answers: dict[str, pa.Array]) -> pa.Table:
-    """Put a network's answers in the place of a batch's images, and fill in the reasons."""
-    table = batch.drop_columns(["image", "reason"])
-    for name, values in {"reason": pa.array(reasons, pa.string()), **answers}.items():
-        table = table.append_column(name, values)
-    return table
+        rows = answered_rows(batch, reasons, pixels)
+        return images.contiguous(memory_format=torch.channels_last), rows

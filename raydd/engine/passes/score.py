@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from upath import UPath
 
 from raydd.engine.engine import Engine
 from raydd.engine.passes.forgetting import ForgettingTable
-from raydd.engine.passes.network import RowNetwork, answer_rows, ask_network, asking_cost
+from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
-ROW_BYTES = 24  # measured: zstd parquet, short ids
+_NEARLY_ALWAYS = 0.8  # of a class's images
+ROW_BYTES = 32  # measured: zstd parquet, short ids
 
 
 def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
@@ -37,11 +37,14 @@ def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
         title: what the progress line says, e.g. ``filter 1``.
     Returns:
         Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts ``rows`` and
-        ``rejected`` rows, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1].
+        ``rejected`` images, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1],
+        ``right``, images of each class, and ``exchanged`` classes.
     """
 
     def work(folder: UPath) -> dict[str, Any]:
-        return ask_network(engine, Scorer, folder, checkpoint) | {"top1": _top1(folder)}
+        return ask_network(engine, Scorer, folder, checkpoint) | _accuracy(
+            folder, engine.num_classes
+        )
 
     return engine.stages.run(
         "score",
@@ -58,31 +61,82 @@ def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
 
 
 def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:
-    """The teacher's score table; refuses one that is right on too few of the real images.
+    """The teacher's score table; refuses one whose classes are not the data set's.
 
     Raises:
-        Refused: it is below ``teacher.min_top1``: most likely it has another class order.
+        Refused: it is right on less than ``teacher.min_top1`` of the real images: most likely it
+            has another class order; or it nearly always takes some classes for one another, and
+            ``teacher.exchanged_classes`` does not allow for it.
     """
     table = score(engine, teacher, "teacher")
-    chance, wanted = 1 / engine.num_classes, engine.teacher.min_top1
-    floor = 3 * chance if wanted is None else wanted
-    if (top1 := table.summary["top1"]) < min(floor, 0.5):
+    check_floor(engine, table.summary["top1"])
+    exchanged = table.summary.get("exchanged", [])
+    if exchanged and not engine.teacher.exchanged_classes:
+        names, (first, taken_for) = engine.class_names, exchanged[0]
+        others = f" (and {len(exchanged) - 1} more such classes)" if len(exchanged) > 1 else ""
+        raise Refused(
+            f"the teacher takes nearly all images of class {names[first]!r} for "
+            f"{names[taken_for]!r}{others} and is right elsewhere: its class order differs from "
+            "the data set's there. Correct it, or set teacher.exchanged_classes=true to go on."
+        )
+    return table
+
+
+def check_floor(engine: Engine, top1: float) -> None:
+    """Refuse a teacher that is right on too few of the real training images, ``top1`` in [0, 1]."""
+    wanted = engine.teacher.min_top1
+    floor = 3 / engine.num_classes if wanted is None else wanted
+    if top1 < min(floor, 0.5):
         raise Refused(
             f"the teacher is right on {top1:.1%} of the real training images, less than "
             f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
             "from the data set's."
         )
-    return table
 
 
-def _top1(folder: UPath) -> float:
-    """Accuracy over all parts, read one at a time."""
-    right = rows = 0
+def _accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:
+    """How often the network is right, over all parts, read one at a time.
+
+    Returns:
+        ``top1``, [0, 1]; ``right``, images of each class; ``exchanged``, see
+        :func:`exchanged_classes`.
+    """
+    right, counts = np.zeros((2, num_classes), np.int64)
+    wrong = [np.empty((0, 3), np.int64)]  # class, prediction, images
     for path in part_files(folder):
         table = read_table(path, ["class_index", "prediction"])
-        right += pc.sum(pc.equal(table["class_index"], table["prediction"])).as_py() or 0
-        rows += table.num_rows
-    return right / max(rows, 1)
+        labels, answers = (table[n].to_numpy().astype(np.int64) for n in table.column_names)
+        missed = labels != answers
+        pairs = np.stack([labels[missed], answers[missed]], axis=1)
+        wrong.append(np.column_stack(np.unique(pairs, axis=0, return_counts=True)))
+        right += np.bincount(labels[~missed], minlength=num_classes)
+        counts += np.bincount(labels, minlength=num_classes)
+    return {
+        "top1": int(right.sum()) / max(int(counts.sum()), 1),
+        "right": right.tolist(),
+        "exchanged": exchanged_classes(np.concatenate(wrong), counts),
+    }
+
+
+def exchanged_classes(wrong: np.ndarray, counts: np.ndarray) -> list[tuple[int, int]]:
+    """Classes that a network nearly always takes for others, which fare alike.
+
+    A class that it cannot tell from another is no such class: there the other one is right.
+
+    Args:
+        wrong: int64 [N, 3]: class, prediction, images; a pair may be there many times.
+        counts: int64 [C], images of each class.
+    Returns:
+        Pairs (class, what it is taken for), each class at most once.
+    """
+    pairs, at = np.unique(wrong[:, :2], axis=0, return_inverse=True)
+    times = np.bincount(at.ravel(), wrong[:, 2], minlength=len(pairs))
+    always = {
+        int(label): int(answer)
+        for (label, answer), images in zip(pairs, times, strict=True)
+        if images >= _NEARLY_ALWAYS * counts[label]
+    }
+    return [(label, answer) for label, answer in always.items() if answer in always]
 
 
 class Scorer(RowNetwork):
@@ -95,14 +149,16 @@ class Scorer(RowNetwork):
     @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
-        images, reasons = self.read(batch)
-        logits = self.network(images)[: len(reasons)].float().cpu()
+        images, rows = self.read(batch)
+        logits = self.network(images)[: rows.num_rows].float().cpu()
         labels = torch.from_numpy(batch.column("class_index").to_numpy().astype(np.int64))
         scores = _scores(logits, labels)
         if self.forgetting.exists:
             places = batch.column("shard").to_numpy(), batch.column("row").to_numpy()
             scores["forgetting"] = pa.array(self.forgetting.lookup(*places))
-        return answer_rows(batch, reasons, scores)
+        for name, values in scores.items():
+            rows = rows.append_column(name, values)
+        return rows
 
 
 def _scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, pa.Array]:

@@ -7,7 +7,7 @@ A pass that is killed continues with the shards that have no part file.
 
 import logging
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,9 @@ from upath import UPath
 
 from raydd.cluster.connect import Resources
 from raydd.data.sources import Shard, Source
-from raydd.errors import Refused
-from raydd.store.tables import count_rows, read_table, write_table
-from raydd.store.units import PART, Marker
+from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.store.tables import write_table
+from raydd.store.units import PART
 
 
 @dataclass
@@ -44,9 +44,7 @@ class DataConfig:
 _BATCH_ROWS = 256  # of what has no batch size of its own
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
-_LISTED_REASONS = 100
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
-_REJECTED = Marker("rejected/{}.parquet")
 _END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 _ENCODED = pa.schema(
     [
@@ -54,6 +52,7 @@ _ENCODED = pa.schema(
         ("class_index", pa.int32()),
         ("image", pa.large_binary()),  # a block of hostile files may pass 2 GiB
         ("reason", pa.string()),
+        ("images", pa.int64()),  # that a broken row stands for
         ("shard", pa.int32()),
         ("row", pa.int32()),
     ]
@@ -71,20 +70,22 @@ def run_pass(
     Args:
         folder: stage folder; gets ``parts/NNNNN.parquet``, one per shard, with the number of each
             ``row`` in its shard; ``rejected/`` beside it and, at the end, ``rejected.parquet``
-            (id, reason).
+            (id, reason, images: how many a row stands for).
         source: the real images.
         transform: maps a Dataset of encoded rows (id, class_index, image, reason, shard, row) to
             one that keeps all columns but ``image``; rows with a reason pass through untouched.
         max_rejected: highest fraction of broken rows, [0, 1].
     Returns:
-        ``rows`` and ``rejected`` counts and how often each ``reasons`` occurred.
+        ``rows``, ``rejected`` images, for how many each of the ``reasons`` holds, and what the
+        source passed over, ``unused`` files by kind.
     Raises:
-        Refused: more than ``max_rejected`` of the rows are broken.
+        Refused: more than ``max_rejected`` of the images are broken.
     """
     for name in ("parts", "rejected"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _pass(folder, source, transform)
-    return _summary(folder, len(source.shards()), max_rejected)
+    names = [_name(shard) for shard in range(len(source.shards()))]
+    return conclude(folder, names, max_rejected) | {"unused": dict(source.unused)}
 
 
 def map_pass(
@@ -156,6 +157,8 @@ def _configure() -> None:
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # a source of few shards hands on many blocks of each: Ray counts the shards
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
 
 
 def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
@@ -168,6 +171,7 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
                 "class_index": row.class_index,
                 "image": row.image,
                 "reason": row.reason or "",
+                "images": row.images,
                 "shard": index,
                 "row": count,
             }
@@ -177,9 +181,8 @@ def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
         if len(rows) == _CHUNK_ROWS or size >= _BLOCK_BYTES:
             yield pa.Table.from_pylist(rows, schema=_ENCODED)
             rows, size = [], 0
-    rows.append(
-        {"id": "", "class_index": -1, "image": b"", "reason": _END, "shard": index, "row": count}
-    )
+    end = {"id": "", "class_index": -1, "image": b"", "reason": _END, "images": 0}
+    rows.append({**end, "shard": index, "row": count})
     yield pa.Table.from_pylist(rows, schema=_ENCODED)
 
 
@@ -205,30 +208,13 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
 def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
     table = table.sort_by("row")
     good = pc.equal(table.column("reason"), "")
-    rejected = table.filter(pc.invert(good)).select(["id", "reason"])
-    write_table(_REJECTED.path(folder, _name(shard)), rejected)
+    rejected = table.filter(pc.invert(good)).select(["id", "reason", "images"])
+    write_table(REJECTED.path(folder, _name(shard)), rejected)
     write_table(
-        PART.path(folder, _name(shard)), table.filter(good).drop_columns(["reason", "shard"])
+        PART.path(folder, _name(shard)),
+        table.filter(good).drop_columns(["reason", "images", "shard"]),
     )
 
 
 def _name(shard: int) -> str:
     return f"{shard:05d}"
-
-
-def _summary(folder: UPath, num_shards: int, max_rejected: float) -> dict[str, Any]:
-    names = [_name(shard) for shard in range(num_shards)]
-    rejected = pa.concat_tables(read_table(_REJECTED.path(folder, name)) for name in names)
-    rows = sum(count_rows(PART.path(folder, name)) for name in names)
-    write_table(folder / "rejected.parquet", rejected)
-    total = rows + rejected.num_rows
-    if rejected.num_rows > max_rejected * total:
-        raise Refused(
-            f"{rejected.num_rows} of {total} images are broken, more than data.max_rejected="
-            f"{max_rejected:g} allows; their ids and reasons are in {folder / 'rejected.parquet'}."
-        )
-    reasons = Counter(rejected["reason"].to_pylist())
-    listed = dict(reasons.most_common(_LISTED_REASONS))
-    if more := len(reasons) - len(listed):  # hostile files have a reason each
-        listed[f"{more} other reasons"] = rejected.num_rows - sum(listed.values())
-    return {"rows": rows, "rejected": rejected.num_rows, "reasons": listed}

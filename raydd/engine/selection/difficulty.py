@@ -10,24 +10,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from upath import UPath
 
 from raydd.cluster.tasks import run_many
+from raydd.data.difficulty_table import ORDERS, DifficultyTable, check_classes, check_order
+from raydd.data.difficulty_table import read_table as read_table_file
 from raydd.data.distilled import hash_file
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.score import ROW_BYTES, score
-from raydd.engine.selection.select import Columns
 from raydd.engine.selection.shortlist import hash_ids
 from raydd.engine.training.teacher import make_teacher
 from raydd.errors import Refused
-from raydd.ops.scores import forgetting_difficulty
+from raydd.ops.scores import Columns, forgetting_difficulty
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import count_rows, part_files, read_table, write_table
 
 KINDS = ("forgetting", "logit", "table")
-_SUFFIXES = (".npy", ".npz", ".parquet")
 
 
 @dataclass
@@ -38,9 +37,10 @@ class DifficultyConfig:
         by: "forgetting" (events counted while the teacher is squeezed), "logit" (true-class logit
             of the current filter, high is simple) or "table" (a file of the user's).
         runs: trainings that forgetting events are averaged over; the teacher's own is the first.
-        table: .npy or .npz (one value per training image, in the source's order) or .parquet
-            (columns ``id`` and ``column``).
-        column: of a parquet table, array of an .npz.
+        table: .npy, .npz, .parquet or .csv file with a value for every training image; its rows are
+            known by ids, or checked by their classes, see :mod:`raydd.data.difficulty_table`.
+        column: of the values; not used for .npy.
+        order: "source" says that the rows are in the data set's order where nothing else tells.
         high_is_easy: of the table: consistency scores are high where forgetting is low.
     """
 
@@ -48,6 +48,7 @@ class DifficultyConfig:
     runs: int = 1
     table: str | None = None
     column: str = "scores"
+    order: str | None = None
     high_is_easy: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +59,8 @@ class DifficultyConfig:
             raise ValueError("difficulty.by=table and difficulty.table go together")
         if self.runs < 1:
             raise ValueError("difficulty.runs must be at least 1")
+        if self.order not in ORDERS:
+            raise ValueError(f"difficulty.order must be null or source, got {self.order!r}")
 
     def of_rows(self, tables: list[Columns]) -> np.ndarray:
         """Floats [N], low is simple, of the rows of aligned tables: the teacher's, those of
@@ -77,11 +80,11 @@ def check_difficulty(engine: Engine, config: DifficultyConfig) -> None:
             "teacher.recipe.mix=none; use difficulty.by=logit or a table."
         )
     if config.table is not None:
-        path = UPath(config.table)
-        if path.suffix not in _SUFFIXES or not path.exists():
-            raise Refused(
-                f"difficulty.table={path} is not an existing .npy, .npz or .parquet file."
-            )
+        try:
+            table = read_table_file(UPath(config.table), config.column)
+            check_order(table, config.order, table.rows)  # a pass will tell how many images
+        except ValueError as error:
+            raise Refused(str(error)) from error
 
 
 def difficulty(engine: Engine, config: DifficultyConfig, scores: Artifact) -> list[Artifact]:
@@ -114,11 +117,11 @@ def _import_table(engine: Engine, config: DifficultyConfig, scores: Artifact) ->
 
     def work(folder: UPath) -> dict[str, Any]:
         # in a task: the values of all real images are not for the driver
-        job = partial(_import, folder, path, config)
+        job = partial(_import, folder, path, config, engine.class_names)
         try:
             (rows,) = run_many(job, [scores.folder], engine.resources, on_cpu=True)
-        except _UnfitTable as error:
-            raise Refused(f"difficulty.table={path} {error.args[0]}.") from error
+        except ValueError as error:
+            raise Refused(str(error.args[0])) from error
         return {"rows": rows}
 
     def cost() -> Cost:
@@ -137,15 +140,17 @@ def _import_table(engine: Engine, config: DifficultyConfig, scores: Artifact) ->
     )
 
 
-class _UnfitTable(ValueError):
-    """The file does not describe this source; the text goes behind the file's name."""
-
-
-def _import(folder: UPath, path: UPath, config: DifficultyConfig, scores: UPath) -> int:
+def _import(
+    folder: UPath,
+    path: UPath,
+    config: DifficultyConfig,
+    class_names: tuple[str, ...],
+    scores: UPath,
+) -> int:
     """Write the parts and return their rows."""
     (folder / "parts").mkdir(parents=True, exist_ok=True)
-    by_id = path.suffix == ".parquet"
-    values = _ValuesById(path, config.column) if by_id else _ValuesByNumber(path, config.column)
+    known = read_table_file(path, config.column)
+    values = _ValuesById(known) if known.id_column else _ValuesByNumber(known, class_names)
     sign = -1.0 if config.high_is_easy else 1.0
     rows = begin = 0
     for part in part_files(scores):
@@ -160,41 +165,40 @@ def _import(folder: UPath, path: UPath, config: DifficultyConfig, scores: UPath)
 
 
 class _ValuesByNumber:
-    """An array with one value per image in the source's order, broken images included."""
+    """One value per image in the source's order, broken images included."""
 
-    def __init__(self, path: UPath, column: str) -> None:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if path.suffix == ".npz" and column not in content:
-                raise _UnfitTable(f"has no array {column!r}; set difficulty.column")
-            self.array = content[column] if path.suffix == ".npz" else content
+    def __init__(self, table: DifficultyTable, class_names: tuple[str, ...]) -> None:
+        self.array, self.class_names = table.values(), class_names
+        self.what = f"difficulty.table={table.path}"
+        self.classes = table.classes() if table.class_column else None
 
     def find(self, table: pa.Table, begin: int) -> np.ndarray:
         at = begin + table["row"].to_numpy().astype(np.int64)
         if len(at) and at.max() >= len(self.array):
-            raise _UnfitTable(f"has only {len(self.array)} values, fewer than the training images")
-        return self.array[at].astype(np.float64)
+            raise ValueError(
+                f"{self.what} has only {len(self.array)} values, fewer than the training images."
+            )
+        if self.classes is not None and len(at):
+            labels = table["class_index"].to_numpy()
+            first = int(at[0])
+            check_classes(self.classes[at], labels, self.class_names, self.what, first)
+        return self.array[at]
 
     def check_length(self, count: int) -> None:
         if len(self.array) != count:
-            raise _UnfitTable(f"has {len(self.array)} values for {count} training images")
+            raise ValueError(
+                f"{self.what} has {len(self.array)} values for {count} training images."
+            )
 
 
 class _ValuesById:
-    """Rows of (id, value) in any order; 16 bytes per image are held."""
+    """Values of ids in any order; 16 bytes per image are held."""
 
-    def __init__(self, path: UPath, column: str) -> None:
-        hashes, values = [np.empty(0, np.uint64)], [np.empty(0)]
-        with path.open("rb") as file:
-            opened = pq.ParquetFile(file)
-            if missing := {"id", column} - set(opened.schema_arrow.names):
-                raise _UnfitTable(f"has no column {min(missing)!r}; set difficulty.column")
-            for batch in opened.iter_batches(1 << 16, columns=["id", column]):
-                hashes.append(hash_ids(batch["id"], 0))
-                values.append(batch[column].to_numpy(zero_copy_only=False).astype(np.float64))
-        keys = np.concatenate(hashes)
+    def __init__(self, table: DifficultyTable) -> None:
+        keys = hash_ids(table.ids(), 0)
         order = np.argsort(keys)
-        self.keys, self.values = keys[order], np.concatenate(values)[order]
+        self.keys, self.values = keys[order], table.values()[order]
+        self.what = f"difficulty.table={table.path}"
 
     def find(self, table: pa.Table, begin: int) -> np.ndarray:
         wanted = hash_ids(table["id"].combine_chunks(), 0)
@@ -203,7 +207,7 @@ class _ValuesById:
         known[known] = self.keys[at[known]] == wanted[known]
         if not known.all():
             name = table["id"][int(np.flatnonzero(~known)[0])].as_py()
-            raise _UnfitTable(f"has no row for the image {name!r}")
+            raise ValueError(f"{self.what} has no row for the image {name!r}.")
         return self.values[at]
 
     def check_length(self, count: int) -> None:

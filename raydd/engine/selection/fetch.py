@@ -1,7 +1,7 @@
 """Stage ``fetch``: chosen real images, read again by id without another pass over the data."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,9 @@ from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import decode_test
 from raydd.engine.selection.chosen import by_place
-from raydd.engine.selection.select import ANY, HELD_OUT, hold_out, select
+from raydd.engine.selection.ranking import ANY
+from raydd.engine.selection.select import HELD_OUT, hold_out, select
+from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table
 from raydd.store.units import PART
@@ -79,8 +81,15 @@ def fetch(
 
 
 def random_images(engine: Engine, scores: Artifact, counts: Sequence[int], draw: int) -> Artifact:
-    """Random real images, ``counts`` of each class, another draw for every number."""
-    chosen = select(engine, [scores], ANY, counts, curriculum=draw, draw="random")
+    """Random real images, ``counts`` of each class, another draw for every number.
+
+    A class that has fewer gives all of them.
+    """
+    try:
+        chosen = select(engine, [scores], ANY, counts, curriculum=draw, draw="random")
+    except Refused:
+        fewer = replace(ANY, shortfall="rollover")
+        chosen = select(engine, [scores], fewer, counts, curriculum=draw, draw="random")
     return fetch(engine, chosen, [], 0, f"random {draw}")
 
 

@@ -7,8 +7,7 @@ processes that import all of this would take longer than ImageNet-21K's 14 milli
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,64 +19,20 @@ from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.score import ROW_BYTES as SCORE_BYTES
 from raydd.engine.selection.chosen import ROW_BYTES, places, write_selection
+from raydd.engine.selection.ranking import ANY, Ranking
 from raydd.engine.selection.shortlist import Shortlist
 from raydd.errors import Refused
 from raydd.ops.describe import describe
+from raydd.ops.scores import Columns
 from raydd.ops.seeds import derive_seed
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import encode_places, part_files, read_table
-
-Columns = dict[str, np.ndarray]
 
 HELD_OUT = "validation"  # the draw of the images that no other selection takes
 _SHORTLIST_BYTES, _READ_ROWS = 100, 1_000_000  # columns and an id of a row; rows read ahead
 _THREADS = min(8, os.cpu_count() or 1)
 _SIGN = {"simple": 1.0, "hard": -1.0}
 _KEYS = ("class_index", "row")  # columns that every score table has
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """How real images are ordered when some of each class are chosen.
-
-    Attributes:
-        ladder: names of the rungs, best first.
-        rung: maps one part of every table (dicts of columns [N], ``columns`` and ``class_index``)
-            to int8 rungs [N]; a negative rung is never chosen.
-        columns: names of the columns that rung and difficulty read, as far as a table has them.
-        difficulty: maps the same to floats [N]; None orders a rung at random.
-        order: "simple" (lowest difficulty first), "hard", or "random".
-        balanced: choose the same number of every class; else the best over all classes.
-        shortfall: what happens where a class has too few images: "error" and "easiest" refuse
-            ("easiest" has a rung of its own to fill from), "rollover" takes what there is.
-        settings: json values that rung and difficulty depend on; part of the stage's key.
-    """
-
-    ladder: tuple[str, ...]
-    rung: Callable[[list[Columns]], np.ndarray]
-    columns: tuple[str, ...] = ("prediction",)
-    difficulty: Callable[[list[Columns]], np.ndarray] | None = None
-    order: str = "random"
-    balanced: bool = True
-    shortfall: str = "error"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether the difficulty decides anything."""
-        return self.difficulty is not None and self.order != "random"
-
-    def key(self) -> dict[str, Any]:
-        """Everything about it that decides what is chosen."""
-        names = ("ladder", "order", "balanced", "shortfall")
-        return {name: getattr(self, name) for name in names} | dict(self.settings)
-
-
-def _first_rung(tables: list[Columns]) -> np.ndarray:
-    return np.zeros(len(tables[0]["row"]), np.int8)
-
-
-ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
 
 
 def select(
@@ -221,11 +176,12 @@ def conclude_selection(
     write_selection(folder, table)
     chosen = np.bincount(labels, minlength=len(asked))
     _check_supply(ranking, asked, chosen)
-    counted = [
-        np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ranking.ladder))
-    ]
+    ladder = ranking.ladder
+    if ranking.spare and (rungs == len(ladder)).any():
+        ladder = (*ladder, ranking.spare)
+    counted = [np.bincount(labels[rungs == i], minlength=len(asked)) for i in range(len(ladder))]
     return {
-        "rungs": {name: c.tolist() for name, c in zip(ranking.ladder, counted, strict=True)},
+        "rungs": {name: c.tolist() for name, c in zip(ladder, counted, strict=True)},
         "asked": int(asked.sum()),
         "chosen": chosen.tolist(),
         "candidates": candidates.tolist(),
@@ -233,9 +189,30 @@ def conclude_selection(
     }
 
 
+def check_supply(engine: Engine, scores: Artifact, asked: int) -> None:
+    """Refuse, before anything is made, what the teacher's score table shows to be short.
+
+    Args:
+        engine: of the run.
+        scores: the teacher's table.
+        asked: images of every class that the teacher must be right about.
+    Raises:
+        Refused: it is right about fewer of a class.
+    """
+    right = scores.summary.get("right")
+    if right is None or min(right) >= asked:  # None: a plan, or a table of an earlier version
+        return
+    label = int(np.argmin(right))
+    raise Refused(
+        f"the teacher is right about {right[label]} images of class {engine.class_names[label]!r}, "
+        f"but {asked} of them are asked for: lower method.ipc, set method.shortfall=easiest, or "
+        "train the teacher longer."
+    )
+
+
 def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> None:
     short = asked - chosen if ranking.balanced else np.array([asked.sum() - chosen.sum()])
-    if ranking.shortfall == "rollover" or not (short > 0).any():
+    if ranking.shortfall != "error" or not (short > 0).any():
         return
     label = int(short.argmax())
     who = f"class {label} has" if ranking.balanced else "all classes have"

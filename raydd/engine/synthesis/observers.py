@@ -214,7 +214,7 @@ class ObserverNetworks:
     config: MatchConfig
 
     def objective(self, device: str) -> Objective:
-        """See :class:`.stage.NetworkNames`."""
+        """See :class:`.worker.NetworkNames`."""
         loaded = [load_checkpoint(UPath(folder)) for folder in self.observers]
         resolution = loaded[0][1].preprocessing.resolution
         networks = [network for network, _ in loaded]

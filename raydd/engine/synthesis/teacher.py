@@ -71,7 +71,7 @@ class TeacherNetworks:
     config: SynthesisConfig
 
     def objective(self, device: str) -> Objective:
-        """See :class:`.stage.NetworkNames`."""
+        """See :class:`.worker.NetworkNames`."""
         teacher, _ = load_checkpoint(UPath(self.teacher))
         student = load_checkpoint(UPath(self.student))[0] if self.student else None
         return TeacherObjective(teacher, student, self.config, device)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import safetensors.torch
-import torch
 from torch import nn
 from upath import UPath
 
@@ -32,6 +30,7 @@ from raydd.store.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from raydd.store.weights import load_weights
 
 
 @dataclass
@@ -45,12 +44,15 @@ class TeacherConfig:
             ``model``; null trains (or takes public weights).
         min_top1: least accuracy on the real training images, [0, 1]; null is three times chance.
             A teacher below it most likely has another class order.
+        exchanged_classes: go on with a teacher that nearly always takes some classes for one
+            another.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     recipe: Recipe = field(default_factory=Recipe)
     checkpoint: str | None = None
     min_top1: float | None = None
+    exchanged_classes: bool = False
 
     @property
     def is_trained(self) -> bool:
@@ -158,12 +160,17 @@ def _adopt(engine: Engine, config: TeacherConfig) -> Artifact:
         "squeeze",
         lambda folder: adopt_teacher(folder, config, names, preprocessing),
         inputs=[_content_key(config.checkpoint)] if config.checkpoint else [],
-        config={**asdict(config), "classes": names},
+        config={**_made_by(config), "classes": names},
         seed=0,
         cost=cost,
         expected=lambda: {"card": adopted_card(config, names, preprocessing).to_json()},
         title="teacher",
     )
+
+
+def _made_by(config: TeacherConfig) -> dict[str, Any]:
+    """What decides an adopted teacher, as json values."""
+    return {name: value for name, value in asdict(config).items() if name != "exchanged_classes"}
 
 
 def _content_key(checkpoint: str) -> str:
@@ -201,7 +208,8 @@ def adopt_teacher(
     else:
         network = create_model(config.model, len(class_names), preprocessing.resolution)
         if config.checkpoint:
-            _load_weights(network, UPath(config.checkpoint))
+            what = f"teacher.checkpoint={config.checkpoint}"
+            load_weights(network, UPath(config.checkpoint), what)
     save_checkpoint(folder, network, card)
     return {"model": card.model.name, "top1": card.top1}
 
@@ -226,28 +234,3 @@ def _public_preprocessing(network: nn.Module, default: Preprocessing) -> Preproc
     return Preprocessing(
         default.resolution, default.resize, tuple(public["mean"]), tuple(public["std"])
     )
-
-
-def _load_weights(network: nn.Module, path: UPath) -> None:
-    if not path.exists():
-        raise Refused(f"teacher.checkpoint={path} does not exist.")
-    state: Any  # a file may hold anything
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load(path.read_bytes())
-        else:
-            with path.open("rb") as file:
-                state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise Refused(
-            f"teacher.checkpoint={path} is not a plain weight file (weights_only load failed: "
-            f"{str(error).splitlines()[0]}); save the network's state_dict and try again."
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise Refused(
-            f"teacher.checkpoint={path} does not fit teacher.model.name: "
-            f"{str(error).splitlines()[-1].strip()}"
-        ) from error

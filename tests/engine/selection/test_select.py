@@ -12,7 +12,8 @@ from upath import UPath
 
 from raydd.data.sources.counted import CountedSource
 from raydd.engine.selection.chosen import SelectedIds
-from raydd.engine.selection.select import Ranking, select
+from raydd.engine.selection.ranking import Ranking
+from raydd.engine.selection.select import select
 from raydd.engine.selection.shortlist import Shortlist, hash_ids
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact

@@ -13,7 +13,8 @@ from upath import UPath
 from raydd.data.rows import Reader, pixel_array
 from raydd.data.sources import open_source
 from raydd.engine.passes.score import score
-from raydd.engine.selection.select import ANY, select
+from raydd.engine.selection.ranking import ANY
+from raydd.engine.selection.select import select
 from raydd.engine.synthesis.crop import crop
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.errors import Refused

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from raydd.engine.passes.score import score_teacher
-from raydd.engine.selection.select import Ranking, select
+from raydd.engine.selection.ranking import Ranking
+from raydd.engine.selection.select import select
 from raydd.engine.synthesis.stage import synthesize
 from raydd.engine.training.teacher import squeeze
 from raydd.methods.curricular import FIRST_LADDER, rung

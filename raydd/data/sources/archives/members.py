@@ -3,6 +3,8 @@
 The standard library's reader is not used, because it takes a damaged header in the middle for the
 end of the archive, keeps what an extended header claims in memory, and recurses once for each of
 them. Here a damaged header costs its own member: reading goes on at the next block that is one.
+More zeros than writers pad with are damage too: so looks a download that filled a file it had
+reserved only in part.
 """
 
 import tarfile
@@ -13,7 +15,10 @@ from typing import BinaryIO
 BLOCK = 512
 MAX_EXTENDED_BYTES = 1 << 16  # long names are a few kilobytes; a larger header is hostile
 SEARCH_BYTES = 1 << 20
-_ZERO = bytes(BLOCK)
+RECORD = 20 * BLOCK  # archives are padded with zeros to a multiple of this, unless told otherwise
+END_MARK = 2 * BLOCK
+RECORDS = (RECORD, *(1 << power for power in range(14, 21)))  # that people set
+_DAMAGED = "the archive is damaged or cut short"
 _LONG_NAME, _LONG_LINK = tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 _PAX, _PAX_GLOBAL = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE), tarfile.XGLTYPE
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -43,10 +48,20 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A place where the archive cannot be read; the members from there to the next one are lost."""
+    """A place where the archive cannot be read.
+
+    Attributes:
+        header: where it begins, bytes from the archive's beginning.
+        reason: in plain words.
+        size: bytes to the next member, or to the end: the members that stood there are lost.
+        ending: where the archive may have been cut here, for it has no end mark and no member
+            follows, how it ends, in plain words.
+    """
 
     header: int
     reason: str
+    size: int = 0
+    ending: str | None = None
 
 
 @dataclass
@@ -71,14 +86,15 @@ def read_members(stream: BinaryIO) -> Iterator[Member | Damage]:
         for nobody can tell whether it was cut between two members.
     """
     length = stream.seek(0, 2)
-    position, extended, ended = 0, _Extended(), False
+    position, extended = 0, _Extended()
+    zeros = 0  # bytes of zeros in front of ``position``
     while position < length:
         block = _read(stream, position, BLOCK)
-        if block == _ZERO:
+        if block.count(0) == len(block):
             # The end mark, a hole, or the seam of two archives: a member may still follow.
-            position, ended = position + BLOCK, True
+            zeros, position = zeros + len(block), position + len(block)
             continue
-        ended = False
+        yield from _hole(zeros, position)
         try:
             info = _header(block)
             offset = position + BLOCK
@@ -90,13 +106,38 @@ def read_members(stream: BinaryIO) -> Iterator[Member | Damage]:
                 extended = _Extended()
             position = offset + -(-size // BLOCK) * BLOCK
         except _Damaged as error:
-            yield Damage(position, f"the archive is damaged or cut short: {error}")
             following = _next_header(stream, position + BLOCK, length)
+            lost = (length if following is None else following) - position
+            # Behind an end mark there may be anything.
+            is_end = following is None and (zeros < END_MARK or zeros == position)
+            ending = "ends in the middle of a member" if is_end else None
+            yield Damage(position, f"{_DAMAGED}: {error}", lost, ending)
             if following is None:
                 return
             position, extended = following, _Extended()
-    if not ended:
-        yield Damage(length, "the archive is damaged or cut short: it has no end mark")
+        zeros = 0
+    if not zeros:
+        yield Damage(length, f"{_DAMAGED}: it has no end mark", 0, "has no end mark")
+    yield from _hole(zeros, length, "ends in {} bytes of zeros")
+
+
+def _hole(zeros: int, end: int, ending: str | None = None) -> Iterator[Damage]:
+    """The damage of zeros in front of ``end`` that no writer would have padded with."""
+    is_padding = zeros <= END_MARK or any(
+        zeros < record + END_MARK and end % record == 0 for record in RECORDS
+    )
+    # Some pad a file without regard to its records.
+    if not is_padding and not (ending and zeros < RECORD + END_MARK):
+        reason = f"{_DAMAGED}: {zeros} bytes of zeros stand in it"
+        yield Damage(end - zeros, reason, zeros, ending and ending.format(zeros))
+
+
+def is_header(block: bytes) -> bool:
+    """Tell whether a block is the header of a member."""
+    try:
+        return _header(block) is not None
+    except _Damaged:
+        return False
 
 
 def _header(block: bytes) -> tarfile.TarInfo:
@@ -167,11 +208,7 @@ def _next_header(stream: BinaryIO, position: int, length: int) -> int | None:
         blocks = _read(stream, position, SEARCH_BYTES)
         for begin in range(0, len(blocks) - BLOCK + 1, BLOCK):
             block = blocks[begin : begin + BLOCK]
-            if block[257:262] == b"ustar":
-                try:
-                    _header(block)
-                except _Damaged:
-                    continue
+            if block[257:262] == b"ustar" and is_header(block):
                 return position + begin
         position += SEARCH_BYTES
     return None

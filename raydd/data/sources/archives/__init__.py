@@ -1,0 +1,1 @@
+"""WebDataset archives: streamed, never unpacked."""

@@ -1,0 +1,1 @@
+"""Image folders: class folders, and flat ones with a list."""

@@ -1,0 +1,1 @@
+"""Parquet files: Hugging Face layouts, and what people keep beside them."""

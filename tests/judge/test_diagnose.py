@@ -165,7 +165,8 @@ def test_a_discriminator_without_a_later_curriculum_is_refused(diagnosed, curric
 
 def test_the_report_carries_the_diagnosis(diagnosed, curricula):
     engine, _, reference, artifact = diagnosed
-    scores = Artifact(reference.folder, "s", {"top1": 0.5, "rejected": 0, "reasons": {}})
+    known = {"top1": 0.5, "rows": 9, "rejected": 0, "reasons": {}}
+    scores = Artifact(reference.folder, "s", known)
     product = Product(reference, scores, [Curriculum(i) for i in curricula], diagnosis=artifact)
     protocol = ProtocolConfig()
     assert build_report(engine, product, [], protocol, {}, {})["diagnosis"] == artifact.summary

@@ -59,7 +59,9 @@ def test_a_file_that_breaks_after_it_was_opened_counts_as_all_its_images(ray4, t
     kept = read_table(table.folder / "rejected.parquet")
     assert kept["images"].to_pylist() == [12]
     strict = replace(engine, data=replace(engine.data, max_rejected=0.4, max_pixels=10_000))
-    with pytest.raises(Refused, match=r"12 of 24 images are broken.*\(for example .*train-1"):
+    with pytest.raises(
+        Refused, match=r"12 of 24 training images are broken.*\(for example .*train-1"
+    ):
         list_images(strict)
 
 

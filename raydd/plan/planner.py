@@ -125,7 +125,7 @@ def _sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
     train: Source
     test: Source
     try:
-        train, test = open_sources(data)
+        train, test = open_sources(data, config.evaluate)
     except Refused as reason:
         if not (data.num_classes and data.train_images and data.test_images):
             raise

@@ -133,11 +133,14 @@ def _decode(
             divides="tasks",
         )
 
+    def work(folder: UPath) -> dict[str, Any]:
+        decode = _decoding(preprocessing, data.max_pixels, kept)
+        split = {"train": "training"}.get(title, title)
+        return map_pass(folder, source, decode, data.max_rejected, split)
+
     return engine.stages.run(
         "decode" if kept else "list",
-        lambda folder: map_pass(
-            folder, source, _decoding(preprocessing, data.max_pixels, kept), data.max_rejected
-        ),
+        work,
         inputs=[source.fingerprint],
         config=_key(engine, preprocessing),
         seed=0,  # decoding draws nothing: every seed shares it

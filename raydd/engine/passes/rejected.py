@@ -15,13 +15,14 @@ REJECTED = Marker("rejected/{}.parquet")
 _LISTED_REASONS = 100
 
 
-def conclude(folder: UPath, names: list[str], max_rejected: float) -> dict[str, Any]:
+def conclude(folder: UPath, names: list[str], max_rejected: float, split: str) -> dict[str, Any]:
     """Count what a finished pass used and rejected, and write ``rejected.parquet``.
 
     Args:
         folder: of the stage.
         names: of its parts.
         max_rejected: highest fraction of broken images, [0, 1].
+        split: whose images they are, for the message.
     Returns:
         ``rows``, ``rejected`` images and for how many each of the ``reasons`` holds.
     Raises:
@@ -41,9 +42,9 @@ def conclude(folder: UPath, names: list[str], max_rejected: float) -> dict[str, 
         reason, often = reasons.most_common(1)[0]
         example = rejected["id"][rejected["reason"].to_pylist().index(reason)].as_py()
         raise Refused(
-            f"{lost:,} of {rows + lost:,} images are broken, more than data.max_rejected="
-            f"{max_rejected:g} allows; {often:,} of them: {reason} (for example {example}). Ids "
-            f"and reasons are in {folder / 'rejected.parquet'}."
+            f"{lost:,} of {rows + lost:,} {split} images are broken, more than "
+            f"data.max_rejected={max_rejected:g} allows; {often:,} of them: {reason} (for example "
+            f"{example}). Ids and reasons are in {folder / 'rejected.parquet'}."
         )
     listed = dict(reasons.most_common(_LISTED_REASONS))
     if more := len(reasons) - len(listed):  # hostile files have a reason each

@@ -64,6 +64,7 @@ def run_pass(
     source: Source,
     transform: Callable[[rd.Dataset], rd.Dataset],
     max_rejected: float,
+    split: str = "training",
 ) -> dict[str, Any]:
     """Stream every shard that has no part file yet through ``transform`` and write its part.
 
@@ -74,7 +75,8 @@ def run_pass(
         source: the real images.
         transform: maps a Dataset of encoded rows (id, class_index, image, reason, shard, row) to
             one that keeps all columns but ``image``; rows with a reason pass through untouched.
-        max_rejected: highest fraction of broken rows, [0, 1].
+        max_rejected: highest fraction of broken images, [0, 1].
+        split: whose images they are, for messages.
     Returns:
         ``rows``, ``rejected`` images, for how many each of the ``reasons`` holds, and what the
         source passed over, ``unused`` files by kind.
@@ -85,18 +87,22 @@ def run_pass(
         (folder / name).mkdir(parents=True, exist_ok=True)
     _pass(folder, source, transform)
     names = [_name(shard) for shard in range(len(source.shards()))]
-    return conclude(folder, names, max_rejected) | {"unused": dict(source.unused)}
+    return conclude(folder, names, max_rejected, split) | {"unused": dict(source.unused)}
 
 
 def map_pass(
-    folder: UPath, source: Source, work: Callable[[pa.Table], pa.Table], max_rejected: float
+    folder: UPath,
+    source: Source,
+    work: Callable[[pa.Table], pa.Table],
+    max_rejected: float,
+    split: str = "training",
 ) -> dict[str, Any]:
     """A pass whose rows any process may map, a batch of encoded rows at a time; see above."""
 
     def transform(rows: rd.Dataset) -> rd.Dataset:
         return rows.map_batches(work, batch_size=_BATCH_ROWS, batch_format="pyarrow")
 
-    return run_pass(folder, source, transform, max_rejected)
+    return run_pass(folder, source, transform, max_rejected, split)
 
 
 def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:

@@ -148,7 +148,7 @@ def test_too_many_broken_images_stop_the_run(squeezed, tmp_path, folder_with_bro
         tmp_path / "run", source=source, data=DataConfig(max_rejected=0.1, max_pixels=50 * 50)
     )
     with pytest.raises(
-        Refused, match=r"4 of 16 images are broken, more than data.max_rejected=0.1"
+        Refused, match=r"4 of 16 training images are broken, more than data.max_rejected=0.1"
     ):
         score(engine, squeezed[1], "student")
 

@@ -12,10 +12,12 @@ from upath import UPath
 
 from raydd.data.sources.counted import CountedSource
 from raydd.engine.selection.chosen import SelectedIds
+from raydd.engine.selection.difficulty import DifficultyConfig
 from raydd.engine.selection.ranking import Ranking
-from raydd.engine.selection.select import select
+from raydd.engine.selection.select import check_supply, select
 from raydd.engine.selection.shortlist import Shortlist, hash_ids
 from raydd.errors import Refused
+from raydd.methods.ccfs import CcfsConfig, ranking
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import read_table, write_table
 from small_engine import make_engine
@@ -153,6 +155,33 @@ def test_a_shortfall_that_rolls_over_takes_what_there_is(tmp_path, rows):
     assert summary["candidates"] == there.tolist()
     assert summary["chosen"] == there.clip(max=3).tolist()
     assert summary["asked"] == 12
+
+
+def test_the_easiest_go_on_to_images_that_the_teacher_gets_wrong(tmp_path):
+    labels = np.repeat(np.arange(4), 10)
+    predictions = labels.copy()
+    predictions[2:10] = 3  # the teacher is right about two images of class 0
+    ranks, logits = (predictions != labels).astype(int), np.arange(40.0)
+    table = score_table(tmp_path / "t", labels, predictions, [], true_rank=ranks, true_logit=logits)
+    config = CcfsConfig(
+        ipc=6, alpha=0.0, curricula=1, coarse="off", shortfall="easiest",
+        difficulty=DifficultyConfig(by="logit"),
+    )  # fmt: skip
+    chosen, summary = choose(tmp_path, "s", table, count=6, ranking=ranking(config, 1))
+    assert summary["chosen"] == [6, 6, 6, 6]
+    # the two it is right about, then the easiest of the others: those of the highest logit
+    assert ids_of(chosen)[0] == [f"image{i:04d}" for i in (1, 0, 9, 8, 7, 6)]
+    assert summary["rungs"]["teacher wrong"] == [4, 0, 0, 0]
+    _, all_of_them = choose(tmp_path, "a", table, count=12, ranking=ranking(config, 1))
+    assert all_of_them["chosen"] == [10, 10, 10, 10]
+
+
+def test_what_a_score_table_shows_to_be_short_is_refused_before_anything_is_made(tmp_path):
+    engine = make_engine(tmp_path, source=CountedSource(4, 200))
+    scores = Artifact(UPath(tmp_path), "s", {"right": [9, 2, 9, 9]})
+    check_supply(engine, scores, 2)
+    with pytest.raises(Refused, match=r"right about 2 images of class 'class 1', but 5 .* easiest"):
+        check_supply(engine, scores, 5)
 
 
 def test_every_class_may_ask_for_another_number(tmp_path, rows):

@@ -24,3 +24,8 @@ def test_stages_and_keys_of_a_preset_are_those_of_old(words, tmp_path):
     old = [tuple(pair) for pair in GOLDEN[words]]
     assert sorted(noted) == sorted(old)
     assert not (tmp_path / "runs").exists()
+
+
+def test_every_preset_is_held():
+    presets = Path(__file__).parents[1].joinpath("configs", "method").glob("*.yaml")
+    assert {f"method={path.stem}" for path in presets} <= set(GOLDEN)

@@ -1,7 +1,7 @@
 """Soft labels on disk: ``labels/labels.json`` and, where they are stored, parquet beside it.
 
 ``labels.json`` says which views the labels are of: the views themselves are drawn again from its
-seed, as each is a function of (seed, epoch, step). A row of ``labels/batch*.parquet`` is the label
+seed, as each is a function of (seed, epoch, step). A row of ``labels/block*.parquet`` is the label
 of one view: epoch, step, image (position in the set), logits and, where not all classes are kept,
 classes and residual (see :mod:`raydd.ops.labels`). Rows follow the order of the views.
 """

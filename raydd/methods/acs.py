@@ -71,7 +71,7 @@ class AcsConfig:
 
 
 def distil(engine: Engine, config: AcsConfig) -> Product:
-    """Run the method (acs.md section 4.1 names the steps)."""
+    """Run the method; steps are numbered as in the paper's algorithm."""
     teacher = squeeze(engine)  # f_ref: it anchors the guidance and judges validity
     engine = engine.seen_by(teacher)
     made = generator(engine, config.generator)

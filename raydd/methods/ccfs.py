@@ -94,7 +94,7 @@ class CcfsConfig:
 
 
 def distil(engine: Engine, config: CcfsConfig) -> Product:
-    """Run the method (ccfs.md section 3 names the steps)."""
+    """Run the method; steps are numbered as in the paper's algorithm."""
     if config.fine != "random":
         check_difficulty(engine, config.difficulty)
     core_ipc, real_ipc = arrangement(config.ipc, config.alpha, config.curricula)  # step 2

@@ -80,7 +80,7 @@ class CurricularConfig:
 
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
-    """Run the method (cudd.md section 3 names the steps)."""
+    """Run the method; steps are numbered as in the paper's algorithm."""
     teacher = squeeze(engine)
     engine = engine.seen_by(teacher)
     scores = score_teacher(engine, teacher)

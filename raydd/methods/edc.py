@@ -69,7 +69,7 @@ class EdcConfig:
 
 
 def distil(engine: Engine, config: EdcConfig) -> Product:
-    """Run the method (edc.md section 3 names the steps)."""
+    """Run the method; steps are numbered as in the paper's algorithm."""
     observers = observe(engine, config.observers or [engine.teacher.model])  # S0
     engine = engine.seen_by(observers[0])
     labelers = [observers[position] for position in config.labelers] or observers

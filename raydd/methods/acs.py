@@ -71,7 +71,7 @@ class AcsConfig:
 
 
 def distil(engine: Engine, config: AcsConfig) -> Product:
-    """Run the method; steps are numbered as in the paper's algorithm."""
+    """Run the method; steps are numbered as in ``acs.md``."""
     teacher = squeeze(engine)  # f_ref: it anchors the guidance and judges validity
     engine = engine.seen_by(teacher)
     made = generator(engine, config.generator)

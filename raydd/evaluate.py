@@ -116,7 +116,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "folder": config.folder,
-        "judged_on": judged_on(config.dataset),
+        "judged_on": judged_on(config.dataset, sources[1]),
         "config": decisive_values(config),
     }
     report = build_evaluation(engine, found, about)

@@ -74,7 +74,7 @@ def run(
     stages = Stages(open_storage(config.storage), progress, guard)
     engine = make_engine(config, sources, resources, stages, folder)
     product = distil(engine, config)
-    engine, about = engine.seen_by(product.teacher), _about(config)
+    engine, about = engine.seen_by(product.teacher), _about(config, sources[1])
     results = judge(engine, product, config.protocol) if config.evaluate else []
     sizes = write_product(folder / "distilled", engine, product, results, about, config.export)
     report = build_report(engine, product, results, config.protocol, sizes, about)
@@ -118,7 +118,7 @@ def _check_request(config: RunConfig, train: Source) -> None:
         )
 
 
-def _about(config: RunConfig) -> dict[str, Any]:
+def _about(config: RunConfig, test: Source) -> dict[str, Any]:
     return {
         "name": run_name(config),
         "method": config.method.name,
@@ -126,13 +126,13 @@ def _about(config: RunConfig) -> dict[str, Any]:
         "licence": config.dataset.licence,
         "seed": config.seed,
         "ipc": config.method.ipc,
-        "judged_on": _judged_on(config),
+        "judged_on": _judged_on(config, test),
         "config": decisive_values(config),
     }
 
 
-def _judged_on(config: RunConfig) -> str:
+def _judged_on(config: RunConfig, test: Source) -> str:
     """Which images the networks are judged on, for people."""
     if config.validation:
         return f"{config.validation} real images per class, held out of every selection"
-    return judged_on(config.dataset)
+    return judged_on(config.dataset, test)

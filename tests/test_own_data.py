@@ -221,7 +221,8 @@ def test_a_set_without_a_test_split_holds_out_a_share_and_says_so(tmp_path, caps
             out = io.BytesIO()
             Image.fromarray(pixels).save(out, "PNG")
             (tmp_path / "set" / name / f"{i}.png").write_bytes(out.getvalue())
-    words = ["dataset=imagefolder", f"dataset.root={tmp_path}/set", "dataset.split_test=null"]
+    # no folder of a split: nobody needs to say so
+    words = ["dataset=imagefolder", f"dataset.root={tmp_path}/set"]
     words += ["dataset.resolution=12", "dataset.resize=12", "dataset.holdout=0.3", "method=random"]
     words += ["method.ipc=2", "teacher.recipe.epochs=2", "teacher.model.width=8", "name=held"]
     words += ["teacher.min_top1=0", "protocol.seeds=1", "protocol.recipe.epochs=2"]

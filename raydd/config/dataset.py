@@ -145,10 +145,10 @@ def describe_splits(train: Source, test: Source) -> str:
     return f"{len(train.class_names):,} classes; {'; '.join(words)}"
 
 
-def judged_on(data: DatasetConfig) -> str:
-    """Which images networks are judged on, for people."""
-    if data.split_test is None:
-        return f"{data.holdout:.0%} of the images, held out by seed {data.holdout_seed}"
+def judged_on(data: DatasetConfig, test: Source) -> str:
+    """Which images networks are judged on, for people; ``test`` is the source of them."""
+    if isinstance(test, HeldOut):
+        return f"{test.share:.0%} of the images, held out by seed {test.seed}"
     if data.split_test == data.split_train:
         return f"the training images themselves (split {data.split_train!r})"
     return f"the test images (split {data.split_test!r})"

@@ -17,7 +17,7 @@ from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.selection.difficulty import DifficultyConfig
 from raydd.engine.selection.filter import FilterConfig
 from raydd.engine.training.teacher import TeacherConfig
-from raydd.engine.vocabulary import score, select
+from raydd.engine.vocabulary import difficulty, score, select
 from raydd.errors import Refused
 from raydd.judge.protocol import ProtocolConfig
 from raydd.methods.ccfs import CcfsConfig, arrangement, distil, ranking
@@ -223,7 +223,7 @@ def test_presets_without_a_core(made, tmp_path):
 @pytest.mark.slow
 def test_forgetting_may_be_averaged_over_trainings(made):
     engine, product, _ = made
-    (second,) = engine.difficulty(DifficultyConfig(runs=2))
+    (second,) = difficulty(engine, DifficultyConfig(runs=2), product.scores)
     ours, theirs = (scores(item)[0] for item in (product.scores, second))
     assert ours["id"].tolist() == theirs["id"].tolist()
     assert (ours["forgetting"] != theirs["forgetting"]).any()

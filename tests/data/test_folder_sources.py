@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from raydd.data.sources import Source, listedfolder, open_source
+from raydd.data.sources import Source, open_source
+from raydd.data.sources.folders import listed as listedfolder
 from small_sets import CLASSES, all_rows, png, write_imagefolder
 
 
@@ -325,7 +326,7 @@ def test_an_image_that_changed_or_moved_is_another_set(tmp_path: Path) -> None:
 def test_what_lies_beyond_the_survey_is_not_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raydd.data.sources import folder_layout
+    from raydd.data.sources.folders import layout as folder_layout
 
     write_imagefolder(tmp_path)
     monkeypatch.setattr(folder_layout, "SURVEYED_FILES", 3)

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 from raydd.data.images import decode_rgb, encode_png
-from raydd.data.sources import Row, Source, open_source, parquet_rows, parquet_scan
+from raydd.data.sources import Row, Source, open_source
+from raydd.data.sources.parquet import rows as parquet_rows
+from raydd.data.sources.parquet import scan as parquet_scan
 from small_sets import CLASSES, all_rows, write_parquet
 
 LABELS = [0, 1, 2] * 4

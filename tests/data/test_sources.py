@@ -16,7 +16,8 @@ import pytest
 from upath import UPath
 
 from raydd.data.images import decode_rgb
-from raydd.data.sources import KINDS, Source, open_source, parquet_scan
+from raydd.data.sources import KINDS, Source, open_source
+from raydd.data.sources.parquet import scan as parquet_scan
 from small_sets import CLASSES, all_rows, png, write_imagefolder, write_parquet, write_tar
 
 

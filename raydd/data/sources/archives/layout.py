@@ -29,7 +29,7 @@ class Layout:
     """What holds for every archive of a set.
 
     Attributes:
-        key: how a member's name gives its sample's key, one of ``tar_names.KEYS``.
+        key: how a member's name gives its sample's key, one of ``names.KEYS``.
         has_labels: labels are members beside the images; else the folder is the class.
         is_text_label: a ``.txt`` member is a label, not a caption or a note.
         depth: where labels are folders, position of the class in a member's path.
@@ -41,7 +41,7 @@ class Layout:
     depth: int = 0
 
     def is_label(self, name: str) -> bool:
-        """Tell whether members of a name in ``tar_names.LABEL_NAMES`` are labels."""
+        """Tell whether members of a name in ``names.LABEL_NAMES`` are labels."""
         return self.has_labels and (name != "txt" or self.is_text_label)
 
 

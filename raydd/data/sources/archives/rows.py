@@ -32,7 +32,7 @@ class _Sample:
     """Members of one key, until the next key begins.
 
     Attributes:
-        key: see ``tar_names.split_name``.
+        key: see ``names.split_name``.
         id: of the image, until there is one of the first member.
         header: position of the first member.
         is_remains: a row beside it counts what it may lack.

@@ -62,7 +62,7 @@ class WebDatasetSource:
 
         Args:
             root: a folder, or a folder and a pattern for file names (``/data/*-of-8.tar``).
-            split: see ``tar_files.find_archives``.
+            split: see ``files.find_archives``.
             class_names: names in label order; None reads ``classes.txt`` or ``class_names.json``
                 beside the shards, or takes the folders within them where there are no labels.
             num_classes: expected number; without any names the classes are "0", "1", ...

@@ -51,7 +51,7 @@ def read_cells(
     Args:
         table: opened with a read buffer, so that a large group is not loaded as a whole.
         group: its number.
-        leaves: of the image column, see :func:`.parquet_columns.image_leaves`.
+        leaves: of the image column, see :func:`.columns.image_leaves`.
         label_column: None where labels are not asked for.
         pages: of the encoded images, if these can be read by their place.
     """

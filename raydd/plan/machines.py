@@ -121,9 +121,9 @@ def _share(row: PlanRow, machine: Machine) -> float:
     divides = row.cost.divides
     if divides == "rows":
         return 1 / machine.parallel
-    lanes = {"units": machine.unit_workers, "tasks": machine.parallel}.get(divides, 1)
+    at_once = {"units": machine.unit_workers, "tasks": machine.parallel}.get(divides, 1)
     units = max(1, row.units)
-    return math.ceil(units / lanes) / units
+    return math.ceil(units / at_once) / units
 
 
 def named_machine(name: str) -> Machine:

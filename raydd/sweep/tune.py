@@ -32,14 +32,14 @@ def count_concurrent(config: ClusterConfig, asked: int | None, trials: int) -> i
         Refused: not one trial fits into the cluster that was joined.
     """
     if not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
-        fitting = _lanes_here(config)
+        fitting = _concurrent_here(config)
     else:
         connect(config)
-        fitting = fitting_lanes(config, ray.cluster_resources())
+        fitting = fitting_trials(config, ray.cluster_resources())
     return min(trials, fitting if asked is None else min(asked, fitting))
 
 
-def _lanes_here(config: ClusterConfig) -> int:
+def _concurrent_here(config: ClusterConfig) -> int:
     """Trials that keep this machine busy; its private cluster gets logical CPUs for all of them."""
     gpus = 0 if config.use_gpu is False else local_gpus()
     if gpus:
@@ -47,7 +47,7 @@ def _lanes_here(config: ClusterConfig) -> int:
     return max(1, (os.cpu_count() or 1) // max(1, config.threads_per_worker))
 
 
-def fitting_lanes(config: ClusterConfig, totals: dict[str, float]) -> int:
+def fitting_trials(config: ClusterConfig, totals: dict[str, float]) -> int:
     """How many trials fit into a cluster's totals; refuses one that is too small for any."""
     cpus, each = int(totals.get("CPU", 0)), cpus_per_trial(config)
     if cpus < each:

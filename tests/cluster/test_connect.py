@@ -8,7 +8,7 @@ import pytest
 from raydd.cluster.config import ClusterConfig
 from raydd.cluster.connect import resolve
 from raydd.errors import Refused
-from raydd.sweep.tune import fitting_lanes
+from raydd.sweep.tune import fitting_trials
 
 
 def test_too_many_workers_are_refused_with_the_number_that_fits():
@@ -37,12 +37,12 @@ def test_gpus_alone_are_enough_for_gpu_workers():
     ],
 )
 def test_as_many_trials_run_at_once_as_never_wait_for_each_other(config, totals, lanes):
-    assert fitting_lanes(config, totals) == lanes
+    assert fitting_trials(config, totals) == lanes
 
 
 def test_a_cluster_too_small_for_one_trial_is_refused_with_the_numbers():
     with pytest.raises(Refused, match="has 4 CPUs, but a trial needs 5"):
-        fitting_lanes(ClusterConfig(), {"CPU": 4})
+        fitting_trials(ClusterConfig(), {"CPU": 4})
 
 
 def test_a_cpu_is_left_to_the_readers_of_a_pass():

@@ -59,7 +59,9 @@ def match_step(
         objective = ObserverObjective(observers, targets, once, side, patch, device)
         return _timed(networks, objective, once, count, device)
 
-    return TimedStep(f"match {models} {config} {networks}", passes * flops, "convnet", begin)
+    return TimedStep(
+        f"match {models} {patch} {config} {networks}", passes * flops, "convnet", begin
+    )
 
 
 def _timed(

@@ -222,7 +222,7 @@ def train_step(
 
         return step
 
-    return TimedStep(f"train {model} {recipe} {side} {networks}", flops, "convnet", begin)
+    return TimedStep(f"train {model} {recipe} {side} {flip} {networks}", flops, "convnet", begin)
 
 
 def _worker(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -242,7 +242,8 @@ def test_what_a_class_lacks_rolls_over_and_the_report_says_what_was_found(made):
     assert second["asked"] == 1500 + sum(150 - np.array(first["chosen"]))
     for item in greedy.curricula:
         assert len(load_pixels(item.images.folder, 16)) == sum(item.start.summary["chosen"])
-    with pytest.raises(Refused, match="images left to choose from, but 150 are asked for"):
+    # the teacher's table tells: refused before anything is selected
+    with pytest.raises(Refused, match=r"right about \d+ images of class '\d', but 300 of them"):
         distil(engine, replace(config, shortfall="error"))
 
 
@@ -260,7 +261,8 @@ def test_a_table_of_the_users_decides(made, tmp_path, suffix):
         order = np.random.default_rng(1).permutation(len(values))
         table = pa.table({"id": columns["id"][order].tolist(), "scores": values[order]})
         write_table(UPath(path), table)
-    by_table = DifficultyConfig("table", table=str(path), high_is_easy=True)
+    order = None if suffix == ".parquet" else "source"
+    by_table = DifficultyConfig("table", table=str(path), order=order, high_is_easy=True)
     config = replace(
         CONFIG,
         ipc=2,
@@ -275,9 +277,11 @@ def test_a_table_of_the_users_decides(made, tmp_path, suffix):
         highest = np.argsort(-values[mine])[:2]
         assert ids == columns["id"][mine][highest].tolist()
     np.save(tmp_path / "short.npy", values[:-1])
-    short = replace(by_table, table=str(tmp_path / "short.npy"))
+    short = replace(by_table, table=str(tmp_path / "short.npy"), order="source")
     with pytest.raises(Refused, match=r"has only \d+ values, fewer than the training images\.$"):
         distil(engine, replace(config, difficulty=short))
+    with pytest.raises(Refused, match=r"could be in any order: .* difficulty\.order=source"):
+        distil(engine, replace(config, difficulty=replace(short, order=None)))
 
 
 def test_what_cannot_run_is_refused():

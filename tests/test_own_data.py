@@ -255,7 +255,10 @@ def test_two_processes_never_make_one_stage_at_once(tmp_path):
     assert order.read_text() == "ab"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_stopped_says_in_a_sentence_how_to_go_on(tmp_path, number, code):
     words = [sys.executable, "-m", "raydd.run", f"storage={tmp_path}", "name=stopped"]
     words += ["teacher.recipe.epochs=2000", "verbose=true"]

@@ -13,6 +13,7 @@ from raydd.config.tree import RunConfig, check_networks, decisive_values, make_e
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
 from raydd.engine.labels.relabel import relabel
+from raydd.engine.passes.decode import check_no_class_is_empty
 from raydd.engine.product import Product
 from raydd.errors import Refused
 from raydd.judge.product import judge
@@ -104,12 +105,8 @@ def _check_request(config: RunConfig, train: Source) -> None:
     counts, needed = train.class_counts(), config.method.real_ipc() + config.validation
     if counts is None:
         return
+    check_no_class_is_empty(counts, train.class_names)
     smallest = int(counts.argmin())
-    if not counts[smallest]:
-        raise Refused(
-            f"class {train.class_names[smallest]!r} has no training images: leave it out with "
-            "dataset.classes, or correct dataset.num_classes or the class list."
-        )
     if counts[smallest] < needed:
         held_out = f" beside the {config.validation} of validation" if config.validation else ""
         raise Refused(

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from upath import UPath
 
+from doors import refuse_by
 from raydd.config.compose import config_dir, to_typed
 from raydd.config.dataset import preprocessing_of
 from raydd.config.tree import check_networks
@@ -76,13 +78,7 @@ def judged(storage, ours) -> Path:
     return storage / "whole"
 
 
-def refuse(capsys, *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("raydd: ")
-    assert error.count("\n") == 1
-    return error
+refuse = partial(refuse_by, main)
 
 
 def load(folder: Path) -> dict:

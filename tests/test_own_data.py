@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 from upath import UPath
 
+from doors import refuse_by
 from raydd.config.tree import compose_config
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import decode_test, list_images
@@ -31,14 +33,7 @@ from raydd.store.tables import read_table
 from small_engine import make_engine
 from small_sets import CLASSES, png, write_imagefolder, write_parquet, write_tar
 
-
-def refuse(capsys, *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("raydd: ")
-    assert error.count("\n") == 1
-    return error
+refuse = partial(refuse_by, main)
 
 
 def engine_of(folder, source, test=None):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 import raydd
+from doors import refuse_by
 from raydd.data.distilled import read_distilled
 from raydd.run import main
 
@@ -37,13 +39,7 @@ def finished(ray4, tmp_path_factory):
     return storage
 
 
-def refuse(capsys, *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("raydd: ")
-    assert error.count("\n") == 1
-    return error
+refuse = partial(refuse_by, main)
 
 
 def test_unknown_key(capsys):

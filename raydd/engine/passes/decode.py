@@ -4,7 +4,7 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time (:mod:`raydd.store.images`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,17 @@ def class_counts(engine: Engine) -> np.ndarray:
     counts = engine.train_source.class_counts()
     if counts is None:
         counts = np.array(count(engine).summary["counts"])
-        if not counts.all():
-            raise Refused(
-                f"class {engine.class_names[int(counts.argmin())]!r} has no training images: leave "
-                "it out with dataset.classes, or correct dataset.num_classes or the class list."
-            )
+        check_no_class_is_empty(counts, engine.class_names)
     return counts
+
+
+def check_no_class_is_empty(counts: np.ndarray, class_names: Sequence[str]) -> None:
+    """Refuse classes of which ``counts``, ``(num_classes,)``, has no training image."""
+    if not counts.all():
+        raise Refused(
+            f"class {class_names[int(counts.argmin())]!r} has no training images: leave it out "
+            "with dataset.classes, or correct dataset.num_classes or the class list."
+        )
 
 
 def count(engine: Engine) -> Artifact:

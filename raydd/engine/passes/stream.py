@@ -20,7 +20,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, Work
 from ray.util.annotations import RayDeprecationWarning
 from upath import UPath
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.rejected import REJECTED, conclude
 from raydd.store.tables import write_table
@@ -132,7 +132,7 @@ def map_actors(
             compute=rd.ActorPoolStrategy(size=resources.count_parallel()),
             max_restarts=0,
             max_task_retries=0,
-            num_cpus=None if resources.use_gpu else 1,
+            num_cpus=0 if resources.use_gpu else 1,
             num_gpus=1 if resources.use_gpu else None,
         )
 

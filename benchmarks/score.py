@@ -20,7 +20,8 @@ from engines import make_engine
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import Resources, connect
+from raydd.cluster.connect import connect
+from raydd.cluster.resources import Resources
 from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source

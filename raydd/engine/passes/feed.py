@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray.data as rd
 from ray.util.annotations import RayDeprecationWarning
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import answered_rows, decode_rows, pixel_column
 from raydd.data.sources import Shard, Source

@@ -76,6 +76,12 @@ class Resources:
             return self.decoders
         return _count_decoders(ray.cluster_resources(), self.use_gpu, self.threads_per_worker)
 
+    def count_decoders_each(self) -> int:
+        """Of those, for each worker of units; 0 without GPUs: there a worker is a decoder."""
+        if not self.use_gpu:
+            return 0
+        return max(1, self.count_decoders() // max(1, self.count_unit_workers()))
+
     def count_unit_workers(self) -> int:
         """How many workers do units now; the cluster may have grown since it was joined."""
         if self.unit_workers is not None:

@@ -25,8 +25,9 @@ class ClusterConfig:
     tasks_per_gpu: int | None = None
     """Trainings and trials of networks that share a GPU. null is one, and as many as the memory
     holds as soon as the first of them has told what it takes."""
-    object_store_mb: int = 300
-    """Shared memory of a private local cluster, MiB."""
+    object_store_mb: int | None = None
+    """Shared memory of a private local cluster, MiB; null is 300, and on a machine with GPUs 50
+    more for each of its cores, which decode for them."""
     max_failures: int = 8
     """Worker-group restarts that one fit survives."""
     plan_for: str | None = None

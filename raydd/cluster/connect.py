@@ -18,6 +18,10 @@ from raydd.cluster.resources import MIN_LOGICAL_CPUS, Resources, resolve
 from raydd.errors import stop_on_signals
 
 
+_STORE_MB = 300
+_STORE_MB_PER_CORE = 50  # two blocks of a pass in work, and chunks that wait for a unit
+
+
 def _silent(text: str) -> None:
     """Say nothing."""
 
@@ -51,7 +55,7 @@ def connect(
                     address="local",
                     num_cpus=_local_cpus(config, concurrent),
                     include_dashboard=False,
-                    object_store_memory=config.object_store_mb << 20,
+                    object_store_memory=_store_mb(config) << 20,
                     **quiet,
                 )
         stop_on_signals()
@@ -62,6 +66,12 @@ def connect(
         check_gpus()
     say(found.describe())
     return found
+
+
+def _store_mb(config: ClusterConfig) -> int:
+    if config.object_store_mb is not None:
+        return config.object_store_mb
+    return _STORE_MB + (_STORE_MB_PER_CORE * (os.cpu_count() or 1) if local_gpus() else 0)
 
 
 def _joins() -> bool:

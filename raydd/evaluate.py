@@ -17,6 +17,7 @@ from upath import UPath
 from raydd.cluster.connect import connect
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
+from raydd.config.options import describe_choices, split_options
 from raydd.config.paths import literal
 from raydd.config.tree import (
     CommonConfig,
@@ -32,6 +33,7 @@ from raydd.judge.adopt import adopt
 from raydd.judge.any_set import judge_set
 from raydd.judge.config import JudgeConfig
 from raydd.report.gather import build_evaluation
+from raydd.report.verdict import verdict
 from raydd.report.write import write_evaluation
 from raydd.store.artifacts import Stages
 from raydd.store.files import claim_folder, open_storage
@@ -39,12 +41,13 @@ from raydd.store.progress import Progress
 from raydd.store.tensor_set import open_given_set
 
 PRIMARY = "evaluate"
-USAGE = """usage: python -m raydd.evaluate FOLDER [--cfg job] [key=value ...]
+USAGE = """usage: python -m raydd.evaluate FOLDER [key=value ...]      also: raydd evaluate ...
 
 FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png or
 new000/class000_id000.jpg), parquet files, or tensors (images*.pt and labels*.pt).
-Groups: dataset, protocol, judge (quick, full), teacher, cluster.
-Every key: python -m raydd.evaluate FOLDER --cfg job"""
+Every key: --cfg job. The choices of every group:
+"""
+_GROUPS = ("dataset", "protocol", "judge", "teacher")
 _LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
 
 
@@ -72,18 +75,20 @@ _store.store(group="judge", name="judge_schema", node=JudgeConfig)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for input that cannot be judged)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0 if words else 2
     return exit_code(lambda: _carry_out(words))
 
 
-def _carry_out(words: Sequence[str]) -> None:
-    tree = _compose(words)
-    if "--cfg" in words:
+def _carry_out(words: Sequence[str]) -> int:
+    words, option = split_options(words or ["--help"])
+    if option == "help":
+        print(f"{USAGE}\n{describe_choices(_GROUPS)}")
+        return 0
+    tree = _compose(words, needs_folder=option != "cfg")
+    if option == "cfg":
         print(OmegaConf.to_yaml(tree), end="")
     else:
         evaluate(to_typed(tree, EvaluateConfig))
+    return 0
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -125,16 +130,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return report
 
 
-def _compose(words: Sequence[str]) -> DictConfig:
-    """The tree of a command line: a folder, then keys, and perhaps ``--cfg job``."""
-    plain = [w for i, w in enumerate(words) if w != "--cfg" and words[max(i - 1, 0)] != "--cfg"]
-    folders = [word for word in plain if "=" not in word or UPath(word).exists()]
-    if "--cfg" in words and not folders:
-        return compose_tree(plain, PRIMARY)
+def _compose(words: Sequence[str], needs_folder: bool) -> DictConfig:
+    """The tree of a command line: a folder and keys."""
+    folders = [word for word in words if "=" not in word or UPath(word).exists()]
+    if not folders and not needs_folder:
+        return compose_tree(words, PRIMARY)
     if len(folders) != 1:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
-    tree = compose_tree([word for word in plain if word not in folders], PRIMARY)
+    tree = compose_tree([word for word in words if word not in folders], PRIMARY)
     tree.folder = literal(folders[0]).replace("${", r"\${")
     return tree
 
@@ -177,6 +181,8 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         half = part["half_width"]
         spread = "% top-1, one seed" if half is None else f"+- {100 * half:.1f} % top-1"
         progress.say(f"{_LABELS[images]:<19} {100 * part['mean']:5.1f} {spread}")
+    ours, random, sizes = best["sets"]["distilled"], best["sets"]["random"], report["num_images"]
+    progress.say(f"[bold]{verdict(ours, random, sizes, report['num_classes']).text}[/bold]")
     if scores := report["scores"]:
         progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
     progress.say(f"judged on {report['judged_on']}; report: {folder / 'report.html'}")

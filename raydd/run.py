@@ -14,32 +14,39 @@ from omegaconf import OmegaConf
 from upath import UPath
 
 from raydd.config.compose import compose_tree
+from raydd.config.options import describe_choices, split_options
 from raydd.config.tree import compose_config
+from raydd.data.card import publish_command
 from raydd.errors import exit_code
 from raydd.plan.planner import plan
+from raydd.report.verdict import verdict
 from raydd.session import run, run_folder
 from raydd.store.files import is_local
 from raydd.store.progress import Progress
 
-USAGE = """usage: python -m raydd.run [--cfg job] [key=value ...]
+USAGE = """usage: python -m raydd.run [key=value ...]      also: raydd run [key=value ...]
 
-Groups: method, dataset, teacher, protocol, cluster, sweep; +experiment=NAME for a measured recipe.
-A sweep varies any key: sweep.space.method.ipc=[10,20] (lists, interval(0.1,0.4), ...).
-Every key: python -m raydd.run --cfg job"""
+Without words: curricular on the embedded digits, about a minute. What a command would take:
+plan=true; every key: --cfg job. A sweep varies any key: sweep.space.method.ipc=[10,20] (lists,
+interval(0.1,0.4), ...). The choices of every group:
+"""
+_OWN = "raydd run dataset=imagefolder dataset.root=FOLDER dataset.num_classes=C plan=true"
+_GROUPS = ("method", "dataset", "teacher", "protocol", "sweep", "+experiment")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for input that cannot be run)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] in (["-h"], ["--help"]):
-        print(USAGE)
-        return 0
     return exit_code(lambda: _carry_out(words))
 
 
 def _carry_out(words: Sequence[str]) -> int:
-    if words[:2] == ["--cfg", "job"]:
-        print(OmegaConf.to_yaml(compose_tree(words[2:])), end="")
+    words, option = split_options(words)
+    if option == "help":
+        print(f"{USAGE}\n{describe_choices(_GROUPS)}")
+        return 0
+    if option == "cfg":
+        print(OmegaConf.to_yaml(compose_tree(words)), end="")
         return 0
     config = compose_config(words)
     progress = Progress(config.verbose)
@@ -65,9 +72,13 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
             network = f"({best['architecture']}, last epoch)"
             progress.say(f"{label:<19} {100 * mean:5.1f} {spread} {network}")
         progress.say(f"judged on {report['judged_on']}")
+        sizes = report["num_images"], report["num_classes"]
+        progress.say(f"[bold]{verdict(best['distilled'], best['random'], *sizes).text}[/bold]")
     progress.say(f"report: {folder / 'report.html'}")
     local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
     progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')
+    progress.say(f"publish it: {publish_command(folder / 'distilled', folder.name)}")
+    progress.say(f"next: raydd browse {folder.parent}, or your own images: {_OWN}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ Schema = TypeVar("Schema")
 _PASSWORD = re.compile(r"\w://[^/\s@]*:(?!\d+/)[^@\s]+@")
 
 
+_ADDED = ("experiment",)  # groups that no run has by itself
+
+
 class ConfigError(Refused):
     """The command line does not describe a run; the text is one sentence."""
 
@@ -99,8 +102,12 @@ def _sentence(error: Exception, primary: str = "config") -> str:
     """Say in one sentence what Hydra or OmegaConf found wrong, and what would be right."""
     text = f"{error}\n{error.__cause__ or ''}"
     if found := re.search(r"Could not override '([^']+)'", text):
+        if found[1] in _ADDED:
+            return f"{found[1]} is added to what a run has: write +{found[1]}=NAME."
         close = _close(found[1], primary)
-        return f"there is no key {found[1]!r}{close} (--cfg job prints them all)."
+        return (
+            f"there is no key {found[1]!r}{close} (--cfg job prints all keys, --help all choices)."
+        )
     if found := re.search(r"Could not find '(\w+)/([^']+)'", text):
         choices = sorted(path.stem for path in (config_dir() / found[1]).glob("*.yaml"))
         return f"there is no {found[1]} {found[2]!r}; choose one of {', '.join(choices)}."
@@ -120,5 +127,7 @@ def _close(key: str, primary: str) -> str:
             name for k in map(str, node) for name in flatten(node._get_node(k), f"{prefix}{k}.")
         ]
 
-    close = difflib.get_close_matches(key, flatten(compose_tree([], primary)), n=1, cutoff=0.7)
+    groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
+    known = groups + flatten(compose_tree([], primary))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     return f", did you mean {close[0]!r}?" if close else ""

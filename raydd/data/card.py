@@ -107,7 +107,13 @@ def render_card(
         results=_results(card.results),
         labels=_LABELS[card.labels],
         sampled=_sampled(card),
+        publish=publish_command("path/to/this/folder", card.name),
     )
+
+
+def publish_command(folder: str | UPath, name: str) -> str:
+    """The command of huggingface_hub that puts a distilled set on the Hub."""
+    return f"hf upload YOUR_NAME/{name} {folder} --repo-type dataset"
 
 
 def _sampled(card: Card) -> str:
@@ -180,6 +186,12 @@ every file.
 
 ```yaml
 {recipe}```
+
+## Publish it
+
+```bash
+{publish}
+```
 
 ## Licence and privacy
 

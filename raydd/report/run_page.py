@@ -21,6 +21,7 @@ from raydd.report.page import (
     picture,
     template,
 )
+from raydd.report.verdict import verdict
 
 SERIES = {"distilled": "Distilled images", "random": "Random real images"}
 
@@ -64,10 +65,12 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
     starts = [item for item in report["curricula"] if item.get("origin") != "real"]
     headline = report["headline"]
     parts = {name: headline[name] for name in SERIES} if headline else {}
+    sizes = report["num_images"], report["num_classes"]
     return template("run_page.html.jinja").render(
         report=report,
         series=SERIES,
         gain=gap(*parts.values()) if parts else None,
+        verdict=verdict(*parts.values(), *sizes) if parts else None,
         strip=accuracy_strip(parts) if parts else None,
         results=summarise(report["results"]),
         charts=learning_curves(report["results"]),

@@ -10,6 +10,7 @@ import numpy as np
 from raydd.report.figures import Chart, Spreads, image_grid, line_chart, spreads
 from raydd.report.page import Grid, accuracy_strip, config_text, flatten, gap, picture, template
 from raydd.report.run_page import learning_curves, summarise
+from raydd.report.verdict import verdict
 
 SERIES = {
     "distilled": "This set",
@@ -54,6 +55,9 @@ def render_evaluation(report: Mapping[str, Any], grid: Grid, pairs: Sequence[Pai
         report=report,
         series={name: label for name, label in SERIES.items() if name in sets},
         gap=gap(sets["distilled"], sets["random"]),
+        verdict=verdict(
+            sets["distilled"], sets["random"], report["num_images"], report["num_classes"]
+        ),
         strip=accuracy_strip(sets),
         rows=[_row(row) for row in report["table"]],
         details={kind: summarise(results) for kind, results in by_kind.items()},

@@ -1,0 +1,61 @@
+"""The command ``raydd``: its doors, its help, and what it says to a mistyped word."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import raydd
+from raydd.__main__ import DOORS, main
+from raydd.run import main as run_main
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"raydd {raydd.__version__}\n"
+
+
+def test_without_a_command_all_are_named(capsys):
+    assert main([]) == 2
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {door} +\w", text, re.MULTILINE) for door in DOORS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rum"], "did you mean 'run'?"),
+        (["distil"], "choose one of run, evaluate, browse"),
+        (["method=ccfs"], "raydd run method=ccfs"),
+    ],
+)
+def test_a_word_that_is_no_command(capsys, words, said):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_door_gets_the_rest_of_the_line(capsys):
+    assert main(["run", "seed=7", "--cfg", "job"]) == 0
+    assert "\nseed: 7\n" in capsys.readouterr().out
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "raydd", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == f"raydd {raydd.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["metod=ccfs"], "did you mean 'method'?"),
+        (["protocoll=dc"], "did you mean 'protocol'?"),
+        (["experiment=cudd_cifar10_cpu"], "write +experiment=NAME"),
+        (["dataset=digits", "--plan"], "there is no option '--plan'"),
+    ],
+)
+def test_a_mistyped_group_is_answered_like_a_mistyped_key(capsys, words, said):
+    assert run_main(words) == 2
+    assert said in capsys.readouterr().err

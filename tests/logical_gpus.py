@@ -100,7 +100,12 @@ def start(name: str) -> Callable[[], None]:
     head, *others = nodes
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": head[0], "num_gpus": head[1], **few},
+        head_node_args={
+            "num_cpus": head[0],
+            "num_gpus": head[1],
+            "include_dashboard": False,
+            **few,
+        },
     )
     for cpus, gpus in others:
         cluster.add_node(num_cpus=cpus, num_gpus=gpus, **few)

@@ -44,7 +44,7 @@ folder = Path(sys.argv[1])
 
 def held(job=None):
     # what a process of Ray holds, long enough for others to start beside it
-    time.sleep(2)
+    time.sleep(1)
     assigned = ray.get_runtime_context().get_assigned_resources()
     return ray.get_gpu_ids(), assigned.get("GPU", 0), assigned.get("CPU", 0)
 
@@ -80,20 +80,19 @@ ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False,
          object_store_memory=100 << 20, log_to_driver=False, logging_level="ERROR")
 resources = replace(resolve(ClusterConfig(), ray.cluster_resources()), device="cpu")
 rd.DataContext.get_current().enable_progress_bars = False
-rows = map_actors(rd.range(8, override_num_blocks=8), Actor, (), 1, resources)
+rows = map_actors(rd.range(4, override_num_blocks=4), Actor, (), 1, resources)
 found = {
     "pass": sorted({tuple(row.values()) for row in rows.take_all()}),
-    "tasks": run_many(held, range(4), resources),
+    "tasks": run_many(held, range(2), resources),
     "cpu": run_many(held, range(2), resources, on_cpu=True),
-    "shared": run_many(crowded, range(4), replace(resources, tasks_per_gpu=2)),
+    "shared": run_many(crowded, range(3), replace(resources, tasks_per_gpu=2)),
     "tries": len((folder / "tries-2").read_text()),
     "alone": fit(held, {}, replace(resources, num_workers=1), UPath(folder)),
 }
-run_units(load, None, range(4), resources)
+run_units(load, None, range(2), resources)
 found["units"] = [json.loads(path.read_text()) for path in sorted(folder.glob("unit-*"))]
 found["broken"] = refusal(lambda: check_gpus(ask=lambda: "the driver is too old"))
 found["works"] = check_gpus(ask=lambda: "")
-found["real"] = refusal(check_gpus) if not torch.cuda.is_available() else None
 lines = []
 wait_for_gpus(lines.append)
 found["lines"] = lines
@@ -121,7 +120,7 @@ def test_an_actor_of_a_pass_holds_a_gpu_and_no_cpu(scenes):
 
 
 def test_a_task_holds_a_gpu_and_no_cpu(scenes):
-    assert [share for _, share, _ in scenes["tasks"]] == [1] * 4
+    assert [share for _, share, _ in scenes["tasks"]] == [1, 1]
     assert {tuple(gpus) for gpus, _, _ in scenes["tasks"]} == {(0,), (1,)}
     assert {cpus for _, _, cpus in scenes["tasks"]} == {0}
 
@@ -131,7 +130,7 @@ def test_work_for_cpus_holds_no_gpu(scenes):
 
 
 def test_tasks_share_a_gpu_and_one_that_finds_it_full_is_done_again_alone(scenes):
-    assert [share for _, share, _ in scenes["shared"]] == [0.5, 0.5, 1, 0.5]
+    assert [share for _, share, _ in scenes["shared"]] == [0.5, 0.5, 1]
     assert scenes["tries"] == 2
 
 
@@ -140,7 +139,7 @@ def test_a_training_of_one_worker_holds_a_gpu(scenes):
 
 
 def test_a_worker_of_units_holds_a_gpu_and_no_cpu(scenes):
-    assert len(scenes["units"]) == 4
+    assert len(scenes["units"]) == 2
     assert {(share, cpus) for _, share, cpus in scenes["units"]} == {(1, 0)}
 
 

@@ -87,7 +87,7 @@ class Watched(Progress):
 
 
 def _watch(held: dict[str, float], stop: threading.Event) -> None:
-    while not stop.wait(0.02):
+    while not stop.wait(0.1):
         total, free = ray.cluster_resources(), ray.available_resources()
         for name in held:
             held[name] = max(held[name], total.get(name, 0) - free.get(name, 0))

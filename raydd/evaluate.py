@@ -105,6 +105,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(open_storage(config.storage) / name, decisive)
+    progress.follow(folder)
     progress.note(describe_splits(*sources))
     resources = connect(config.cluster, say=progress.note)
     stages = Stages(open_storage(config.storage), progress)

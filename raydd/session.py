@@ -71,6 +71,7 @@ def run(
     )
     progress.note(describe_splits(*sources))
     folder = claim_folder(folder, decisive_values(config))
+    progress.follow(folder)
     resources = connect(config.cluster, say=progress.note).shared(share)  # silent for seconds
     stages = Stages(open_storage(config.storage), progress, guard)
     engine = make_engine(config, sources, resources, stages, folder)

@@ -16,6 +16,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from raydd.cluster.queue import UnitQueue
 from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
+from raydd.store.meter import advance
 
 _POLL_SECONDS = 1.0
 _LOST = (RayActorError, OutOfMemoryError)
@@ -49,6 +50,7 @@ def run_units(
             work = load(job)
             for unit in units:
                 work(unit)
+                advance(units=1)
     else:
         pool = _Pool(load, job, units, resources)
         try:
@@ -125,7 +127,7 @@ class _Pool:
             return
         self.idle.append(worker)
         if unit is not None:
-            self.queue.finish(unit, worker, time.monotonic())
+            advance(units=self.queue.finish(unit, worker, time.monotonic()))
             self.losses = 0
 
     def _lose(self, worker: Any, unit: int | None, error: Exception) -> None:

@@ -11,6 +11,7 @@ from ray.exceptions import RayTaskError
 
 from raydd.cluster.resources import Resources
 from raydd.errors import out_of_device_memory
+from raydd.store.meter import advance
 
 _POLL_SECONDS = 1.0  # how often machines that joined are seen
 _MOST_PER_GPU = 8  # more take turns at its launches
@@ -109,6 +110,7 @@ class _Queue(Generic[Job, Outcome]):
                 return
             raise error.cause from error
         self.outcomes[task.number] = outcome
+        advance(units=1)
         if memory and self.is_measured and task.each == 1:
             self.peak, total = max(self.peak, memory[0]), memory[1]
             self.each = fitting_tasks(self.peak, total, self._cores())

@@ -85,6 +85,7 @@ def herd(
         jobs = [
             _Job(str(path), str(embedding.folder), width, block, supply, asked, seed)
             for path, block in zip(paths, blocks, strict=True)
+            if not path.exists()
         ]
         run_many(_herd_block, jobs, engine.resources, on_cpu=True)
         kept = pa.concat_tables(map(read_table, paths))
@@ -134,10 +135,8 @@ class _Job:
 
 
 def _herd_block(job: _Job) -> dict[str, Any]:
-    """Pick the images of a block's classes, unless its file is there."""
+    """Pick the images of a block's classes."""
     path = UPath(job.path)
-    if path.exists():
-        return {}
     paths = part_files(UPath(job.embedding))
     candidates = _candidates(job, paths).sort_by(
         [("class_index", "ascending"), ("id", "ascending")]  # ties go to the first

@@ -8,7 +8,7 @@ function: that is the point of it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from upath import UPath
@@ -20,7 +20,7 @@ from raydd.engine.labels.data import LABELS
 from raydd.engine.labels.relabel import relabel
 from raydd.engine.passes.decode import decode_test
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.loop import train_network
+from raydd.engine.training.loop import finished_outcome, train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED
 from raydd.models.registry import ModelConfig
@@ -164,10 +164,14 @@ def train_judges(engine: Engine, asked: Sequence[Judging]) -> list[Artifact]:
     known = {judging.stage.key: judging for judging in asked}
 
     def work(folders: Mapping[str, UPath]) -> dict[str, dict[str, Any]]:
-        jobs = {key: known[key].jobs(folder) for key, folder in folders.items()}
-        done = iter(run_many(train_network, chain.from_iterable(jobs.values()), engine.resources))
+        jobs = [job for key, folder in folders.items() for job in known[key].jobs(folder)]
+        found = [finished_outcome(job) for job in jobs]
+        todo = (job for job, outcome in zip(jobs, found, strict=True) if outcome is None)
+        made = iter(run_many(train_network, todo, engine.resources))
+        done = iter([outcome or next(made) for outcome in found])
         return {
-            key: {"results": [{**name, **next(done)} for name in known[key].names]} for key in jobs
+            key: {"results": [{**name, **next(done)} for name in known[key].names]}
+            for key in folders
         }
 
     return engine.stages.run_together([judging.stage for judging in asked], work)

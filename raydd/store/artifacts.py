@@ -85,7 +85,7 @@ class Stage:
             asked by a plan alone.
         title: what the progress line says.
         units: how many units the stage has.
-        done: what says that a unit is done; counted for the progress line.
+        done: what says that a unit is done; counted once, for the progress line.
     """
 
     name: str
@@ -183,11 +183,9 @@ class Stages:
         units = sum(stage.units for stage in todo if stage.done)
         label = f"{todo[0].name} {', '.join(stage.title for stage in todo)}".strip()
 
-        def count() -> int:
-            return sum(_count(folders[stage.key], stage.done) for stage in todo)
-
+        found = sum(_count(folders[stage.key], stage.done) for stage in todo)
         started = time.perf_counter()
-        with self.progress.stage(label, units, count if units else None):
+        with self.progress.stage(label, units, found):
             summaries = work(folders)
         release_memory()
         seconds = time.perf_counter() - started

@@ -16,6 +16,8 @@ from raydd.store.files import is_local
 
 _OBJECT_EVENTS = 100  # an object is written again with each event: bounds what is sent
 
+_BEAT, _FAR_BEAT = 5.0, 30.0  # seconds from one sign of life to the next: locally, on a store
+
 
 class Journal:
     """Appends one json line per event; many processes may write at once.
@@ -28,6 +30,8 @@ class Journal:
     def __init__(self, path: str | None) -> None:
         self.path = UPath(path) if path else None
         self._lines: list[str] = []
+        local = self.path is None or is_local(self.path)
+        self._pause, self._beaten = (_BEAT if local else _FAR_BEAT), time.monotonic()
 
     def log(self, stage: str, **values: Any) -> None:
         """Append an event with its stage and the wall time in seconds since the epoch."""
@@ -40,6 +44,24 @@ class Journal:
         else:
             self._put(self.path.with_suffix(""), line)
 
+    def beat(self, stage: str, at: float, of: float, **values: Any) -> None:
+        """Say how far a training or a long unit is; may be called often, writes seldom.
+
+        Args:
+            stage: that it belongs to.
+            at: what is done of it.
+            of: what is to be done.
+            values: its names, what is counted (``counts``), and results; tensors and functions of
+                no argument are read only when the line is written.
+        """
+        if self.path is None or time.monotonic() - self._beaten < self._pause:
+            return
+        self._beaten = time.monotonic()
+        told = {
+            key: float(v() if callable(v) else v) if _lazy(v) else v for key, v in values.items()
+        }
+        self.log(stage, beat=True, at=at, of=of, **told)
+
     def _put(self, folder: UPath, line: str) -> None:
         """Write this writer's newest object again with one more line; a full one is left alone."""
         if len(self._lines) % _OBJECT_EVENTS == 0:
@@ -50,7 +72,7 @@ class Journal:
 
 
 def read_events(folder: UPath) -> Iterator[dict[str, Any]]:
-    """Stream the events of a run that may still be writing; a torn line is passed over.
+    """Stream the events of a run that may still be writing; torn lines and beats are passed over.
 
     Args:
         folder: of the run; one without metrics has no events.
@@ -69,4 +91,8 @@ def _event(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    return event if isinstance(event, dict) and not event.get("beat") else None
+
+
+def _lazy(value: Any) -> bool:
+    return callable(value) or hasattr(value, "item")

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.progress import Progress as Bars
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from upath import UPath
+
+from raydd.store.meter import Meter, measuring
+from raydd.store.tail import JournalTail
 
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0
-_SHARE = 20  # a pause is at least so many times longer than the count before it
 
 
 class Progress:
@@ -31,6 +28,7 @@ class Progress:
     def __init__(self, verbose: bool = False) -> None:
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.verbose = verbose
+        self.tail: JournalTail | None = None
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -48,60 +46,74 @@ class Progress:
         """Say that another run makes a stage, which is waited for."""
         self.say(f"[dim]{label:<34} waits for another run that makes it[/dim]")
 
+    def follow(self, folder: UPath) -> None:
+        """Read of trainings and long units in the journal of a run.
+
+        Args:
+            folder: of the run.
+        """
+        self.tail = JournalTail(folder)
+
     @contextmanager
-    def stage(self, label: str, units: int, done: Callable[[], int] | None) -> Iterator[None]:
+    def stage(
+        self, label: str, units: int, finished: int = 0, count: Callable[[], int] | None = None
+    ) -> Iterator[None]:
         """Show a stage while it runs, and its wall time when it ends.
 
         Args:
             label: name of the stage.
             units: how many units it has; 0 if it cannot be counted.
-            done: counts finished units; polled once a second from a thread.
+            finished: how many of them were found done.
+            count: counts finished units, where nobody tells :func:`raydd.store.meter.advance`.
         """
-        started = time.perf_counter()
-        stop = threading.Event()
+        started, stop = time.perf_counter(), threading.Event()
+        watch = _Watch(label, Meter(units, finished), self.tail, count)
         show = self._bars if self.console.is_terminal else self._lines
-        watcher = threading.Thread(target=show, args=(label, units, done, stop), daemon=True)
+        watcher = threading.Thread(target=show, args=(watch, stop), daemon=True)
         watcher.start()
         try:
-            yield
+            with measuring(watch.meter):
+                yield
         finally:
             stop.set()
             watcher.join()
-        count = f"{units} units, " if units else ""
-        self.say(f"{label:<34} {count}{time.perf_counter() - started:.1f} s")
+        told = f"{units} units, " if units else ""
+        self.say(f"{label:<34} {told}{time.perf_counter() - started:.1f} s")
 
-    def _bars(
-        self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event
-    ) -> None:
-        columns = (
-            SpinnerColumn(),
-            TextColumn(label),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
+    def _bars(self, watch: "_Watch", stop: threading.Event) -> None:
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         with Bars(*columns, console=self.console, transient=True) as bars:
-            task = bars.add_task(label, total=units or None)
-            for count in _counts(done, _POLL_SECONDS, stop):
-                bars.update(task, completed=count)
+            task = bars.add_task(watch.label)
+            while not stop.wait(_POLL_SECONDS):
+                bars.update(task, description=f"{watch.label:<34} {watch.look()}")
 
-    def _lines(
-        self, label: str, units: int, done: Callable[[], int] | None, stop: threading.Event
-    ) -> None:
+    def _lines(self, watch: "_Watch", stop: threading.Event) -> None:
         if self.verbose:
-            self.say(f"{label:<34} started")
-        for count in _counts(done if units else None, _PLAIN_SECONDS, stop):
-            self.say(f"{label:<34} {count} of {units}")
+            self.say(f"{watch.label:<34} started")
+        while not stop.wait(_PLAIN_SECONDS):
+            self.say(f"{watch.label:<34} {watch.look() or 'at work'}")
 
 
-def _counts(done: Callable[[], int] | None, seconds: float, stop: threading.Event) -> Iterator[int]:
-    """Count again and again until told to stop; less often where counting takes long.
+class _Watch:
+    """Looks how far a stage is."""
 
-    A count that fails is left out: the work itself will say what is wrong with the storage.
-    """
-    pause = seconds
-    while done and not stop.wait(pause):
-        started = time.perf_counter()
-        with suppress(Exception):
-            yield done()
-        pause = max(seconds, _SHARE * (time.perf_counter() - started))
+    def __init__(
+        self, label: str, meter: Meter, tail: JournalTail | None, count: Callable[[], int] | None
+    ) -> None:
+        self.label, self.meter, self.tail, self.count = label, meter, tail, count
+        self.started = self.looked = time.monotonic()
+        if tail:
+            tail.skip()
+
+    def look(self) -> str:
+        """What is to be said now; what cannot be read is left out: the work itself will say why."""
+        if self.count:
+            with suppress(Exception):
+                self.meter.finished = self.count()
+        if self.tail and time.monotonic() - self.looked >= self.tail.seconds:
+            with suppress(Exception):
+                for event in self.tail.events():
+                    if event.get("stage") == self.label.split()[0]:
+                        self.meter.hear(event)
+            self.looked = time.monotonic()
+        return self.meter.describe(time.monotonic() - self.started)

@@ -72,7 +72,7 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     watch = _Watch(folder / TRIALS, progress)
     work = ray.put(partial(carry_out, base))
     relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
-    with progress.stage("sweep", count, watch.count):
+    with progress.stage("sweep", count, count=watch.count):
         grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
     watch.count()
     _mark_stopped(folder / TRIALS, grid)

@@ -19,6 +19,7 @@ from upath import UPath
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.feed import END, mapped_rows
 from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.store.meter import advance
 from raydd.store.tables import write_table
 from raydd.store.units import PART
 
@@ -116,6 +117,7 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
     length: dict[int, int] = {}
     table: pa.Table  # Ray declares every batch format at once
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        advance(rows=table.num_rows)
         for shard in pc.unique(table.column("shard")).to_pylist():
             rows = table.filter(pc.equal(table.column("shard"), shard))
             ends = pc.equal(rows.column("reason"), END)
@@ -126,6 +128,7 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
             arrived[shard] += rows.num_rows
             if length.get(shard) == arrived[shard]:
                 _write_part(folder, shard, pa.concat_tables(pending.pop(shard)))
+                advance(units=1)
 
 
 def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:

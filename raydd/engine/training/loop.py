@@ -55,10 +55,13 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
         ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
         same in ``outcome.json``.
     """
-    outcome = UPath(job.folder) / OUTCOME
-    if outcome.exists():
-        return json.loads(outcome.read_text())
-    return Training(job, rank, world).run()
+    return finished_outcome(job) or Training(job, rank, world).run()
+
+
+def finished_outcome(job: TrainJob) -> dict[str, Any] | None:
+    """What a finished training came to; None of one that is not."""
+    path = UPath(job.folder) / OUTCOME
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 class Training:

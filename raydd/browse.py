@@ -2,6 +2,7 @@
 
 python -m raydd.browse runs                          # every run and sweep of a storage
 python -m raydd.browse runs/ipc_alpha --out page.html
+python -m raydd.browse runs/ipc_alpha --watch        # renews itself while a sweep runs
 """
 
 import sys
@@ -18,10 +19,12 @@ from raydd.browser.trials import STATUSES, open_folder, read_trials
 from raydd.errors import Refused, exit_code
 from raydd.store.files import write_atomic
 
-USAGE = """usage: python -m raydd.browse FOLDER... [--out FILE]
+USAGE = """usage: python -m raydd.browse FOLDER... [--out FILE] [--watch]   also: raydd browse ...
 
 A folder is a run, a sweep or a storage that holds them, local or a URI. The page, which loads
-nothing from anywhere, is written to FILE, or to browse.html in the first folder."""
+nothing from anywhere, is written to FILE, or to browse.html in the first folder. With --watch it
+is written again, and loads itself again, until all trials have ended."""
+_RENEW_SECONDS = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,22 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(words):
         print(USAGE)
         return 0
-    return exit_code(lambda: browse(*_parse(words)))
+    return exit_code(lambda: _carry_out(words))
 
 
-def browse(folders: Sequence[str], out: UPath) -> None:
+def _carry_out(words: Sequence[str]) -> None:
+    folders, out = _parse([word for word in words if word != "--watch"])
+    while "--watch" in words and browse(folders, out, renew=True):
+        time.sleep(_RENEW_SECONDS)
+    browse(folders, out)
+
+
+def browse(folders: Sequence[str], out: UPath, renew: bool = False) -> bool:
     """Write the page of some folders and say what is on it.
 
     Args:
         folders: runs, sweeps or storages.
         out: the page's file.
+        renew: whether the page loads itself again from time to time.
+    Returns:
+        Whether more is to be expected: a trial has not ended, or has not begun.
     Raises:
         Refused: a folder that cannot be read, or a file that cannot be written.
     """
     trials, sweeps = read_trials(folders)
     pictures = draw_sheets([trial.folder / "distilled" for trial in trials])
     title = ", ".join(dict.fromkeys(UPath(name).absolute().name for name in folders))
-    page = render_browser(page_model(trials, sweeps, pictures, title, time.time()))
+    model = page_model(trials, sweeps, pictures, title, time.time())
+    page = render_browser(model, _RENEW_SECONDS if renew else None)
     try:
         write_atomic(out, page.encode())
     except OSError as error:
@@ -53,7 +67,10 @@ def browse(folders: Sequence[str], out: UPath) -> None:
     counts = Counter(trial.status for trial in trials)
     parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
     print(f"{len(trials)} trials: {', '.join(parts) or 'none has begun'}")
-    print(f"{out}  ({len(page) / 1e6:.1f} MB)")
+    print(f"{out}  ({len(page) / 1e6:.1f} MB)", flush=True)
+    planned = sum(sweep.planned or 0 for sweep in sweeps)
+    in_sweeps = sum(trial.sweep is not None for trial in trials)
+    return bool(counts["unfinished"]) or in_sweeps < planned
 
 
 def _parse(words: Sequence[str]) -> tuple[list[str], UPath]:

@@ -19,6 +19,8 @@ from raydd.errors import Refused
 from raydd.judge.product import judge
 from raydd.methods import DRIVERS
 from raydd.report.gather import build_report
+from raydd.report.tracker import check_tracker, tracking
+from raydd.report.verdict import measured
 from raydd.report.write import write_product, write_report
 from raydd.store.artifacts import Guard, Stages, unguarded
 from raydd.store.files import claim_folder, open_storage
@@ -64,6 +66,7 @@ def run(
         Refused: the request cannot be carried out; nothing was written.
     """
     sources = check(config)
+    check_tracker(config.tracker)
     folder = folder or run_folder(config)
     progress.say(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
@@ -75,8 +78,15 @@ def run(
     resources = connect(config.cluster, say=progress.note).shared(share)  # silent for seconds
     stages = Stages(open_storage(config.storage), progress, guard)
     engine = make_engine(config, sources, resources, stages, folder)
+    with tracking(config.tracker, folder, decisive_values(config)) as conclude:
+        report = _carry_out(config, engine, folder, sources[1])
+        conclude(measured(report))
+    return report
+
+
+def _carry_out(config: RunConfig, engine: Engine, folder: UPath, test: Source) -> dict[str, Any]:
     product = distil(engine, config)
-    engine, about = engine.seen_by(product.teacher), _about(config, sources[1])
+    engine, about = engine.seen_by(product.teacher), _about(config, test)
     results = judge(engine, product, config.protocol) if config.evaluate else []
     sizes = write_product(folder / "distilled", engine, product, results, about, config.export)
     report = build_report(engine, product, results, config.protocol, sizes, about)

@@ -3,6 +3,7 @@
 ``RAYDD_CHROMIUM`` names the browser; otherwise one of the machine is taken.
 """
 
+import json
 import os
 import re
 import shutil
@@ -309,3 +310,24 @@ def test_three_hundred_trials_fit_into_a_mail(browser, tmp_path) -> None:
     opened.wait_for_selector("#parallel .scatterlayer", timeout=60_000)
     assert opened.locator("#table tbody tr").count() == 300
     context.close()
+
+
+def test_a_watched_page_renews_itself_until_all_trials_have_ended(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "runs" / "one", config("edc", seed=0), 0.62)
+    sweep = tmp_path / "runs" / "two"
+    write_json(sweep / "sweep.json", {"name": "two", "search": "grid", "trials": 1})
+    running = write_trial(sweep, "running", {"method.ipc": 10})
+    write_journal(running, 2)
+    page, seen = tmp_path / "page.html", []
+
+    def wait(seconds: float) -> None:
+        seen.append('http-equiv="refresh" content="15"' in page.read_text())
+        if len(seen) == 2:
+            write_json(running / "report.json", finished_report)
+
+    finished_report = json.loads((tmp_path / "runs" / "one" / "report.json").read_text())
+    monkeypatch.setattr("raydd.browse.time.sleep", wait)
+    assert main([str(tmp_path / "runs"), "--out", str(page), "--watch"]) == 0
+    assert seen == [True, True]
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert "2 finished" in capsys.readouterr().out.splitlines()[-2]

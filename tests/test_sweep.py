@@ -64,9 +64,9 @@ def test_a_wrong_space_is_one_sentence(word, reason):
         compose_config(["sweep=grid", word])
 
 
-def test_a_tracker_needs_a_sweep(capsys):
-    assert main(["tracker=wandb"]) == 2
-    assert "add sweep=" in capsys.readouterr().err
+def test_a_tracker_without_its_package_is_one_sentence(capsys):
+    assert main(["tracker=mlflow"]) == 2
+    assert "pip install mlflow" in capsys.readouterr().err
 
 
 def test_spaces_follow_the_notation_of_hydra():

@@ -26,11 +26,12 @@ _SCRIPTS = (
 )
 
 
-def render_browser(model: Mapping[str, Any]) -> str:
+def render_browser(model: Mapping[str, Any], renew: int | None = None) -> str:
     """Render the page.
 
     Args:
         model: of :func:`raydd.browser.model.page_model`.
+        renew: seconds after which the page loads itself again; None is never.
     """
     own = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
     scripts = [get_plotlyjs(), f'(() => {{ "use strict";\n{own}\n}})();']
@@ -41,6 +42,7 @@ def render_browser(model: Mapping[str, Any]) -> str:
     )
     return environment.get_template("browser.html.jinja").render(
         title=model["title"],
+        renew=renew,
         data=Markup(embed(model)),
         scripts=[Markup(script) for script in scripts],
         policy=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),

@@ -86,8 +86,8 @@ class RunConfig(CommonConfig):
         validation: real images per class that no selection takes; 0 judges on the test split, more
             judges on them. The teacher and statistics still see them.
         sweep: run the driver once per trial; null runs it once.
-        tracker: where a sweep's metrics go, too: "none", "tensorboard" (Tune always writes its
-            files), "wandb" or "mlflow".
+        tracker: where the metrics of a run, or of a sweep's trials, go, too: "none", "tensorboard"
+            (below the run's folder; a sweep always has them), "wandb" or "mlflow".
         export: "none", "imagefolder" to write the product as PNG files too, or "indices" to write
             CCFS's ``selected_indices.json`` of its real images.
         plan: print stages, units, bytes, memory and hours, and stop.
@@ -108,8 +108,6 @@ class RunConfig(CommonConfig):
         check_choices(self, {"tracker": TRACKERS, "export": ("none", "imagefolder", "indices")})
         if self.validation < 0:
             raise ValueError(f"validation must be at least 0, got {self.validation}")
-        if self.tracker != "none" and self.sweep is None:
-            raise ValueError(f"tracker={self.tracker} follows the trials of a sweep: add sweep=")
         if self.sweep and self.plan:
             raise ValueError("plan=true plans one run: leave the sweep out")
         if self.labels.form != "online" and self.protocol.labels == "hard":

@@ -59,19 +59,6 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def gap(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Difference of two means, in points, and whether their intervals overlap (None: one seed).
-
-    Args:
-        ours: mean and half_width, fractions; the latter is None where there is none.
-        theirs: the same.
-    """
-    points = ours["mean"] - theirs["mean"]
-    halves = [ours["half_width"], theirs["half_width"]]
-    known = all(is_number(half) for half in halves)
-    return {"points": 100 * points, "overlap": abs(points) <= sum(halves) if known else None}
-
-
 def accuracy_strip(parts: Mapping[str, Mapping[str, Any]]) -> Strip:
     """Every seed of some image sets in percent; of each, by name: values, mean and half_width."""
     rows = {}

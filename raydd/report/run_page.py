@@ -16,12 +16,11 @@ from raydd.report.page import (
     accuracy_strip,
     config_text,
     flatten,
-    gap,
     is_number,
     picture,
     template,
 )
-from raydd.report.verdict import verdict
+from raydd.report.verdict import gap, verdict
 
 SERIES = {"distilled": "Distilled images", "random": "Random real images"}
 
@@ -70,7 +69,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
         report=report,
         series=SERIES,
         gain=gap(*parts.values()) if parts else None,
-        verdict=verdict(*parts.values(), *sizes) if parts else None,
+        verdict=verdict(parts["distilled"], parts["random"], *sizes) if parts else None,
         strip=accuracy_strip(parts) if parts else None,
         results=summarise(report["results"]),
         charts=learning_curves(report["results"]),

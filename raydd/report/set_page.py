@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from raydd.report.figures import Chart, Spreads, image_grid, line_chart, spreads
-from raydd.report.page import Grid, accuracy_strip, config_text, flatten, gap, picture, template
+from raydd.report.page import Grid, accuracy_strip, config_text, flatten, picture, template
 from raydd.report.run_page import learning_curves, summarise
-from raydd.report.verdict import verdict
+from raydd.report.verdict import gap, verdict
 
 SERIES = {
     "distilled": "This set",

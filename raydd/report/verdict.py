@@ -1,10 +1,11 @@
-"""What a result means, in one sentence: for the last lines of a run and the top of its page."""
+"""What a result means: differences, the numbers that runs are compared by, and one sentence.
+
+Imports nothing: every trial of a sweep pays for a process that reads it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from raydd.report.page import gap
 
 _CHANCE = 1.5  # times the accuracy of guessing; below, nothing was taught
 _FAR = 5.0  # points below random images, from which on a set is worse than useless
@@ -21,6 +22,33 @@ class Verdict:
 
     kind: str
     text: str
+
+
+def gap(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Difference of two means, in points, and whether their intervals overlap (None: one seed).
+
+    Args:
+        ours: mean and half_width, fractions; the latter is None where there is none.
+        theirs: the same.
+    """
+    points = ours["mean"] - theirs["mean"]
+    halves = [ours["half_width"], theirs["half_width"]]
+    known = None not in halves
+    return {"points": 100 * points, "overlap": abs(points) <= sum(halves) if known else None}
+
+
+def measured(report: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a report by which runs are compared; accuracies in [0, 1]."""
+    found = {"images": report["num_images"], "bytes": sum(report["bytes"].values())}
+    if best := report["headline"]:
+        ours, random = best["distilled"]["mean"], best["random"]["mean"]
+        found |= {
+            "top1": ours,
+            "half_width": best["distilled"]["half_width"] or 0.0,
+            "random": random,
+            "gain": ours - random,
+        }
+    return found
 
 
 def verdict(

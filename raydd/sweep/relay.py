@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from upath import UPath
 
 from raydd.errors import Refused
+from raydd.report.verdict import measured
 from raydd.store.artifacts import Guard
 from raydd.store.files import write_atomic
 from raydd.store.journal import read_events
@@ -115,16 +116,7 @@ def curve(folder: UPath) -> list[tuple[float, float]]:
 
 def tune_metrics(folder: UPath) -> dict[str, float]:
     """What Tune is told of a finished trial; accuracies in [0, 1]."""
-    report = json.loads((folder / REPORT).read_text())
-    ours, random = (report["headline"][images] for images in ("distilled", "random"))
-    return {
-        METRIC: ours["mean"],
-        "half_width": ours["half_width"] or 0.0,
-        "random": random["mean"],
-        "gain": ours["mean"] - random["mean"],
-        "images": report["num_images"],
-        "bytes": sum(report["bytes"].values()),
-    }
+    return measured(json.loads((folder / REPORT).read_text()))
 
 
 @contextlib.contextmanager

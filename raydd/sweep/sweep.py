@@ -31,13 +31,14 @@ from raydd.config.tree import (
     short_digest,
 )
 from raydd.errors import Refused
+from raydd.report.tracker import check_tracker
 from raydd.session import check, run
 from raydd.store.artifacts import Guard
 from raydd.store.files import claim_folder, open_storage, write_atomic
 from raydd.store.progress import Progress
 from raydd.sweep.locks import make_keeper
 from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
-from raydd.sweep.tune import TUNE, check_tracker, count_concurrent, run_trials
+from raydd.sweep.tune import TUNE, count_concurrent, run_trials
 
 TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
 _OWN_KEYS = (*INDIFFERENT_KEYS, "sweep", "tracker", "evaluate")

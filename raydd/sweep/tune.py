@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from raydd.cluster.gpus import local_gpus
 from raydd.cluster.resources import resolve
 from raydd.config.sweep import Choice, Domain, SweepConfig
 from raydd.errors import Refused
+from raydd.report.tracker import check_tracker
 from raydd.store.files import storage_arguments
 from raydd.sweep.relay import METRIC, TIME, Relay, trial_name
 
@@ -198,10 +198,3 @@ def tracker_callbacks(tracker: str, group: str) -> list[Any]:
 
         return [MLflowLoggerCallback(experiment_name=group)]
     return []
-
-
-def check_tracker(tracker: str) -> None:
-    """Refuse a tracker whose package is not there, before any work."""
-    package = {"wandb": "wandb", "mlflow": "mlflow"}.get(tracker)
-    if package and find_spec(package) is None:
-        raise Refused(f"tracker={tracker} needs the package {package}: pip install {package}.")

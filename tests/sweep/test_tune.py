@@ -11,10 +11,9 @@ from upath import UPath
 
 import sweep_trials
 from raydd.config.sweep import Choice, Interval, SweepConfig, draw_trials
-from raydd.errors import Refused
 from raydd.sweep.locks import make_keeper, stage_guard
 from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
-from raydd.sweep.tune import TUNE, check_tracker, run_trials
+from raydd.sweep.tune import TUNE, run_trials
 
 cloudpickle.register_pickle_by_value(sweep_trials)  # workers do not find modules of the tests
 
@@ -137,8 +136,3 @@ def test_random_draws_stay_in_their_domains_and_follow_the_seed():
     below = sum(point["log"] < 1 for point in points)
     assert 110 < below < 190  # half of the draws lie in the lower half of the logarithm
     assert all(0.01 <= point["log"] <= 100 for point in points)
-
-
-def test_a_tracker_without_its_package_is_refused():
-    with pytest.raises(Refused, match="tracker=mlflow needs the package mlflow"):
-        check_tracker("mlflow")

@@ -1,13 +1,14 @@
 """What a result means: differences, the numbers that runs are compared by, and one sentence.
 
-Imports nothing: every trial of a sweep pays for a process that reads it.
+Imports next to nothing: every trial of a sweep pays for a process that reads it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_CHANCE = 1.5  # times the accuracy of guessing; below, nothing was taught
+_BARELY = 0.05  # above guessing, or half as good again where that is less: nothing was taught
 _FAR = 5.0  # points below random images, from which on a set is worse than useless
 
 
@@ -33,7 +34,7 @@ def gap(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """
     points = ours["mean"] - theirs["mean"]
     halves = [ours["half_width"], theirs["half_width"]]
-    known = None not in halves
+    known = all(half is not None and math.isfinite(half) for half in halves)
     return {"points": 100 * points, "overlap": abs(points) <= sum(halves) if known else None}
 
 
@@ -68,7 +69,8 @@ def verdict(
         f"ones {100 * random['mean']:.1f} %"
     )
     points = f"{abs(found['points']):.1f} points"
-    if ours["mean"] < _CHANCE / num_classes:
+    chance = 1 / num_classes
+    if ours["mean"] < chance + min(chance / 2, _BARELY):
         return Verdict("failed", f"{reached}: the set is at chance level, it teaches nothing.")
     if found["overlap"] is None:
         word = "more" if found["points"] >= 0 else "less"

@@ -82,7 +82,7 @@ def test_headline_is_the_last_epoch_beside_both_rivals():
 
 
 def test_one_seed_is_an_anecdote():
-    assert "treat the difference as an anecdote" in render(example(results(1)))
+    assert "but one seed shows no difference" in render(example(results(1)))
 
 
 def test_what_was_not_measured_is_not_shown():

@@ -241,6 +241,7 @@ def test_two_workers_share_a_stage_on_the_store(fs, bucket, start, tmp_path):
     fs.put(str(tmp_path / "digits"), f"{bucket}/digits", recursive=True)
     storage, log = f"{bucket}/runs", tmp_path / "log"
     words = (f"dataset.root={bucket}/digits", f"storage={storage}", "cluster.num_workers=2")
+    words += ("teacher.recipe.batch_size=128",)  # enough for both
     finish(start(log, *words, "evaluate=false"), log)
     assert len(units(fs, storage)) == UNITS
     assert len(raydd.load(f"{storage}/small/distilled", verify=True)) == 10 * UNITS

@@ -30,7 +30,7 @@ def check_gpus(seconds: float = _BUSY_SECONDS, ask: Callable[[], str] | None = N
     Raises:
         Refused: torch cannot use it.
     """
-    task: Any = ray.remote(num_cpus=0, num_gpus=1)(ask or _what_is_wrong)
+    task: Any = ray.remote(num_cpus=0, num_gpus=1)(ask or what_is_wrong)
     answer = task.remote()
     try:
         trouble = ray.get(answer, timeout=seconds)
@@ -45,14 +45,15 @@ def check_gpus(seconds: float = _BUSY_SECONDS, ask: Callable[[], str] | None = N
     return True
 
 
-def wait_for_gpus(say: Callable[[str], None]) -> None:
+def wait_for_gpus(say: Callable[[str], None], seconds: float = _JOIN_SECONDS) -> None:
     """Wait until the cluster that was joined has a GPU, with a line, some minutes at most."""
     if ray.cluster_resources().get("GPU", 0) < 1:
-        say(f"this cluster has no GPU yet: waits for one, {_JOIN_SECONDS / 60:.0f} minutes at most")
-        check_gpus(_JOIN_SECONDS)
+        say(f"this cluster has no GPU yet: waits for one, {seconds / 60:.0f} minutes at most")
+        check_gpus(seconds)
 
 
-def _what_is_wrong() -> str:
+def what_is_wrong() -> str:
+    """Why torch cannot compute on a GPU in this process; nothing where it can."""
     import warnings
 
     import torch

@@ -1,11 +1,14 @@
 """What a cluster's totals allow is said in numbers, before anything can hang."""
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from raydd.cluster.config import ClusterConfig
+from raydd.cluster.gpus import wait_for_gpus, what_is_wrong
 from raydd.cluster.resources import fitting_workers, resolve
 from raydd.errors import Refused
 from raydd.sweep.tune import fitting_trials
@@ -91,6 +94,7 @@ def test_a_run_says_on_what_it_is():
         (ClusterConfig(), {"CPU": 16}, 3),
         (ClusterConfig(num_workers=6), {"CPU": 18}, 2),
         (ClusterConfig(num_workers=2), {"CPU": 64, "GPU": 8}, 4),
+        (ClusterConfig(num_workers=0), {"CPU": 64, "GPU": 8}, 8),  # a GPU for each
     ],
 )
 def test_as_many_trials_run_at_once_as_never_wait_for_each_other(config, totals, lanes):
@@ -135,3 +139,15 @@ def test_tasks_and_passes_use_machines_that_joined_later(ray4):
     now = replace(joined, grows=True)
     assert now.count_parallel() == min(os.cpu_count(), ray4.cluster_resources()["CPU"] - 1)
     assert now.shared(2).count_parallel() == 1
+
+
+def test_a_cluster_without_gpus_is_waited_for_with_a_line_and_not_for_ever(ray4):
+    lines = []
+    started = time.monotonic()
+    wait_for_gpus(lines.append, seconds=0.5)
+    assert time.monotonic() - started < 20
+    assert lines == ["this cluster has no GPU yet: waits for one, 0 minutes at most"]
+
+
+def test_torch_says_why_it_cannot_compute_on_a_gpu():
+    assert bool(what_is_wrong()) != torch.cuda.is_available()

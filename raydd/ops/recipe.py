@@ -79,7 +79,8 @@ class Recipe:
         label_smoothing: of hard labels.
         average_decay: the network that is judged and kept is a running average of the weights (and
             of the BatchNorm statistics) with this decay per step; 0 is off.
-        precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
+        precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
+            computes it in hardware).
         test_points: how often the test accuracy is looked at, the last epoch included.
     """
 

@@ -27,7 +27,8 @@ class GeneratorRecipe:
             keeps the last ones. A tenth of the steps should be more than 1 / (1 - decay).
         class_dropout: share of the images that are shown without their class, which guidance needs.
         variance_weight: of the bound's term beside the square error.
-        precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
+        precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
+            computes it in hardware).
         checkpoint_seconds: from one checkpoint to the next; less where writing is quick.
     """
 

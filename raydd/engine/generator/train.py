@@ -21,7 +21,14 @@ from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.config import GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator.minimax import MinimaxTerms
 from raydd.engine.training.data import Batch, Feed, open_images
-from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.engine.training.state import (
+    OUTCOME,
+    StateFile,
+    distributed,
+    loss_scaler,
+    restore_scaler,
+    running_average,
+)
 from raydd.models.diffit import fold_scales, start_diffit
 from raydd.models.diffusion import TRAIN_STEPS, new_scheduler
 from raydd.models.precision import autocast, autocast_dtype
@@ -95,6 +102,7 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             weights, job.recipe.learning_rate, weight_decay=job.recipe.weight_decay, fused=True
         )
+        self.scaler = loss_scaler(self.dtype, self.device)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.model = distributed(self.generator, world)
         scheduler: Any = new_scheduler()
@@ -136,8 +144,9 @@ class _Training:
             group["lr"] = recipe.learning_rate * warmup_factor(self.step, recipe.warmup_steps)
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
@@ -184,6 +193,7 @@ class _Training:
             {
                 "network": self._trained(self.network),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "average": self._trained(average.module) if average else {},
                 "averaged": average.n_averaged if average else 0,
                 "minimax": self.minimax.state() if self.minimax else {},
@@ -196,6 +206,7 @@ class _Training:
             return
         self.network.load_state_dict(values["network"], strict=False)
         self.optimizer.load_state_dict(values["optimizer"])
+        restore_scaler(self.scaler, values.get("scaler", {}))
         if self.average:
             self.average.module.load_state_dict(values["average"], strict=False)
             self.average.n_averaged.copy_(values["averaged"])

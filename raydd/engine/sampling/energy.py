@@ -36,7 +36,7 @@ class Classifier:
 
     Args:
         folder: checkpoint.
-        precision: "auto", "bf16" or "fp32".
+        precision: see :func:`raydd.models.precision.autocast_dtype`.
         device: where to compute.
     """
 

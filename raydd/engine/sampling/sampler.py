@@ -25,7 +25,7 @@ from torch import Tensor
 from raydd.engine.sampling.config import SampleConfig
 from raydd.engine.sampling.energy import Energy
 from raydd.models.diffusion import Generator
-from raydd.models.precision import autocast, autocast_dtype, freeze
+from raydd.models.precision import autocast, autocast_dtype, energy_scale, freeze
 from raydd.models.sampling_steps import Step, sampling_steps
 from raydd.ops.diffusion import (
     ancestral_step,
@@ -201,8 +201,9 @@ class Sampler:
         clean.requires_grad_(True)
         with torch.enable_grad():
             energies = energy(self._decode(clean), labels)
-            (gradient,) = torch.autograd.grad(energies.sum(), clean)
-        return gradient, energies.detach()
+            scale = energy_scale(self.dtype)
+            (gradient,) = torch.autograd.grad(energies.sum() * scale, clean)
+        return gradient / scale, energies.detach()
 
     def _decode(self, latents: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):

@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from raydd.models.precision import PRECISIONS
+from raydd.models.precision import PRECISIONS, LossScale, autocast_dtype
 from raydd.ops import augment
 from raydd.ops.adam import Adam
 from raydd.ops.augment import ViewParameters
@@ -46,7 +46,8 @@ class LoopConfig:
             images (dataset.flip=0).
         roll: smallest and largest cyclic shift of the view, pixels, both included.
         view_per_image: draw one view per image and step instead of one per batch and step.
-        precision: "bf16", "fp32", or "auto": bf16 where the device computes it in hardware.
+        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device computes it in hardware,
+            else fp16 where a GPU does.
         compile: run the objective through torch.compile; needs a C++ compiler on a CPU.
     """
 
@@ -151,6 +152,7 @@ class Recovery:
         self.config = config
         self.resolution = resolution
         self.device = torch.device(device)
+        self.dtype = autocast_dtype(config.precision, self.device)
         self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
 
@@ -174,7 +176,7 @@ class Recovery:
         self.objective.begin(origin, labels.to(self.device))
         lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
         views = self._draw_views(len(labels), seed_parts)
-        adam = Adam(images, config.adam_betas)
+        adam, scale = Adam(images, config.adam_betas), LossScale(self.dtype, self.device)
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
         with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
@@ -182,7 +184,7 @@ class Recovery:
                 view = ViewParameters(*(draws[step] for draws in views))
                 rows, columns = augment.view_matrices(view, self.resolution)
                 terms = self.objective.terms(images, rows, columns, step)
-                (gradient,) = torch.autograd.grad(terms["total"], images)
+                gradient = scale.gradient(terms["total"], images)
                 # the fused step walks through memory: both need one layout, or pixels are mixed up
                 factor = smooth_factor(step, config.steps, config.zeta)
                 adam.step(gradient.contiguous(), config.learning_rate * factor)

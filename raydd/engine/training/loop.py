@@ -18,7 +18,14 @@ from raydd.engine.labels.data import LabelledBatch
 from raydd.engine.passes.forgetting import ForgettingCounter
 from raydd.engine.training.data import Batch, open_data
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.engine.training.state import (
+    OUTCOME,
+    StateFile,
+    distributed,
+    loss_scaler,
+    restore_scaler,
+    running_average,
+)
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
@@ -73,6 +80,7 @@ class Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = distributed(self.network, world)
         self.optimizer = build_optimizer(self.network, job.recipe)
+        self.scaler = loss_scaler(self.dtype, self.device)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
@@ -136,8 +144,9 @@ class Training:
             self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
         loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
@@ -185,6 +194,7 @@ class Training:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "average": self.average.state_dict() if self.average else {},
                 "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
@@ -196,6 +206,7 @@ class Training:
             return _State()
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
+        restore_scaler(self.scaler, values.pop("scaler", {}))
         average, forgetting = values.pop("average"), values.pop("forgetting")
         if self.average:
             self.average.load_state_dict(average)

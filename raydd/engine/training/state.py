@@ -64,6 +64,17 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
+def loss_scaler(dtype: torch.dtype, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss where gradients are float16; does nothing for other dtypes."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+
+def restore_scaler(scaler: torch.amp.GradScaler, values: dict[str, Any]) -> None:
+    """Continue where a scaler was; a state that was written without one starts it anew."""
+    if values:
+        scaler.load_state_dict(values)
+
+
 def distributed(network: nn.Module, world: int) -> nn.Module:
     """The network, sharing its gradients with those of the other workers where there are any."""
     if world == 1:

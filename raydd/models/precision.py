@@ -18,7 +18,7 @@ def freeze(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
     """A frozen copy in eval mode on the device, weights of matrix products in the compute dtype.
 
     Raises:
-        OverflowError: a weight is beyond float16's range.
+        ValueError: a weight is beyond float16's range.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -27,7 +27,10 @@ def freeze(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)
             if dtype == torch.float16:
-                _check_range(f"{name}.weight", module.weight)
+                try:
+                    _check_range(f"{name}.weight", module.weight)
+                except OverflowError as error:
+                    raise ValueError(f"{error}, where float16 ends: use precision=fp32") from error
     return network
 
 
@@ -115,4 +118,4 @@ def round_weights(network: nn.Module) -> None:
 
 def _check_range(name: str, weight: Tensor) -> None:
     if not weight.isfinite().all():
-        raise OverflowError(f"{name} has weights beyond 65504, the end of float16: use fp32")
+        raise OverflowError(f"{name} has weights beyond 65504")

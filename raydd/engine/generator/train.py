@@ -19,8 +19,9 @@ from upath import UPath
 from raydd.cluster.fit import rank_and_world
 from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.config import GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator.latent_data import KeptLatents, choose_views, open_feed
 from raydd.engine.generator.minimax import MinimaxTerms
-from raydd.engine.training.data import Batch, Feed, open_images
+from raydd.engine.training.data import Batch, Feed
 from raydd.engine.training.state import (
     OUTCOME,
     StateFile,
@@ -35,7 +36,7 @@ from raydd.models.precision import autocast, autocast_dtype
 from raydd.ops.augment import flip_where
 from raydd.ops.diffusion_loss import add_noise, diffusion_loss, estimate_clean, noise_schedule
 from raydd.ops.schedules import warmup_factor
-from raydd.ops.seeds import generator
+from raydd.ops.seeds import derive_seed
 from raydd.store.files import write_atomic
 from raydd.store.journal import Journal
 
@@ -55,6 +56,7 @@ class GeneratorJob:
         stage: name in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
+        latents: kept ones of the VAE, in place of the feed's images.
     """
 
     folder: str
@@ -65,6 +67,7 @@ class GeneratorJob:
     stage: str
     journal: str | None
     device: str
+    latents: KeptLatents | None = None
 
 
 def generator_worker(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +110,8 @@ class _Training:
         self.model = distributed(self.generator, world)
         scheduler: Any = new_scheduler()
         self.schedule = noise_schedule(scheduler.betas).to(self.device)
-        self.data = open_images(job.feed, rank, world, self.device)
+        shape = self.generator.latent_shape
+        self.data = open_feed(job.feed, job.latents, shape, rank, world, self.device)
         self.file = StateFile(UPath(job.folder), job.recipe.checkpoint_seconds)
         self.step, self.loss, self.seconds = 0, 0.0, 0.0
 
@@ -153,15 +157,16 @@ class _Training:
 
     def _loss(self, batch: Batch) -> Tensor:
         recipe, count = self.job.recipe, len(batch.labels)
-        draws = generator(*self.job.feed.seed_parts, "step", self.step)
-        # every rank draws for the whole batch and takes its share
+        seed = derive_seed(*self.job.feed.seed_parts, "step", self.step)
+        # every rank draws for the whole batch and takes its share, on the device: no step waits
+        draws = torch.Generator(self.device).manual_seed(seed)
         every = count * self.world
-        mirrored, dropped = self._share(torch.rand(every, 2, generator=draws)).unbind(1)
-        timesteps = self._share(torch.randint(TRAIN_STEPS, (every,), generator=draws))
+        options: dict[str, Any] = {"generator": draws, "device": self.device}
+        mirrored, dropped = self._share(torch.rand(every, 2, **options)).unbind(1)
+        timesteps = self._share(torch.randint(TRAIN_STEPS, (every,), **options))
         shape = (every, *self.generator.latent_shape)
-        noise = self._share(torch.randn(shape, generator=draws))
-        pixels = flip_where(batch.pixels, mirrored < self.job.flip).float() / 127.5 - 1
-        clean = self._encode(pixels, draws, shape)
+        noise = self._share(torch.randn(shape, **options))
+        clean = self._clean(batch.pixels, mirrored < self.job.flip, shape, options)
         class_ids = self.class_ids[batch.labels]
         class_ids = class_ids.masked_fill(dropped < recipe.class_dropout, self.generator.null_class)
         noisy = add_noise(clean, noise, timesteps, self.schedule)
@@ -176,16 +181,22 @@ class _Training:
         predicted = estimate_clean(noisy, prediction.chunk(2, dim=1)[0], timesteps, self.schedule)
         return loss + self.minimax.loss(clean, predicted, batch.labels)
 
-    def _encode(self, pixels: Tensor, draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-        """Draws from the VAE's posterior, where there is a VAE."""
-        if self.generator.vae is None:
-            return pixels
-        with torch.no_grad(), autocast(self.device, self.dtype):
-            noise = self._share(torch.randn(shape, generator=draws))
-            return self.generator.encode(pixels, noise).float()
+    def _clean(
+        self, seen: Tensor, mirrored: Tensor, shape: tuple[int, ...], options: dict[str, Any]
+    ) -> Tensor:
+        """What is to be learnt, float32: pixels, or draws from the VAE's posterior."""
+        if self.job.latents is None:
+            pixels = flip_where(seen, mirrored).float() / 127.5 - 1
+            if self.generator.vae is None:
+                return pixels
+            with torch.no_grad(), autocast(self.device, self.dtype):
+                noise = self._share(torch.randn(shape, **options))
+                return self.generator.encode(pixels, noise).float()
+        mean, std = choose_views(seen, mirrored).unbind(1)
+        return self.generator.draw(mean, std, self._share(torch.randn(shape, **options)))
 
     def _share(self, drawn: Tensor) -> Tensor:
-        return drawn[self.rank :: self.world].to(self.device)
+        return drawn[self.rank :: self.world]
 
     def _save(self) -> None:
         average = self.average

@@ -93,19 +93,22 @@ def open_data(job: TrainJob, rank: int, world: int, device: torch.device) -> Tra
     return open_images(Feed(*parts), rank, world, device)
 
 
-def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "_InMemory | _Streamed":
+def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "InMemory | _Streamed":
     """Images without labels made ahead: in memory if the feed names folders, else streamed."""
     if not feed.images:
         return _Streamed(feed, world, device)
-    return _InMemory(feed, load_sets(feed.images, feed.resolution, device), rank, world)
+    return InMemory(feed, load_sets(feed.images, feed.resolution, device), rank, world)
 
 
-class _InMemory:
+class InMemory:
+    """Images that are all on one device; an epoch goes through each of them once."""
+
     def __init__(self, feed: Feed, images: ImageSet, rank: int, world: int) -> None:
         self.feed, self.images, self.rank, self.world = feed, images, rank, world
         self.steps = -(-len(images) // feed.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
+        """This rank's share of each of the epoch's batches."""
         draws = generator(*self.feed.seed_parts, epoch, "order")
         order = torch.randperm(len(self.images), generator=draws)
         order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many

@@ -69,7 +69,7 @@ def fitting_boxes(
     return torch.cat([top, left, height, width], dim=1)
 
 
-def _resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
     """Matrices [..., size, source] that crop [start, start + length) (pixels) and resize one axis.
 
     Bilinear with antialiasing; for whole-pixel boxes equal to torch's interpolate of the slice.
@@ -98,8 +98,8 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     boxes = boxes.to(images.device)
-    rows = _resize_matrix(boxes[:, 0] * height, boxes[:, 2] * height, height, size)
-    columns = _resize_matrix(boxes[:, 1] * width, boxes[:, 3] * width, width, size)
+    rows = resize_matrix(boxes[:, 0] * height, boxes[:, 2] * height, height, size)
+    columns = resize_matrix(boxes[:, 1] * width, boxes[:, 3] * width, width, size)
     return apply_view(images, rows, columns)
 
 
@@ -144,8 +144,8 @@ def view_matrices(views: ViewParameters, resolution: int) -> tuple[Tensor, Tenso
         resolution: R, side of the square images before and after, pixels.
     """
     boxes = views.boxes * resolution
-    rows = _resize_matrix(boxes[..., 0], boxes[..., 2], resolution, resolution)
-    columns = _resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
+    rows = resize_matrix(boxes[..., 0], boxes[..., 2], resolution, resolution)
+    columns = resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
     columns = torch.where(views.flips[..., None, None], columns.flip(-2), columns)
     return _roll(rows, views.shifts[..., 0]), _roll(columns, views.shifts[..., 1])
 

@@ -28,6 +28,7 @@ from raydd.engine.generator.checkpoint import load_generator
 from raydd.engine.generator.config import GeneratorRecipe
 from raydd.engine.generator.cost import config_of, sizes_of, transformer_step, works_in_latents
 from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import pad_batch
 from raydd.store.artifacts import Artifact
@@ -195,8 +196,7 @@ class LatentEncoder:
         """Means and deviations float16 [N, views, 2, C, h, w] of N pixels uint8, N <= 32."""
         images = pad_batch(pixels, _BATCH).to(self.device).float() / 127.5 - 1
         views = [images, images.flip(3)][: self.job.views]
-        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with exact, autocast(self.device, self.dtype):
+        with deterministic_kernels(), autocast(self.device, self.dtype):
             kept = [torch.stack(self.generator.posterior(view), 1) for view in views]
         return torch.stack(kept, 1)[: len(pixels)].half()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.labels import LabelInfo
+from raydd.models.exact import deterministic_kernels
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.recipe import VIEW_FIELDS, Recipe, augment_batch, mix_batch
 from raydd.ops.seeds import generator
@@ -74,8 +75,7 @@ class FixedTeacher:
     def logits(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] of at most ``size`` views [B, 3, R, R]."""
         padded = pad_batch(images, self.size).contiguous(memory_format=torch.channels_last)
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with exact, torch.autocast(self.device.type, enabled=False):
+        with deterministic_kernels(tf32=False), torch.autocast(self.device.type, enabled=False):
             return self.network(padded)[: len(images)].float()
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import PRECISIONS, LossScale, autocast_dtype
 from raydd.ops import augment
 from raydd.ops.adam import Adam
@@ -179,7 +180,7 @@ class Recovery:
         adam, scale = Adam(images, config.adam_betas), LossScale(self.dtype, self.device)
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        with deterministic_kernels():
             for step in range(config.steps):
                 view = ViewParameters(*(draws[step] for draws in views))
                 rows, columns = augment.view_matrices(view, self.resolution)

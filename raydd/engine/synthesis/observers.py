@@ -18,6 +18,7 @@ from raydd.engine.passes.statistics import read_targets
 from raydd.engine.synthesis.loop import LoopConfig, Objective
 from raydd.models.observer import ObserverTap
 from raydd.models.precision import autocast, autocast_dtype, freeze
+from raydd.models.statistics import statistic_gap
 from raydd.ops import augment, losses
 from raydd.ops.checks import check_choices
 from raydd.store.checkpoint import load_checkpoint
@@ -156,13 +157,9 @@ class ObserverObjective:
         """The statistics loss of one observer; ``statistics`` [2, W] are the batch's."""
         used = self._averages[number](statistics)
         tap = self.taps[number]
-        first = len(tap.layers[0].sizes)
         shares = (self.config.alpha, 1 - self.config.alpha)
         gaps = [
-            share
-            * losses.statistic_gap(
-                used, target, tap.sizes, first, self.config.first_layer_multiplier
-            )
+            share * statistic_gap(used, target, tap.groups, self.config.first_layer_multiplier)
             for share, target in zip(shares, self._targets[number], strict=True)
             if share > 0
         ]

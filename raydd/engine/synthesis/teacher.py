@@ -18,7 +18,7 @@ from upath import UPath
 from raydd.engine.synthesis.loop import LoopConfig, Objective
 from raydd.models.fold import fold_batch_norm
 from raydd.models.precision import autocast, autocast_dtype, freeze
-from raydd.models.statistics import StatisticsTap
+from raydd.models.statistics import StatisticsTap, statistic_gap
 from raydd.ops import augment, losses
 from raydd.store.checkpoint import load_checkpoint
 
@@ -142,9 +142,8 @@ class TeacherObjective:
         correct = logits.detach().argmax(dim=1) == labels
         terms = {"cross_entropy": F.cross_entropy(logits, labels)}
         if self.weights["batch_norm"] > 0:
-            terms["batch_norm"] = losses.batch_norm_loss(
-                statistics, self.config.first_layer_multiplier
-            )
+            assert statistics is not None
+            terms["batch_norm"] = statistic_gap(*statistics, self.config.first_layer_multiplier)
         if self.weights["start"] > 0:
             # resizing is linear: the view of the difference is the difference of the views
             difference = augment.apply_view(images - origin, rows, columns)

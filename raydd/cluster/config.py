@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from raydd.ops.checks import check_choices
+
 
 @dataclass
 class ClusterConfig:
@@ -25,6 +27,9 @@ class ClusterConfig:
     """Shared memory of a private local cluster, MiB."""
     max_failures: int = 8
     """Worker-group restarts that one fit survives."""
+    capture: str = "auto"
+    """Whether the steps of synthesis are recorded and launched at once (CUDA graphs) on GPUs: auto
+    goes on without where that fails and says so in metrics.jsonl, on stops, off never does."""
     plan_for: str | None = None
     """A machine that ``plan=true`` also counts hours for, e.g. 8xh200; a wrong name lists all."""
     plan_seconds: float = 20.0
@@ -37,6 +42,7 @@ class ClusterConfig:
                 f"cluster.min_workers={self.min_workers} must be at least 1 and at most "
                 f"cluster.num_workers={self.num_workers}, which must be set"
             )
+        check_choices(self, {"capture": ("auto", "on", "off")})
         if self.unit_workers is not None and self.unit_workers < 0:
             raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")
         if self.plan_seconds < 0:

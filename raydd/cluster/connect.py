@@ -51,6 +51,7 @@ class Resources:
         max_failures: deaths that a fit, a task or a worker of units survives.
         elastic: fewest and most workers of a training; None keeps ``num_workers``.
         grows: whether machines may join or leave, so that ``parallel`` is counted again.
+        capture: whether a GPU's steps are recorded, see :class:`ClusterConfig`.
     """
 
     num_workers: int
@@ -62,6 +63,7 @@ class Resources:
     parallel_cpu: int = 1
     elastic: tuple[int, int] | None = None
     grows: bool = False
+    capture: str = "auto"
 
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
@@ -203,6 +205,7 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         config.max_failures,
         _count_parallel(totals, False, config.threads_per_worker),
         elastic=None if config.min_workers is None else (config.min_workers, workers),
+        capture=config.capture,
     )
 
 

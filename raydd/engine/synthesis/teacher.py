@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from upath import UPath
 
-from raydd.engine.synthesis.loop import LoopConfig, Objective
+from raydd.engine.synthesis.advance import Objective
+from raydd.engine.synthesis.loop import LoopConfig
 from raydd.models.fold import fold_batch_norm
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import StatisticsTap, statistic_gap
@@ -90,6 +91,8 @@ class TeacherObjective:
         ValueError: the teacher has no BatchNorm layer but the batch-norm weight is above 0.
     """
 
+    period = 1
+
     def __init__(
         self,
         teacher: nn.Module,
@@ -123,7 +126,7 @@ class TeacherObjective:
         self._origin, self._labels = origin, labels
 
     def terms(self, images: Tensor, rows: Tensor, columns: Tensor, step: int) -> dict[str, Tensor]:
-        """See :class:`raydd.engine.synthesis.loop.Objective`."""
+        """See :class:`raydd.engine.synthesis.advance.Objective`."""
         return self._compute(images, self._origin, self._labels, rows, columns)
 
     def stepped(self, images: Tensor) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine

@@ -33,7 +33,8 @@ from ray.core.generated import common_pb2, gcs_pb2
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import Resources, connect
+from raydd.cluster.connect import connect
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
 from raydd.engine.passes.score import score

@@ -24,7 +24,7 @@ from engines import make_engine
 from torch import Tensor
 from upath import UPath
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources.counted import CountedSource

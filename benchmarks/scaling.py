@@ -17,7 +17,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from raydd.cluster.pool import run_units
 from raydd.cluster.tasks import run_many
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import Reader, image_table
-from raydd.data.sources import Source, open_source
+from raydd.data.sources import Shard, Source, open_source
+from raydd.engine.passes.feed import encoded_rows, map_actors
 from raydd.engine.passes.score import Scorer
-from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
+from raydd.engine.passes.stream import DataConfig, run_pass
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
 from raydd.engine.synthesis.worker import SynthesizeJob, Synthesizer
 from raydd.engine.training.job import TrainJob
@@ -154,10 +155,11 @@ class Bench:
         config = DataConfig(score_batch=50)
         arguments = (str(folder), str(self.root / "teacher"), config, "cpu", 1)
 
-        def transform(rows: rd.Dataset) -> rd.Dataset:
+        def flow(shards: Mapping[int, Shard]) -> rd.Dataset:
+            rows = encoded_rows(self.source, shards)
             return map_actors(rows, PinnedScorer, arguments, config.score_batch, resources)
 
-        run_pass(UPath(folder), self.source, transform, 0.0)
+        run_pass(UPath(folder), self.source, flow, 0.0)
         return rate((folder / "parts").glob("*"), workers)
 
     def evaluate(self, workers: int) -> float:

@@ -1,12 +1,16 @@
 """Rows per second of the score stage against a bare two-process loop: same decode, same forward.
 
     python benchmarks/score.py ROOT [--quick]
+    python benchmarks/score.py --logical-gpu [--images 24000] [--quick]
 
 ROOT is a Hugging Face parquet folder with train files (columns image, label). Both sides run in
 turn on this machine, ``--rounds`` times, with as many processes as cores and one thread each; the
 bare side reads the same shards, decodes with the same function and runs the same float32 forward,
 without Ray, resume or a table. The start of processes is left out for the bare side and counts for
 ours: Ray Data, actors that import torch and load the model. Last line: ours over bare.
+
+With ``--logical-gpu`` a device that costs nothing is fed by the CPUs, see ``logical_gpu.py``; last
+line: images per second over those of bare processes that only decode, both once they run.
 """
 
 import argparse
@@ -15,12 +19,14 @@ import statistics
 import tempfile
 import time
 
+import logical_gpu
 import torch
 from engines import make_engine
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import Resources, connect
+from raydd.cluster.connect import connect
+from raydd.cluster.resources import Resources
 from raydd.data.images import decode
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source, open_source
@@ -98,7 +104,9 @@ def run_ours(source: Source, checkpoint: Artifact, batch: int, resources: Resour
 def main() -> None:
     """Measure both sides in turn and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("root")
+    parser.add_argument("root", nargs="?")
+    parser.add_argument("--logical-gpu", action="store_true")
+    parser.add_argument("--images", type=int, default=24000, help="with --logical-gpu")
     parser.add_argument("--model", default="resnet10_thin")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--resolution", type=int, default=32)
@@ -106,6 +114,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round")
     options = parser.parse_args()
+    if options.logical_gpu:
+        images, rounds = (6000, 1) if options.quick else (options.images, options.rounds)
+        print(f"ratio: {logical_gpu.main(images, rounds):.2f}")
+        return
+    if not options.root:
+        parser.error("ROOT is missing")
     source = open_source("parquet", options.root, "train")
     rows = int(source.class_counts().sum())
     resources = connect(ClusterConfig())

@@ -1,6 +1,7 @@
 """What the doors say in a sentence: input at fault, storage and memory that are full or gone."""
 
 import errno
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,13 @@ _NETWORK = ("botocore", "aiohttp", "gcsfs", "azure")  # packages whose errors ar
 _REACH = ("Connect", "Timeout", "Disconnected")
 _KEPT = "What is finished is kept; run the same command to continue."
 _MEMORY = "OutOfMemoryError"  # Ray's, of a worker that its node has ended, and torch's, of a GPU
+# What torch says where a GPU's memory is full. Ray Data hands on the text of an error alone, as the
+# traceback of its process.
+_DEVICE_MEMORY = re.compile(
+    r"^(?:torch\.)?(?:cuda\.)?OutOfMemoryError: (?P<torch>CUDA.*)"
+    r"|(?P<library>CUDA out of memory.*|.*CU\w+_STATUS_ALLOC_FAILED.*|CUDA error: out of memory.*)",
+    re.MULTILINE,
+)
 
 
 class Stopped(BaseException):
@@ -67,14 +75,13 @@ def exit_code(act: Callable[[], int | None]) -> int:
 
 def known_trouble(error: BaseException) -> str | None:
     """The sentence for a full disk or memory or a store out of reach; None for any other error."""
-    for found in _chain(error):
+    for found in chain(error):
         kind = type(found)
         if isinstance(found, OSError) and found.errno in FULL:
             trouble = f"the disk is full ({found})"
         elif kind.__module__.split(".")[0] in _NETWORK and any(w in kind.__name__ for w in _REACH):
             trouble = f"the storage is out of reach ({found})"
-        elif kind.__name__ == _MEMORY:
-            said = str(error).partition("\n")[0]
+        elif said := _full_memory(found):
             trouble = f"memory is full ({said}): use smaller batches, fewer workers or more memory"
         else:
             continue
@@ -82,7 +89,22 @@ def known_trouble(error: BaseException) -> str | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def out_of_device_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU was full."""
+    return any(_DEVICE_MEMORY.search(str(found)) for found in chain(error))
+
+
+def _full_memory(error: BaseException) -> str | None:
+    """What an error says of a memory that is full, in a line; None of any other error."""
+    if match := _DEVICE_MEMORY.search(str(error)):
+        said = (match["torch"] or match["library"]).strip()
+        return re.sub(r"^\w*Error: ", "", said)
+    if type(error).__name__ != _MEMORY:
+        return None
+    return re.sub(r"\x1b\[\d*m", "", str(error).partition("\n")[0])
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
     """An error and what led to it, in this process and in Ray's workers."""
     waiting, seen = [error], set[int]()
     while waiting:

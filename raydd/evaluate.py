@@ -100,8 +100,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
     folder = claim_folder(open_storage(config.storage) / name, decisive)
-    progress.say(f"[dim]{describe_splits(*sources)}[/dim]")
-    resources = connect(config.cluster)
+    progress.note(describe_splits(*sources))
+    resources = connect(config.cluster, say=progress.note)
     stages = Stages(open_storage(config.storage), progress)
     engine = make_engine(config, sources, resources, stages, folder)
     progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")

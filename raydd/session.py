@@ -69,9 +69,9 @@ def run(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    progress.say(f"[dim]{describe_splits(*sources)}[/dim]")
+    progress.note(describe_splits(*sources))
     folder = claim_folder(folder, decisive_values(config))
-    resources = connect(config.cluster).shared(share)  # silent for seconds
+    resources = connect(config.cluster, say=progress.note).shared(share)  # silent for seconds
     stages = Stages(open_storage(config.storage), progress, guard)
     engine = make_engine(config, sources, resources, stages, folder)
     product = distil(engine, config)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from upath import UPath
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import image_table
 from raydd.data.sources import Source, open_source

@@ -9,8 +9,8 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.fit import fit
+from raydd.cluster.resources import Resources
 from raydd.cluster.tasks import run_many
 from raydd.engine.cost import Cost
 from raydd.store.artifacts import Guard, Stages

@@ -10,21 +10,26 @@ class ClusterConfig:
     """Machines and processes; no value here changes a synthesised byte."""
 
     num_workers: int | None = None
-    """Train workers. 0 runs in this process; null is one per GPU, or 0 without GPUs."""
+    """Train workers, at most: each sees at least 64 images a step. 0 runs in this process, or, with
+    GPUs, as one worker beside it; null is one per GPU, or 0 without GPUs."""
     min_workers: int | None = None
     """With how few workers a training goes on while machines are missing; num_workers is then the
     most, and may be more than the cluster has yet. null keeps the number: a training is repeatable
     for one number only."""
     use_gpu: bool | None = None
-    """null uses GPUs when the cluster has them."""
+    """null uses GPUs when the cluster has them; true waits for them where one was joined."""
     unit_workers: int | None = None
     """Workers of the stages whose units are independent: synthesize, sample, crop, statistics,
     relabel. null is num_workers, or every GPU, those of machines that join later too. More than the
     cluster has may be asked for: those wait for machines, and an autoscaler sees them."""
     threads_per_worker: int = 1
     """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
-    object_store_mb: int = 300
-    """Shared memory of a private local cluster, MiB."""
+    tasks_per_gpu: int | None = None
+    """Trainings and trials of networks that share a GPU. null is one, and as many as the memory
+    holds as soon as the first of them has told what it takes."""
+    object_store_mb: int | None = None
+    """Shared memory of a private local cluster, MiB; null is 300, and on a machine with GPUs 50
+    more for each of its cores, which decode for them."""
     max_failures: int = 8
     """Worker-group restarts that one fit survives."""
     capture: str = "auto"
@@ -45,5 +50,7 @@ class ClusterConfig:
         check_choices(self, {"capture": ("auto", "on", "off")})
         if self.unit_workers is not None and self.unit_workers < 0:
             raise ValueError(f"unit_workers must be at least 0, got {self.unit_workers}")
+        if self.tasks_per_gpu is not None and self.tasks_per_gpu < 1:
+            raise ValueError(f"tasks_per_gpu must be at least 1, got {self.tasks_per_gpu}")
         if self.plan_seconds < 0:
             raise ValueError(f"plan_seconds must be at least 0, got {self.plan_seconds}")

@@ -10,6 +10,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import ray._private.worker
 import ray.data as rd
 import ray.exceptions
 import ray.train
+from ray.train import ControllerError
 from ray.train._internal.base_worker_group import BaseWorkerGroup
 from ray.train._internal.utils import get_address_and_port
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -29,7 +31,9 @@ from ray.train.torch.config import (
 )
 from upath import UPath
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.failures import LoopError, StopOnError
+from raydd.cluster.resources import Resources
+from raydd.cluster.tasks import run_many
 from raydd.cluster.threads import torch_threads
 from raydd.store.files import storage_arguments
 
@@ -51,46 +55,85 @@ def fit(
     Args:
         loop: called once per worker; must continue from its own files after a restart.
         arguments: picklable argument of the loop.
-        resources: worker count and devices; 0 workers runs the loop in this process.
+        resources: worker count and devices; 0 workers runs the loop in this process, one is a task
+            without a group.
         folder: stage folder; Ray Train keeps its own small state in ``train`` below it.
         datasets: given to ``ray.train.get_dataset_shard`` by name, split over the workers.
     Raises:
         RuntimeError: the workers died more often than ``cluster.max_failures`` allows.
+        Exception: what the loop raised, at once: only deaths are worth another try.
     """
+    single = _Single(loop, arguments, folder, datasets or {})
+    if resources.num_workers == 0:
+        with torch_threads(resources.threads_per_worker):
+            return single(None)
+    if resources.num_workers == 1 and resources.elastic is None:
+        (outcome,) = run_many(single, [None], replace(resources, tasks_per_gpu=1))
+        return outcome
+    return _fit_group(single, resources)
+
+
+@dataclass(frozen=True)
+class _Single:
+    """A loop in the process that calls this; picklable."""
+
+    loop: Callable[[dict[str, Any]], Any]
+    arguments: dict[str, Any]
+    folder: UPath
+    datasets: Mapping[str, rd.Dataset]
+
+    def __call__(self, job: None) -> Any:
+        return _run(self.trainer(scaling_config=ray.train.ScalingConfig(num_workers=0)))
+
+    def trainer(self, **more: Any) -> TorchTrainer:
+        """Of Ray Train."""
+        run = {"name": "train", **storage_arguments(self.folder), **more.pop("run", {})}
+        return TorchTrainer(
+            self.loop,
+            train_loop_config=self.arguments,
+            datasets=dict(self.datasets),
+            run_config=ray.train.RunConfig(**run),
+            **more,
+        )
+
+
+def _fit_group(single: _Single, resources: Resources) -> Any:
+    """The same loop on several workers, bound into one group."""
     # an elastic group takes all the CPUs that it finds: readers of a stream would wait for ever
-    may_stretch = resources.use_gpu or not datasets
+    may_stretch = resources.use_gpu or not single.datasets
     workers = (resources.elastic if may_stretch else None) or resources.num_workers
     # the types are Ray Train's first version, what runs is the second
     scaling = ray.train.ScalingConfig(
         num_workers=workers,  # type: ignore[arg-type]
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,  # type: ignore[call-arg]
-        use_gpu=resources.use_gpu and resources.num_workers > 0,
-        resources_per_worker=resources.per_worker if resources.num_workers else None,
+        use_gpu=resources.use_gpu,
+        resources_per_worker=resources.per_worker,
     )
-    run = ray.train.RunConfig(
-        name="train",
-        **storage_arguments(folder),
-        failure_config=ray.train.FailureConfig(
-            max_failures=resources.max_failures,
-            controller_failure_limit=_STARTS,  # type: ignore[call-arg]
-        ),
+    failures = ray.train.FailureConfig(
+        max_failures=resources.max_failures,
+        controller_failure_limit=_STARTS,  # type: ignore[call-arg]
     )
-    trainer = TorchTrainer(
-        loop,
-        train_loop_config=arguments,
-        torch_config=ProcessGroupConfig(),
+    trainer = single.trainer(
+        torch_config=ProcessGroupConfig(backend="gloo" if resources.device == "cpu" else "nccl"),
         scaling_config=scaling,
-        run_config=run,
-        datasets=dict(datasets or {}),
+        run={"failure_config": failures, "callbacks": [StopOnError()]},
     )
-    handler = signal.getsignal(signal.SIGINT)
     try:
-        with torch_threads(resources.threads_per_worker):
-            return trainer.fit().return_value  # type: ignore[attr-defined] # as above
+        return _run(trainer)
     except ray.exceptions.ActorDiedError as error:
         raise RuntimeError(
             "the controller of Ray Train died; run the same command to continue"
         ) from error
+    except ControllerError as error:
+        if isinstance(error.controller_failure, LoopError):
+            raise error.controller_failure.error from error
+        raise
+
+
+def _run(trainer: TorchTrainer) -> Any:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit().return_value  # type: ignore[attr-defined] # as above
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)  # fit replaces it and never puts it back
@@ -123,12 +166,11 @@ class _Meeting(_TorchBackend):
         worker_group.execute(_set_torch_distributed_env_vars)
         session: Any = ray._private.worker._global_node
         meeting = Path(session.get_session_dir_path()) / f"meeting-{uuid.uuid4().hex}"
-        has_gpus = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         joining: list[Any] = [
             worker_group.execute_single_async(
                 rank,
                 _setup_torch_process_group,
-                backend="nccl" if has_gpus else "gloo",
+                backend=backend_config.backend,
                 world_rank=rank,
                 world_size=len(worker_group),
                 init_method=f"file://{meeting}",

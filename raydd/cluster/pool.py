@@ -13,8 +13,8 @@ import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from raydd.cluster.connect import Resources
 from raydd.cluster.queue import UnitQueue
+from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
 
 _POLL_SECONDS = 1.0
@@ -78,8 +78,9 @@ class _Pool:
         self.resources, self.units = resources, units
         self.queue = UnitQueue(len(units))
         self.arguments = (load, ray.put(job), resources.threads_per_worker)
-        gpus = int(resources.use_gpu)
-        self.actor: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
+        holds = resources.per_worker
+        cpus, gpus = holds.get("CPU", 0), holds.get("GPU", 0)
+        self.actor: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_Worker)
         self.busy: dict[Any, tuple[Any, int | None]] = {}  # answer: worker, number of its unit
         self.idle: list[Any] = []
         self.losses = 0

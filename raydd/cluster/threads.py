@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -36,6 +34,8 @@ def map_ahead(
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
+    import torch  # processes that only decode do without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -16,7 +16,7 @@ from omegaconf import MISSING
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import DatasetConfig, preprocessing_of
 from raydd.config.sweep import TRACKERS, SweepConfig, parse_space

@@ -3,6 +3,7 @@
 Imports neither torch nor ray, so that the processes that only decode start quickly.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source
+from raydd.data.sources import Row, Source
 
 
 def decode_rows(
@@ -35,6 +36,19 @@ def decode_rows(
             except BrokenImage as error:
                 reasons[i] = str(error)
     return pixels, reasons
+
+
+def decode_good(
+    preprocessing: Preprocessing, max_pixels: int, rows: Sequence[Row]
+) -> list[tuple[str, int, np.ndarray]]:
+    """Id, class index and pixels uint8 [R, R, 3] of the rows that can be decoded, in order."""
+    good = []
+    for row in rows:
+        if not row.reason:
+            with contextlib.suppress(BrokenImage):
+                pixels = decode(row.image, preprocessing, max_pixels)
+                good.append((row.id, row.class_index, pixels))
+    return good
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.base import Estimated, Source
 from raydd.store.artifacts import Artifact, Stages

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from raydd.engine.passes.statistics_sums import StatisticsConfig
+from raydd.engine.passes.statistics_batches import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.selection.ranking import ANY
 from raydd.engine.synthesis.observers import MatchConfig

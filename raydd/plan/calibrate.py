@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raydd.cluster.connect import Resources
+from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
 from raydd.data.images import BrokenImage, decode
 from raydd.engine.cost import TimedStep

@@ -12,7 +12,8 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.cluster.connect import Resources, local_resources
+from raydd.cluster.connect import local_resources
+from raydd.cluster.resources import Resources
 from raydd.config.dataset import open_sources
 from raydd.config.tree import RunConfig, make_engine
 from raydd.data.sources import Source

@@ -36,6 +36,10 @@ class Progress:
         """Print one line."""
         self.console.print(text)
 
+    def note(self, text: str) -> None:
+        """Print one line of less weight."""
+        self.say(f"[dim]{text}[/dim]")
+
     def cached(self, label: str) -> None:
         """Say that a stage was found finished."""
         self.say(f"[dim]{label:<34} found finished[/dim]")

@@ -63,8 +63,9 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     points = [] if config.sweep.search == "bayes" else draw_trials(config.sweep, space, config.seed)
     _check_trials(base, points or _corners(space))
     count = len(points) or config.sweep.samples
-    concurrent = count_concurrent(config.cluster, config.sweep.concurrent, count)
-    connect(config.cluster, concurrent)
+    cluster, note = config.cluster, progress.note
+    concurrent = count_concurrent(cluster, config.sweep.concurrent, count, note)
+    connect(cluster, concurrent, note)
     claim_folder(folder, {**decisive_values(config), "sweep": asdict(config.sweep)})
     _write_record(folder, words, config.sweep, count)
     progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")

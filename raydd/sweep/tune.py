@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,27 +14,32 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import connect, cpus_per_trial, local_gpus, resolve
+from raydd.cluster.connect import connect, cpus_per_trial
+from raydd.cluster.gpus import local_gpus
+from raydd.cluster.resources import resolve
 from raydd.config.sweep import Choice, Domain, SweepConfig
 from raydd.errors import Refused
 from raydd.store.files import storage_arguments
 from raydd.sweep.relay import METRIC, TIME, Relay, trial_name
 
 
-def count_concurrent(config: ClusterConfig, asked: int | None, trials: int) -> int:
+def count_concurrent(
+    config: ClusterConfig, asked: int | None, trials: int, say: Callable[[str], None]
+) -> int:
     """How many trials of a sweep run at once without ever waiting for each other's CPUs.
 
     Args:
         config: of each trial.
         asked: by the user; None takes as many as fit.
         trials: how many there are.
+        say: is told what is waited for where a cluster is joined.
     Raises:
         Refused: not one trial fits into the cluster that was joined.
     """
     if not os.environ.get("RAY_ADDRESS") and not ray.is_initialized():
         fitting = _concurrent_here(config)
     else:
-        connect(config)
+        connect(config, say=say)
         fitting = fitting_trials(config, ray.cluster_resources())
     return min(trials, fitting if asked is None else min(asked, fitting))
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from raydd.cluster.config import ClusterConfig
-from raydd.cluster.connect import resolve
+from raydd.cluster.resources import fitting_workers, resolve
 from raydd.errors import Refused
 from raydd.sweep.tune import fitting_trials
+
+NODES = {"node:10.0.0.1": 1.0, "node:10.0.0.2": 1.0}
 
 
 def test_too_many_workers_are_refused_with_the_number_that_fits():
@@ -23,8 +25,63 @@ def test_a_head_without_cpus_says_that_no_worker_has_joined(workers):
         resolve(ClusterConfig(num_workers=workers), {"node:10.0.0.1": 1.0})
 
 
-def test_gpus_alone_are_enough_for_gpu_workers():
-    assert resolve(ClusterConfig(), {"GPU": 2}).num_workers == 2
+def test_gpus_without_a_cpu_are_refused_with_the_numbers():
+    with pytest.raises(Refused, match=r"has 2 GPUs, but 0 CPUs, and .* takes at least one"):
+        resolve(ClusterConfig(), {"GPU": 2})
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 8])
+def test_one_cpu_is_enough_beside_any_gpus_for_their_workers_hold_none(gpus):
+    found = resolve(ClusterConfig(), {"CPU": 1, "GPU": gpus})
+    assert (found.num_workers, found.device, found.parallel) == (gpus, "cuda", gpus)
+    assert found.per_worker == {"GPU": 1}
+    assert resolve(ClusterConfig(), {"CPU": 2}).per_worker == {"CPU": 1}
+
+
+def test_what_would_compute_on_a_gpu_in_the_driver_is_a_worker_beside_it():
+    found = resolve(ClusterConfig(num_workers=0), {"CPU": 4, "GPU": 2})
+    assert (found.num_workers, found.unit_workers) == (1, 1)
+    assert resolve(ClusterConfig(unit_workers=0), {"CPU": 4, "GPU": 2}).unit_workers == 1
+    on_cpu = resolve(ClusterConfig(num_workers=0), {"CPU": 4})
+    assert (on_cpu.num_workers, on_cpu.unit_workers) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "totals", "decoders"),
+    [
+        (ClusterConfig(), {"CPU": 64, "GPU": 8, **NODES}, 64),
+        (ClusterConfig(threads_per_worker=8), {"CPU": 64, **NODES}, 57),  # seven actors hold one
+        (ClusterConfig(), {"CPU": 64, **NODES}, 1),  # the actors hold the others
+        (ClusterConfig(), {"CPU": 2, "GPU": 8}, min(2, os.cpu_count())),
+        (ClusterConfig(), {"CPU": 2000, "GPU": 8}, os.cpu_count()),  # logical ones of a machine
+    ],
+)
+def test_the_cpus_that_the_actors_of_a_pass_leave_decode(config, totals, decoders):
+    found = resolve(config, totals)
+    assert found.count_decoders() == decoders
+    assert found.shared(2).count_decoders() == max(1, decoders // 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "batch", "workers"),
+    [(8, 25, 1), (8, 127, 1), (8, 128, 2), (8, 1024, 8), (0, 1024, 0), (3, 256, 3)],
+)
+def test_a_training_has_no_more_workers_than_its_batch_has_64_images(asked, batch, workers):
+    assert fitting_workers(asked, batch) == workers
+
+
+def test_a_small_training_is_not_elastic():
+    found = resolve(ClusterConfig(num_workers=8, min_workers=2), {"CPU": 9})
+    assert found.for_batch(64).elastic is None
+    assert (found.for_batch(64).num_workers, found.for_batch(256).elastic) == (1, (2, 4))
+
+
+def test_a_run_says_on_what_it_is():
+    gpus, cpus = {"CPU": 4, "GPU": 8}, {"CPU": 4}
+    assert resolve(ClusterConfig(), gpus).describe() == "on 8 GPUs"
+    assert resolve(ClusterConfig(), cpus).describe() == "on CPUs"
+    joined = replace(resolve(ClusterConfig(), cpus), grows=True)
+    assert "no GPU now; cluster.use_gpu=true waits for one" in joined.describe()
 
 
 @pytest.mark.parametrize(

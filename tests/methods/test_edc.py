@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raydd.config.tree import compose_config
-from raydd.engine.passes.statistics_sums import StatisticsConfig
+from raydd.engine.passes.statistics_batches import StatisticsConfig
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import observe

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data as rd
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import answered_rows, decode_rows, pixel_column
+from raydd.data.rows import pixel_array
 from raydd.data.sources import Source
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.stream import encoded_rows, map_pass
+from raydd.engine.passes.feed import decoded_rows, decoding
+from raydd.engine.passes.stream import map_pass
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact, digest_stage
 from raydd.store.tables import part_files, read_table
@@ -139,7 +141,7 @@ def _decode(
         )
 
     def work(folder: UPath) -> dict[str, Any]:
-        decode = _decoding(preprocessing, data.max_pixels, kept)
+        decode = decoding(preprocessing, data.max_pixels, kept)
         split = {"train": "training"}.get(title, title)
         return map_pass(folder, source, decode, data.max_rejected, split)
 
@@ -162,31 +164,22 @@ def _key(engine: Engine, preprocessing: Preprocessing) -> dict[str, Any]:
     return {"size": size, "max_pixels": engine.data.max_pixels}
 
 
-def _decoding(
-    preprocessing: Preprocessing, max_pixels: int, kept: bool
-) -> Callable[[pa.Table], pa.Table]:
-    """Encoded rows become rows of pixels, or rows without any that were tried all the same."""
-
-    def decode_batch(batch: pa.Table) -> pa.Table:
-        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
-        rows = answered_rows(batch, reasons, pixels)
-        return rows.append_column("pixels", pixel_column(pixels)) if kept else rows
-
-    return decode_batch
-
-
 def stream_pixels(engine: Engine, preprocessing: Preprocessing) -> rd.Dataset:
-    """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory."""
+    """Dataset of (pixels uint8 [R, R, 3], class_index, shard, row), for sets beyond memory.
+
+    The shards are shuffled, not their blocks: that would hold all of them before the first is seen.
+    """
     source, max_pixels = engine.train_source, engine.data.max_pixels
 
-    def decode_batch(batch: pa.Table) -> dict[str, np.ndarray]:
-        pixels, reasons = decode_rows(batch, preprocessing, max_pixels)
-        good = np.array([not reason for reason in reasons])
-        columns = ("class_index", "shard", "row")
-        return {"pixels": pixels[good]} | {n: batch.column(n).to_numpy()[good] for n in columns}
+    def arrays(table: pa.Table) -> dict[str, np.ndarray]:
+        table = table.filter(pc.equal(table.column("reason"), ""))
+        columns = {n: table.column(n).to_numpy() for n in ("class_index", "shard", "row")}
+        return {"pixels": pixel_array(table.column("pixels"), preprocessing.resolution)} | columns
 
-    rows = encoded_rows(source, dict(enumerate(source.shards()))).randomize_block_order(seed=0)
-    return rows.map_batches(decode_batch, batch_size=256, batch_format="pyarrow")
+    order = np.random.default_rng(0).permutation(len(source.shards())).tolist()
+    shards = {index: source.shards()[index] for index in order}
+    rows = decoded_rows(source, shards, preprocessing, max_pixels)
+    return rows.map_batches(arrays, batch_size=None, batch_format="pyarrow")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Embedder(RowNetwork):
         """Replace the images of a batch of encoded rows by their features."""
         images, rows = self.read(batch)
         _, features = self.tap(images)
-        unit = F.normalize(features[: rows.num_rows].float()).cpu().numpy().astype(DTYPE)
+        unit = F.normalize(features[: rows.num_rows].float()).half().cpu().numpy()
         return rows.append_column("features", binary_column(unit))
 
 

@@ -1,5 +1,6 @@
 """A network that answers the encoded rows of a pass; the actors of ``score`` and ``embed``."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.data.rows import answered_rows, decode_rows
+from raydd.data.rows import answered_rows, decode_rows, pixel_array
+from raydd.data.sources import Shard
 from raydd.engine.cost import Cost, asking_memory, asking_work, models_of
 from raydd.engine.engine import Engine
-from raydd.engine.passes.stream import DataConfig, map_actors, run_pass
+from raydd.engine.passes.feed import decoded_rows, encoded_rows, map_actors
+from raydd.engine.passes.stream import DataConfig, run_pass
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
@@ -31,13 +34,18 @@ def ask_network(
         folder: stage folder.
         checkpoint: artifact of the network.
     """
-    data, resources = engine.data, engine.resources
+    data, resources, source = engine.data, engine.resources, engine.train_source
     arguments = (str(checkpoint.folder), data, resources.device, resources.threads_per_worker)
+    seen = engine.card(checkpoint).preprocessing
 
-    def transform(rows: rd.Dataset) -> rd.Dataset:
+    def flow(shards: Mapping[int, Shard]) -> rd.Dataset:
+        if resources.use_gpu:
+            rows = decoded_rows(source, shards, seen, data.max_pixels)
+        else:  # every core computes: pixels that change the process would only cost
+            rows = encoded_rows(source, shards)
         return map_actors(rows, actor, arguments, data.score_batch, resources)
 
-    return run_pass(folder, engine.train_source, transform, data.max_rejected)
+    return run_pass(folder, source, flow, data.max_rejected)
 
 
 def asking_cost(engine: Engine, checkpoint: Artifact, writes: float) -> Cost:
@@ -71,7 +79,7 @@ class RowNetwork:
         self._calls = 0
 
     def read(self, batch: pa.Table) -> tuple[Tensor, pa.Table]:
-        """Decode a batch of N encoded rows.
+        """Make the network's input of a batch of N rows, which are decoded if they are not yet.
 
         Returns:
             The network's input, float [config.score_batch, 3, R, R]: what follows the first N is
@@ -82,8 +90,12 @@ class RowNetwork:
         if self._calls % _RELEASE_EVERY == 0:
             release_memory()
         preprocessing = self.card.preprocessing
-        pixels, reasons = decode_rows(batch, preprocessing, self.config.max_pixels)
+        if "pixels" in batch.column_names:
+            pixels = pixel_array(batch.column("pixels"), preprocessing.resolution)
+            rows = batch.drop_columns(["pixels"])
+        else:
+            pixels, reasons = decode_rows(batch, preprocessing, self.config.max_pixels)
+            rows = answered_rows(batch, reasons, pixels)
         padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
         images = normalise(padded.permute(0, 3, 1, 2), preprocessing.mean, preprocessing.std)
-        rows = answered_rows(batch, reasons, pixels)
         return images.contiguous(memory_format=torch.channels_last), rows

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 from upath import UPath
 
 from raydd.engine.engine import Engine
@@ -150,24 +151,38 @@ class Scorer(RowNetwork):
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
         images, rows = self.read(batch)
-        logits = self.network(images)[: rows.num_rows].float().cpu()
-        labels = torch.from_numpy(batch.column("class_index").to_numpy().astype(np.int64))
-        scores = _scores(logits, labels)
+        labels = torch.from_numpy(rows.column("class_index").to_numpy().astype(np.int64))
+        scores = _columns(ask(self.network(images)[: len(labels)], labels.to(self.device)))
         if self.forgetting.exists:
-            places = batch.column("shard").to_numpy(), batch.column("row").to_numpy()
+            places = rows.column("shard").to_numpy(), rows.column("row").to_numpy()
             scores["forgetting"] = pa.array(self.forgetting.lookup(*places))
         for name, values in scores.items():
             rows = rows.append_column(name, values)
         return rows
 
 
-def _scores(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, pa.Array]:
-    """Columns of the score table."""
-    rows = labels.clamp(min=0)[:, None]  # a broken row may have no label
+def ask(logits: Tensor, labels: Tensor) -> Tensor:
+    """What the score table keeps of each image, on the device of the logits.
+
+    Args:
+        logits: [B, C].
+        labels: int64 [B]; a broken row may have none, below 0.
+    Returns:
+        float64 [4, B]: prediction, logit and probability of the true class, and its rank.
+    """
+    logits, rows = logits.float(), labels.clamp(min=0)[:, None]
     true = logits.gather(1, rows)
+    probability = logits.softmax(1).gather(1, rows)
+    values = logits.argmax(1), true[:, 0], probability[:, 0], (logits > true).sum(1)
+    return torch.stack([value.double() for value in values])
+
+
+def _columns(answers: Tensor) -> dict[str, pa.Array]:
+    """Columns of the score table; the one place where answers leave the device."""
+    prediction, logit, probability, rank = answers.cpu().numpy()
     return {
-        "prediction": pa.array(logits.argmax(1).numpy().astype(np.int32)),
-        "true_logit": pa.array(true[:, 0].numpy()),
-        "true_probability": pa.array(logits.softmax(1).gather(1, rows)[:, 0].numpy()),
-        "true_rank": pa.array((logits > true).sum(1).numpy().astype(np.int32)),
+        "prediction": pa.array(prediction.astype(np.int32)),
+        "true_logit": pa.array(logit.astype(np.float32)),
+        "true_probability": pa.array(probability.astype(np.float32)),
+        "true_rank": pa.array(rank.astype(np.int32)),
     }

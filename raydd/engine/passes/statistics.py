@@ -23,14 +23,8 @@ from upath import UPath
 from raydd.cluster.pool import run_units
 from raydd.engine.cost import Cost, Networks, Work, models_of, sizes
 from raydd.engine.engine import Engine
-from raydd.engine.passes.statistics_sums import (
-    SUMS,
-    Measurer,
-    StatisticsConfig,
-    StatisticsJob,
-    statistics_step,
-    unit_name,
-)
+from raydd.engine.passes.statistics_batches import StatisticsConfig, StatisticsJob
+from raydd.engine.passes.statistics_sums import SUMS, Measurer, statistics_step, unit_name
 from raydd.models.observer import ObserverTap, running_statistics
 from raydd.models.registry import create_meta_model
 from raydd.store.arrays import new_array, open_array, read_rows
@@ -69,7 +63,7 @@ def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsCon
     )
 
     def work(folder: UPath) -> dict[str, Any]:
-        own = replace(job, folder=str(folder))
+        own = replace(job, folder=str(folder), decoders=engine.resources.count_decoders_each())
         todo = SUMS.left(folder, range(len(own.units)), unit_name)
         run_units(Measurer, own, todo, engine.resources)
         return {"layers": [_finish(own, number) for number in range(len(own.observers))]}

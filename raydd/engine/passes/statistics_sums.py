@@ -1,106 +1,27 @@
 """The pass of the statistics stage: workers walk through their units and leave exact sums."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
-from raydd.cluster.threads import map_ahead
-from raydd.data.images import BrokenImage, decode
-from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Row, Source
 from raydd.engine.cost import Networks, TimedStep
+from raydd.engine.passes.statistics_batches import StatisticsJob, read_batches
 from raydd.models.observer import ObserverTap
-from raydd.models.preprocess import normalise, pad_batch
 from raydd.models.registry import ModelConfig
-from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
-from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.seeds import uniforms
 from raydd.store.arrays import new_array
 from raydd.store.checkpoint import load_frozen
 from raydd.store.files import write_atomic
 from raydd.store.units import Marker
 
-CHOICES = {
-    "view": ("pad", "resized", "none"),
-    "variance": ("total", "within"),
-    "batch_norm_targets": ("running", "measured"),
-    "dtype": ("float32", "float16"),
-}
-
-
-@dataclass
-class StatisticsConfig:
-    """What is measured on the real images, and how it is kept.
-
-    Attributes:
-        view: of each image, one draw fixed by its id: "pad" (random crop after padding, the CIFAR
-            recipe), "resized" (random resized crop) or "none"; mirrored where the data allow it.
-        padding: of "pad", pixels.
-        crop_scale: area of "resized", fractions of the image.
-        patch: side of a tile of a convolution's input, pixels; 16 at 224 pixels, 4 at 32 and 64.
-        variance: "total" (within the images and between them) or "within" (the authors' code).
-        batch_norm_targets: global targets of BatchNorm inputs: "running" (what the layers remember
-            of their training) or "measured".
-        dtype: of the stored arrays, "float32" or "float16".
-        units: pieces of the pass; the grain of resume. Each holds classes x width x 3 doubles.
-        batch: images per forward pass.
-    """
-
-    view: str = "pad"
-    padding: int = 4
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    patch: int = 4
-    variance: str = "total"
-    batch_norm_targets: str = "running"
-    dtype: str = "float32"
-    units: int = 8
-    batch: int = 128
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot run, before any work."""
-        check_choices(self, CHOICES)
-        check_at_least_one(self, "patch", "units", "batch")
-
-
-@dataclass(frozen=True)
-class StatisticsJob:
-    """Everything a worker needs; picklable.
-
-    Attributes:
-        folder: stage folder.
-        units: numbers of the shards of each unit.
-        observers: checkpoint folders.
-        config: what is measured.
-        source: the real images.
-        preprocessing: of all observers.
-        flip: probability of a mirrored view, a property of the data.
-        max_pixels: cap of the decoder.
-        seed: run seed.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    folder: str
-    units: tuple[tuple[int, ...], ...]
-    observers: tuple[str, ...]
-    config: StatisticsConfig
-    source: Source
-    preprocessing: Preprocessing
-    flip: float
-    max_pixels: int
-    seed: int
-    device: str
-
-
 SUMS = Marker("sums/{}/done.json")
 _KINDS = 3  # of sums: of means, of squared means, of variances
-_DECODERS = 8
+_ON_DEVICE = 4 << 30  # bytes of sums; more of them are added up on the host
 
 
 def unit_name(number: int) -> str:
@@ -151,18 +72,27 @@ def _measure_unit(
     """Add up the statistics of a unit's images; the sums appear when they are whole."""
     marker, num_classes = SUMS.path(job.folder, unit_name(number)), len(job.source.class_names)
     marker.parent.mkdir(parents=True, exist_ok=True)
+    shapes = [(num_classes, _KINDS, sum(tap.sizes)) for tap in taps]
+    on_device = device.type != "cpu" and 8 * sum(map(math.prod, shapes)) <= _ON_DEVICE
     counts = torch.zeros(num_classes, dtype=torch.int64)
     with ExitStack() as stack:
-        sums = []
-        for observer, tap in enumerate(taps):
-            shape = (num_classes, _KINDS, sum(tap.sizes))
-            array = new_array(marker.parent / f"observer{observer:02d}.npy", shape, "float64")
-            sums.append(torch.from_numpy(stack.enter_context(array)))
-        for images, labels in _batches(job, job.units[number], device):
+        arrays = [
+            stack.enter_context(
+                new_array(marker.parent / f"observer{observer:02d}.npy", shape, "float64")
+            )
+            for observer, shape in enumerate(shapes)
+        ]
+        sums = [torch.from_numpy(array) for array in arrays]  # mapped files
+        if on_device:
+            sums = [torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes]
+        for images, labels in read_batches(job, job.units[number], device):
             counts += torch.bincount(labels, minlength=num_classes)
             for tap, total in zip(taps, sums, strict=True):
                 add_statistics(total, labels, tap, images)
-        del sums
+        if on_device:
+            for array, total in zip(arrays, sums, strict=True):
+                array[...] = total.cpu().numpy()
+        del sums, arrays
     write_atomic(marker, json.dumps({"counts": counts.tolist()}).encode())
 
 
@@ -171,75 +101,19 @@ def add_statistics(total: Tensor, labels: Tensor, tap: ObserverTap, images: Tens
     """Add a batch to the sums of one observer.
 
     Args:
-        total: float64 [C, 3, W] on the CPU, changed in place.
+        total: float64 [C, 3, W] on the CPU or on the images' device, changed in place.
         labels: int64 [n] on the CPU, n at most the size of the batch.
         tap: of images.
         images: float [B, 3, R, R]; those after the first n are padding.
     """
     _, (mean, var) = tap(images.contiguous(memory_format=torch.channels_last))
-    mean, var = (value[: len(labels)].cpu().double() for value in (mean, var))
-    # in the order of the images, on the CPU: the same bits on every machine
-    total.index_add_(0, labels, torch.stack([mean, mean.square(), var], dim=1))
-
-
-def _batches(
-    job: StatisticsJob, shards: Sequence[int], device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views of the good images of a unit, normalised [batch, 3, R, R], and the labels.
-
-    A last, short batch is padded: how an image is computed must not depend on where the unit ends.
-    """
-    all_shards = job.source.shards()
-    rows = (row for index in shards for row in job.source.read(all_shards[index]))
-    size, preprocessing = job.config.batch, job.preprocessing
-    decoded = _decoded(rows, preprocessing, job.max_pixels, size)
-    while group := list(islice(decoded, size)):
-        pixels = torch.from_numpy(np.stack([p for _, p in group])).permute(0, 3, 1, 2)
-        names = [row.id for row, _ in group]
-        views = draw_views(pixels.to(device), names, job.config, job.flip, job.seed)
-        images = normalise(views, preprocessing.mean, preprocessing.std)
-        yield pad_batch(images, size), torch.tensor([row.class_index for row, _ in group])
-
-
-def _decoded(
-    rows: Iterator[Row], preprocessing: Preprocessing, max_pixels: int, ahead: int
-) -> Iterator[tuple[Row, np.ndarray]]:
-    """Good rows with their pixels, in order; other threads decode while the network computes."""
-
-    def attempt(row: Row) -> tuple[Row, np.ndarray] | None:
-        try:
-            return None if row.reason else (row, decode(row.image, preprocessing, max_pixels))
-        except BrokenImage:  # the score stage's table of rejected images says why
-            return None
-
-    return (found for found in map_ahead(attempt, rows, _DECODERS, ahead) if found)
-
-
-def draw_views(
-    pixels: Tensor, ids: Sequence[str], config: StatisticsConfig, flip: float, seed: int
-) -> Tensor:
-    """One view of each image, fixed by its id alone.
-
-    Args:
-        pixels: uint8 [B, 3, R, R].
-        ids: B ids.
-        config: which view.
-        flip: probability of a mirrored view.
-        seed: run seed.
-
-    Returns:
-        [B, 3, R, R] in [0, 255], float for resized crops and uint8 otherwise.
-    """
-    if config.view == "none":
-        return pixels
-    draws = np.stack([uniforms(4 * ATTEMPTS + 1, seed, "statistics", name) for name in ids])
-    uniform = torch.from_numpy(draws)
-    if config.view == "pad":
-        offsets = (uniform[:, :2].T * (2 * config.padding + 1)).long()
-        pixels = pad_windows(pixels, config.padding, offsets[..., None])
-    else:
-        low, high = config.crop_scale
-        attempts = uniform[:, :-1].T.reshape(4, ATTEMPTS, -1).transpose(1, 2)
-        boxes = fitting_boxes(attempts, (low, high), (3 / 4, 4 / 3))
-        pixels = crop_and_resize(pixels.float(), boxes, pixels.shape[-1])
-    return flip_where(pixels, uniform[:, -1] < flip)
+    mean, var = (value[: len(labels)].to(total.device).double() for value in (mean, var))
+    values = torch.stack([mean, mean.square(), var], dim=1)
+    if total.device.type == "cpu":  # in the order of the images: the same bits on every machine
+        total.index_add_(0, labels, values)
+        return
+    # a row of the sums is added to once: threads of a GPU that met there would take turns at random
+    classes, at = labels.unique(return_inverse=True)
+    members = F.one_hot(at).T.double().to(total.device)
+    added = (members @ values.flatten(1)).view(-1, *values.shape[1:])
+    total.index_add_(0, classes.to(total.device), added)

@@ -73,7 +73,7 @@ def crop(
     def work(folder: UPath) -> dict[str, Any]:
         for name in ("parts", "cells"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        own = replace(job, folder=str(folder))
+        own = replace(job, folder=str(folder), decoders=engine.resources.count_decoders_each())
         run_units(Cropper, own, PART.left(folder, job.units), engine.resources)
         return {"curriculum": 0, **summary, "loss": _mean_loss(folder, job.units)}
 

@@ -1,7 +1,7 @@
 """RDED's images of one class: draw crops, show them to the observer, keep the best, tile them.
 
-Every draw is named by the run's seed, the class and the image, and every forward pass has one size:
-a class gives the same images whatever was made before it, and where.
+Every draw is named by seed, class and image, and every forward pass has one size: a class gives the
+same images whatever was made before it, and where.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from upath import UPath
 
+from raydd.cluster.ahead import map_beside
 from raydd.data.rows import Reader, image_table
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
@@ -25,6 +26,7 @@ from raydd.ops.seeds import generator
 from raydd.ops.tiles import MAPPINGS, assemble_tiles, cell_ranks, cut_pixels, draw_crops, pad_centre
 from raydd.store.checkpoint import load_frozen
 
+_CHUNK = 64  # images that are fetched together
 CHOICES = {
     "score_view": ("padded", "native", "upsampled"),
     "mapping": MAPPINGS,
@@ -92,6 +94,7 @@ class CropJob:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
+        decoders: tasks that decode for each worker; 0 has threads of the worker do it.
     """
 
     folder: str
@@ -103,6 +106,7 @@ class CropJob:
     seed: int
     journal: str | None
     device: str
+    decoders: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -127,10 +131,9 @@ class CropJob:
 
 
 class Winners(NamedTuple):
-    """The n crops that a class's images are made of, best first.
+    """The n crops of a class, best first.
 
-    ids: n strings. boxes: float32 [n, 4], fractions of the decoded image. losses: float32 [n].
-    crops: uint8 [n, 3, s, s].
+    Boxes float32 [n, 4] are fractions of the decoded image, crops uint8 [n, 3, s, s].
     """
 
     ids: list[str]
@@ -150,14 +153,12 @@ class Observer:
 
     @torch.inference_mode()
     def losses(self, images: Tensor, boxes: Tensor, label: int) -> np.ndarray:
-        """Cross-entropy of every crop.
+        """Cross-entropy of every crop, float32 [N, M].
 
         Args:
             images: uint8 [N, 3, H, H].
             boxes: float32 [N, M, 4], fractions of the image.
             label: class of the images.
-        Returns:
-            float32 [N, M].
         """
         images, flat = images.to(self.device), boxes.flatten(0, 1)
         losses = []
@@ -210,8 +211,7 @@ def crop_class(
 
 def _choose(job: CropJob, observer: Observer, label: int, names: Sequence[str]) -> Winners:
     """The best crop of each image and the best of these, or one crop of each in the given order."""
-    config = job.config
-    is_random = config.policy == "random"
+    config, is_random = job.config, job.config.policy == "random"
     boxes = draw_crops(names, 1 if is_random else config.crops, config.crop_scale, job.seed, "crop")
     images = _fetch(job, names)
     losses = observer.losses(images, boxes, label)
@@ -226,11 +226,13 @@ def _choose(job: CropJob, observer: Observer, label: int, names: Sequence[str]) 
 
 def _fetch(job: CropJob, ids: Sequence[str]) -> Tensor:
     """Pool images at f times the size, uint8 [N, 3, fR, fR]: a cell is then cut without blur."""
-    tiles, shape = job.config.tiles, job.reader.preprocessing
-    large = replace(shape, resolution=tiles * shape.resolution, resize=tiles * shape.resize)
+    f, shape = job.config.tiles, job.reader.preprocessing
+    large = replace(shape, resolution=f * shape.resolution, resize=f * shape.resize)
     # an image that passed the cap at the plain size passes f * f times the cap at f times the size
-    reader = Reader(job.reader.source, large, tiles**2 * job.reader.max_pixels)
-    return torch.from_numpy(reader.fetch(ids)).permute(0, 3, 1, 2)
+    reader = Reader(job.reader.source, large, f**2 * job.reader.max_pixels)
+    chunks = (ids[at : at + _CHUNK] for at in range(0, len(ids), _CHUNK))
+    pixels = list(map_beside(reader.fetch, chunks, job.decoders))
+    return torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2)
 
 
 def _cell_table(label: int, ranks: Tensor, winners: Winners) -> pa.Table:

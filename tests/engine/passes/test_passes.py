@@ -19,6 +19,8 @@ from PIL import Image
 from ray import cloudpickle
 from upath import UPath
 
+from raydd.cluster.ahead import apply
+from raydd.data.rows import Reader, decode_good
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import class_counts, place_images, stream_pixels
 from raydd.engine.passes.score import score, score_teacher
@@ -232,9 +234,6 @@ def test_processes_that_only_decode_never_import_torch(monkeypatch, tmp_path):
             sent.append(function)
             return self
 
-        def randomize_block_order(self, **_):
-            return self
-
     monkeypatch.setattr(rd, "from_items", lambda *_, **__: Recorder())
     stream_pixels(make_engine(tmp_path), PREPROCESSING)
     assert len(sent) == 2
@@ -242,7 +241,7 @@ def test_processes_that_only_decode_never_import_torch(monkeypatch, tmp_path):
         "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "
         "print('torch' in sys.modules)"
     )
-    for function in sent:
+    for function in (*sent, apply, decode_good, Reader.fetch):
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=cloudpickle.dumps(function),

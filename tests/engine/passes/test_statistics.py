@@ -12,7 +12,7 @@ from upath import UPath
 from raydd.data.images import decode
 from raydd.data.sources import open_source
 from raydd.engine.passes.statistics import class_statistics, measure, read_targets
-from raydd.engine.passes.statistics_sums import StatisticsConfig, draw_views
+from raydd.engine.passes.statistics_batches import StatisticsConfig, draw_views
 from raydd.models.observer import ObserverTap
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_model

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 SMALL = [
     "teacher.model.width=8",
     "teacher.recipe.epochs=20",
+    "teacher.recipe.batch_size=128",  # fewer for each of two workers would be one's
     "protocol.recipe.epochs=60",
     "protocol.seeds=2",
     "cluster.num_workers=2",

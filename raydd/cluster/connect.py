@@ -62,9 +62,10 @@ def connect(
     if is_new and _joins() and config.use_gpu:
         wait_for_gpus(say)
     found = replace(resolve(config, ray.cluster_resources()), grows=_joins())
-    if is_new and found.use_gpu:  # a trial of a sweep finds them busy, and asked about
+    if is_new:  # a trial of a sweep finds them busy, and asked about
+        say(found.describe())
+    if is_new and found.use_gpu:
         check_gpus()
-    say(found.describe())
     return found
 
 

@@ -39,7 +39,7 @@ class Judgement:
         teacher: who gave soft labels or features; None where nobody was asked.
         real: table of the real images; its summary counts the broken ones.
         protocol: with the epochs that it came to, all architectures and the headline's labels.
-        results: one dict per training, as in :func:`raydd.judge.protocol.train_judges`, and
+        results: one dict per training, as in :func:`raydd.judge.protocol.Judging`, and
             ``labels``; the first is one of the headline.
         label_source: of the set's soft labels: "own", "own teacher" or "configured teacher"; None
             where none were used.
@@ -78,7 +78,9 @@ def judge_set(
     protocol = _whole_protocol(protocol, images, config, kinds[0])
     herding = config.herd if config.herding else None
     bench = set_up(engine, given, images, protocol, herding, "soft" in kinds)
-    trained = {(kind, name): bench.train(kind, name) for kind in kinds for name in bench.sets}
+    pairs = [(kind, name) for kind in kinds for name in bench.sets]
+    artifacts = bench.train([bench.ask(kind, name) for kind, name in pairs])
+    trained = dict(zip(pairs, artifacts, strict=True))
     results = [
         {**result, "images": name, "labels": kind}
         for (kind, name), artifact in trained.items()
@@ -155,13 +157,11 @@ def _scores(bench: Bench, results: Results, config: JudgeConfig) -> dict[str, An
     real = engine.card(whole).top1
     assert real is not None  # it is trained with a test split
     own, random = (_mean(first, name) for name in ("distilled", "random"))
-    hard = own
+    asked = [bench.ask_first(kind, name, plain=True) for name in ("distilled", "random")]
     if kind != "hard":
-        hard = _mean(bench.train_first("hard", "distilled", plain=False).summary["results"])
-    plain, plain_random = (
-        _mean(bench.train_first(kind, name, plain=True).summary["results"])
-        for name in ("distilled", "random")
-    )
+        asked.append(bench.ask_first("hard", "distilled", plain=False))
+    means = [_mean(item.summary["results"]) for item in bench.train(asked)]
+    plain, plain_random, hard = (*means, own)[:3]
     recovery, improvement = hard_label_recovery(real, hard), improvement_over_random(own, random)
     return {
         "architecture": architecture,

@@ -20,7 +20,7 @@ from raydd.engine.training.teacher import TeacherConfig, make_teacher, squeeze
 from raydd.errors import Refused
 from raydd.judge.herding import HerdingConfig, herd
 from raydd.judge.measure import MeasureJob, measure
-from raydd.judge.protocol import ProtocolConfig, train_judges
+from raydd.judge.protocol import Judging, ProtocolConfig, ask_judges, train_judges
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CARD
 
@@ -45,17 +45,21 @@ class Bench:
     real: Artifact
     sets: dict[str, Sequence[Sequence[Artifact]]] = field(default_factory=dict)
 
-    def train(self, kind: str, name: str) -> Artifact:
-        """Networks of every architecture and seed on a set, with "soft" or "hard" labels."""
-        return self._train(self.engine, replace(self.protocol, labels=kind), name)
+    def train(self, asked: Sequence[Judging]) -> list[Artifact]:
+        """Networks on several sets, or with several kinds of labels, in one queue."""
+        return train_judges(self.engine, asked)
 
-    def train_first(self, kind: str, name: str, plain: bool) -> Artifact:
+    def ask(self, kind: str, name: str) -> Judging:
+        """Networks of every architecture and seed on a set, with "soft" or "hard" labels."""
+        return self._ask(self.engine, replace(self.protocol, labels=kind), name)
+
+    def ask_first(self, kind: str, name: str, plain: bool) -> Judging:
         """The same for the first architecture alone; ``plain`` is without any augmentation."""
         first = replace(self.protocol, labels=kind, architectures=self.protocol.architectures[:1])
         if not plain:
-            return self._train(self.engine, first, name)
+            return self._ask(self.engine, first, name)
         recipe = replace(first.recipe, crop="none", mix="none", color_jitter=0.0, lighting=0.0)
-        return self._train(replace(self.engine, flip=0.0), replace(first, recipe=recipe), name)
+        return self._ask(replace(self.engine, flip=0.0), replace(first, recipe=recipe), name)
 
     def own_labels(self, engine: Engine, protocol: ProtocolConfig) -> Artifact | None:
         """The labels that the set brings, if they are of this protocol's views."""
@@ -71,13 +75,13 @@ class Bench:
         )
         return None if differing else Artifact(self.given.folder, self.given.fingerprint)
 
-    def _train(self, engine: Engine, protocol: ProtocolConfig, name: str) -> Artifact:
+    def _ask(self, engine: Engine, protocol: ProtocolConfig, name: str) -> Judging:
         own = self.own_labels(engine, protocol)
         if own:  # the rivals get labels of the same form from the same teacher
             info = read_info(own.folder / LABELS)
             engine = replace(engine, labels=LabelConfig(info.form, info.top_k, info.epochs))
         brought = own if name == "distilled" else None
-        return train_judges(engine, self.sets[name], protocol, self.teacher, name, brought)
+        return ask_judges(engine, self.sets[name], protocol, self.teacher, name, brought)
 
 
 def set_up(

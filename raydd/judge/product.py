@@ -5,7 +5,7 @@ from typing import Any
 from raydd.engine.engine import Engine
 from raydd.engine.product import Product
 from raydd.engine.selection.fetch import judging_images, random_images
-from raydd.judge.protocol import ProtocolConfig, train_judges
+from raydd.judge.protocol import ProtocolConfig, ask_judges, train_judges
 
 
 def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[di
         product: what is judged.
         protocol: how.
     Returns:
-        One dict per training, see :func:`raydd.judge.protocol.train_judges`.
+        One dict per training, see :func:`raydd.judge.protocol.Judging`.
     """
     seeds, protocol = range(protocol.seeds), protocol.resolve(product.counts)
     sets = {
@@ -28,10 +28,8 @@ def judge(engine: Engine, product: Product, protocol: ProtocolConfig) -> list[di
         "distilled": [product.images for _ in seeds],
     }
     test = judging_images(engine, product.scores)
-    return [
-        result
+    asked = [
+        ask_judges(engine, sets[title], protocol, product.teacher, title, test=test)
         for title in ("distilled", "random")
-        for result in train_judges(
-            engine, sets[title], protocol, product.teacher, title, test=test
-        ).summary["results"]
     ]
+    return [r for judged in train_judges(engine, asked) for r in judged.summary["results"]]

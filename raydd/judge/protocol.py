@@ -6,9 +6,9 @@ function: that is the point of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from upath import UPath
@@ -25,7 +25,7 @@ from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact
+from raydd.store.artifacts import Artifact, Stage
 
 
 @dataclass
@@ -79,7 +79,24 @@ class ProtocolConfig:
         return replace(self, recipe=recipe, epochs_by_ipc=[], many_classes=0)
 
 
-def train_judges(
+@dataclass(frozen=True)
+class Judging:
+    """Trainings on one image set that are asked for.
+
+    Attributes:
+        stage: what they are a stage of; its artifact has a folder per training, see
+            :func:`unit_name`, and the ``results`` of its summary are one dict each: architecture,
+            images (the title), seed, top1_last, top1_best, curve and seconds; accuracies in [0, 1].
+        names: the first three of each.
+        jobs: the trainings, in a folder.
+    """
+
+    stage: Stage
+    names: Sequence[dict[str, Any]]
+    jobs: Callable[[UPath], list[TrainJob]]
+
+
+def ask_judges(
     engine: Engine,
     images: Sequence[Sequence[Artifact]],
     protocol: ProtocolConfig,
@@ -87,8 +104,8 @@ def train_judges(
     title: str,
     labels: Artifact | None = None,
     test: Artifact | None = None,
-) -> Artifact:
-    """Train every architecture with every seed on image sets, and measure the accuracies.
+) -> Judging:
+    """Ask for every architecture and every seed on image sets; makes the labels that they need.
 
     Args:
         engine: of the run.
@@ -99,10 +116,6 @@ def train_judges(
         labels: soft labels that the set brings; None makes them as the configuration says. All
             trainings on one set then share views and labels, and differ in their initialisation.
         test: images that are judged on; None is the test split.
-    Returns:
-        Artifact with a folder per training, see :func:`unit_name`; the ``results`` of its summary
-        are one dict each: architecture, images (the title), seed, top1_last, top1_best, curve and
-        seconds; accuracies in [0, 1].
     """
     teacher = teacher if protocol.labels == "soft" else None
     given: list[Artifact | None] = [labels] * protocol.seeds
@@ -115,17 +128,14 @@ def train_judges(
     units = [(model, s) for model in protocol.architectures for s in range(protocol.seeds)]
     names = [{"architecture": _name(m), "images": title, "seed": s} for m, s in units]
 
-    def work(folder: UPath) -> dict[str, Any]:
-        jobs = [
+    def jobs(folder: UPath) -> list[TrainJob]:
+        return [
             _unit_job(template, folder, model, images[s], given[s], name)
             for (model, s), name in zip(units, names, strict=True)
         ]
-        outcomes = zip(names, run_many(train_network, jobs, engine.resources), strict=True)
-        return {"results": [{**name, **outcome} for name, outcome in outcomes]}
 
-    return engine.stages.run(
+    stage = Stage(
         "evaluate",
-        work,
         inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
         config={
             "protocol": json.loads(json.dumps(protocol, default=vars)),
@@ -139,6 +149,28 @@ def train_judges(
         units=len(units),
         done=[TRAINED],
     )
+    return Judging(stage, names, jobs)
+
+
+def train_judges(engine: Engine, asked: Sequence[Judging]) -> list[Artifact]:
+    """Train what was asked for, on all image sets in one queue: no device waits for a set to end.
+
+    Args:
+        engine: of the run.
+        asked: image sets, in the order in which their trainings are started.
+    Returns:
+        The artifact of each; what a training comes to does not depend on the others.
+    """
+    known = {judging.stage.key: judging for judging in asked}
+
+    def work(folders: Mapping[str, UPath]) -> dict[str, dict[str, Any]]:
+        jobs = {key: known[key].jobs(folder) for key, folder in folders.items()}
+        done = iter(run_many(train_network, chain.from_iterable(jobs.values()), engine.resources))
+        return {
+            key: {"results": [{**name, **next(done)} for name in known[key].names]} for key in jobs
+        }
+
+    return engine.stages.run_together([judging.stage for judging in asked], work)
 
 
 def unit_name(architecture: str, seed: int) -> str:

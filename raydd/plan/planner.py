@@ -6,9 +6,8 @@ stages are finished in this storage already.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from upath import UPath
 
@@ -18,7 +17,6 @@ from raydd.config.dataset import open_sources
 from raydd.config.tree import RunConfig, make_engine
 from raydd.data.sources import Source
 from raydd.data.sources.counted import CountedSource
-from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.errors import Refused
 from raydd.judge.product import judge
@@ -26,10 +24,9 @@ from raydd.ops.describe import byte_size
 from raydd.plan.calibrate import calibrate
 from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours
 from raydd.session import check, distil
-from raydd.store.artifacts import Artifact, Stages, digest_stage
+from raydd.store.artifacts import Artifact, Stage, Stages, Together
 from raydd.store.files import open_storage
 from raydd.store.progress import Progress
-from raydd.store.units import Marker
 
 _UNKNOWN = "unknown"
 
@@ -41,28 +38,16 @@ class NotedStages(Stages):
         super().__init__(storage, progress)
         self.rows: list[PlanRow] = []
 
-    def run(
-        self,
-        name: str,
-        work: Callable[[UPath], Mapping[str, Any]],
-        *,
-        inputs: Sequence[Artifact | str],
-        config: Any,
-        seed: int,
-        cost: Callable[[], Cost],
-        expected: Callable[[], Mapping[str, Any]],
-        title: str = "",
-        units: int = 1,
-        done: Sequence[Marker] = (),
-    ) -> Artifact:
-        """Note a stage, once; see :meth:`raydd.store.artifacts.Stages.run`."""
-        key = digest_stage(name, config, inputs, seed)
-        if key not in self._finished:
-            found = self.find(name, key)
-            self.rows.append(PlanRow(f"{name} {title}".strip(), key, units, cost(), bool(found)))
-            planned = Artifact(self.root / key, key, dict(expected()), name)
-            self._finished[key] = found[0] if found else planned
-        return self._finished[key]
+    def run_together(self, asked: Sequence[Stage], work: Together) -> list[Artifact]:
+        """Note stages, each once; see :meth:`raydd.store.artifacts.Stages.run_together`."""
+        for stage in asked:
+            key = stage.key
+            if key not in self._finished:
+                found = self.find(stage.name, key)
+                self.rows.append(PlanRow(stage.label, key, stage.units, stage.cost(), bool(found)))
+                planned = Artifact(self.root / key, key, dict(stage.expected()), stage.name)
+                self._finished[key] = found[0] if found else planned
+        return [self._finished[stage.key] for stage in asked]
 
 
 def plan(config: RunConfig, progress: Progress) -> None:

@@ -9,8 +9,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
@@ -27,6 +28,7 @@ FORMAT = 2  # raise when a stage's files change meaning: older folders are then 
 MANIFEST = "manifest.json"
 
 Guard = Callable[[str], AbstractContextManager[None]]
+Together = Callable[[Mapping[str, UPath]], Mapping[str, Mapping[str, Any]]]  # by key
 
 
 @contextmanager
@@ -69,6 +71,44 @@ class StageRecord:
     key: str
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage that a run asks for.
+
+    Attributes:
+        name: of the stage, the first part of the folder's name.
+        inputs: artifacts (or fingerprints) that the result depends on.
+        config: the configuration section that the result depends on, and nothing else.
+        seed: the run seed.
+        cost: what the work takes; asked by a plan alone.
+        expected: what later stages read of the summary, as far as it is known before the work;
+            asked by a plan alone.
+        title: what the progress line says.
+        units: how many units the stage has.
+        done: what says that a unit is done; counted for the progress line.
+    """
+
+    name: str
+    inputs: Sequence[Artifact | str]
+    config: Any
+    seed: int
+    cost: "Callable[[], Cost]"
+    expected: Callable[[], Mapping[str, Any]]
+    title: str = ""
+    units: int = 1
+    done: Sequence[Marker] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that the stage is a function of."""
+        return digest_stage(self.name, self.config, self.inputs, self.seed)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"{self.name} {self.title}".strip()
+
+
 class Stages:
     """Runs stages in ``<storage>/stages`` and remembers what this run asked for.
 
@@ -101,41 +141,72 @@ class Stages:
     ) -> Artifact:
         """Return the artifact of a stage, running ``work`` only if it is not finished.
 
-        Args:
-            name: stage name, the first part of the folder's name.
-            work: fills the folder it is given and returns a json-able summary. It may be
-                called again after a kill and must then continue from what lies there.
-            inputs: artifacts (or fingerprints) that the result depends on.
-            config: the configuration section that the result depends on, and nothing else.
-            seed: the run seed.
-            cost: what the work takes; asked by a plan alone.
-            expected: what later stages read of the summary, as far as it is known before the work;
-                asked by a plan alone.
-            title: what the progress line says.
-            units: how many units the stage has.
-            done: what says that a unit is done; counted for the progress line.
+        ``work`` fills the folder it is given and returns a json-able summary. It may be called
+        again after a kill and must then continue from what lies there. The others are those of a
+        :class:`Stage`.
         """
-        key = digest_stage(name, config, inputs, seed)
-        label = f"{name} {title}".strip()
-        if key in self._finished:
-            return self._finished[key]
-        if found := self.find(name, key):
-            return self._cached(label, *found)
-        folder = self._folder(name, key)
-        with self.guard(key), alone(folder, lambda: self.progress.waiting(label)):
-            if found := self.find(name, key):  # made by the run that was waited for
-                return self._cached(label, *found)
-            started = time.perf_counter()
-            count = (lambda: _count(folder, done)) if done else None
-            with self.progress.stage(label, units if done else 0, count):
-                summary = dict(work(folder))
-            release_memory()
-            seconds = time.perf_counter() - started
-            origin = {"seed": seed, "config": plain(config), "inputs": [_key(i) for i in inputs]}
-            manifest = {"stage": name, "key": key, "format": FORMAT, "seconds": seconds, **origin}
-            content = json.dumps({**manifest, "summary": summary}, indent=1)
-            write_atomic(folder / MANIFEST, content.encode())
-        return self._finish(label, Artifact(folder, key, summary, name), seconds, False)
+        stage = Stage(name, inputs, config, seed, cost, expected, title, units, done)
+        return self.run_together([stage], lambda folders: {stage.key: work(folders[stage.key])})[0]
+
+    def run_together(self, asked: Sequence[Stage], work: Together) -> list[Artifact]:
+        """The same of several stages, those that are not finished as one piece of work.
+
+        Args:
+            asked: none depends on another.
+            work: fills the folders of the unfinished ones, by key, and returns their summaries.
+        """
+        if todo := {stage.key: stage for stage in asked if not self._is_known(stage)}:
+            self._make(list(todo.values()), work)
+        return [self._finished[stage.key] for stage in asked]
+
+    def _is_known(self, stage: Stage) -> bool:
+        """Whether a stage is finished, by this run or another one, which is said."""
+        if stage.key in self._finished:
+            return True
+        if found := self.find(stage.name, stage.key):
+            self.progress.cached(stage.label)
+            self._finish(stage, *found, cached=True)
+        return bool(found)
+
+    def _make(self, asked: Sequence[Stage], work: Together) -> None:
+        with ExitStack() as held:
+            for stage in sorted(asked, key=lambda stage: stage.key):  # or two runs wait for good
+                held.enter_context(self.guard(stage.key))
+                waits = partial(self.progress.waiting, stage.label)
+                held.enter_context(alone(self._folder(stage.name, stage.key), waits))
+            # others may have been made by the run that was waited for
+            if todo := [stage for stage in asked if not self._is_known(stage)]:
+                self._carry_out(todo, work)
+
+    def _carry_out(self, todo: Sequence[Stage], work: Together) -> None:
+        folders = {stage.key: self._folder(stage.name, stage.key) for stage in todo}
+        units = sum(stage.units for stage in todo if stage.done)
+        label = f"{todo[0].name} {', '.join(stage.title for stage in todo)}".strip()
+
+        def count() -> int:
+            return sum(_count(folders[stage.key], stage.done) for stage in todo)
+
+        started = time.perf_counter()
+        with self.progress.stage(label, units, count if units else None):
+            summaries = work(folders)
+        release_memory()
+        seconds = time.perf_counter() - started
+        for stage in todo:
+            # of several stages the time is divided as their units are
+            part = seconds * stage.units / sum(other.units for other in todo)
+            summary = dict(summaries[stage.key])
+            self._write(stage, folders[stage.key], part, summary)
+            artifact = Artifact(folders[stage.key], stage.key, summary, stage.name)
+            self._finish(stage, artifact, part, cached=False)
+
+    def _write(
+        self, stage: Stage, folder: UPath, seconds: float, summary: Mapping[str, Any]
+    ) -> None:
+        inputs = [_key(item) for item in stage.inputs]
+        origin = {"seed": stage.seed, "config": plain(stage.config), "inputs": inputs}
+        about = {"stage": stage.name, "key": stage.key, "format": FORMAT, "seconds": seconds}
+        content = json.dumps({**about, **origin, "summary": summary}, indent=1)
+        write_atomic(folder / MANIFEST, content.encode())
 
     def find(self, name: str, key: str) -> tuple[Artifact, float] | None:
         """The finished artifact of a stage and the seconds that it took; None where it is not."""
@@ -148,14 +219,9 @@ class Stages:
     def _folder(self, name: str, key: str) -> UPath:
         return self.root / f"{name}-{key[:16]}"
 
-    def _cached(self, label: str, artifact: Artifact, seconds: float) -> Artifact:
-        self.progress.cached(label)
-        return self._finish(label, artifact, seconds, True)
-
-    def _finish(self, label: str, artifact: Artifact, seconds: float, cached: bool) -> Artifact:
-        self._finished[artifact.key] = artifact
-        self.records.append(StageRecord(label, seconds, cached, artifact.key))
-        return artifact
+    def _finish(self, stage: Stage, artifact: Artifact, seconds: float, cached: bool) -> None:
+        self._finished[stage.key] = artifact
+        self.records.append(StageRecord(stage.label, seconds, cached, stage.key))
 
 
 def digest(*parts: Any) -> str:

@@ -6,15 +6,18 @@ import pytest
 from upath import UPath
 
 from raydd.config.tree import compose_config
+from raydd.engine.passes.decode import decode_test
 from raydd.engine.product import Curriculum, Product
 from raydd.engine.selection.fetch import random_images
 from raydd.engine.vocabulary import score, squeeze
 from raydd.judge.product import judge
-from raydd.judge.protocol import ProtocolConfig, train_judges
+from raydd.judge.protocol import ProtocolConfig, ask_judges, train_judges
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.page import flatten
 from raydd.report.write import write_report
+from raydd.store.artifacts import Stages
+from raydd.store.progress import Progress
 from small_engine import RECIPE, make_engine
 
 HARD = ProtocolConfig(
@@ -69,9 +72,32 @@ def test_hard_labels_are_nobodys(judged):
     """Trainings on hard labels are found again whoever is offered as the teacher."""
     engine, product, results = judged
     nobody, protocol = product.images[0], HARD.resolve(product.counts)
-    again = train_judges(engine, [product.images] * 2, protocol, nobody, "distilled")
+    asked = ask_judges(engine, [product.images] * 2, protocol, nobody, "distilled")
+    (again,) = train_judges(engine, [asked])
     assert again.summary["results"] == results[:2]
     assert sum(record.name == "evaluate distilled" for record in engine.stages.records) == 1
+
+
+def test_sets_that_were_trained_on_in_one_queue_are_as_each_alone(judged, tmp_path):
+    """Two sets with two seeds: a queue of four, or two queues of two."""
+    engine, product, results = judged
+    apart = replace(engine, stages=Stages(UPath(tmp_path), Progress()))
+    random = [[random_images(engine, product.scores, product.counts, s)] for s in range(2)]
+    alone = []
+    for title, images in (("distilled", [product.images] * 2), ("random", random)):
+        parts = (HARD.resolve(product.counts), None, title, None, decode_test(engine))
+        (trained,) = train_judges(apart, [ask_judges(apart, images, *parts)])
+        alone += trained.summary["results"]
+    assert [drop_seconds(result) for result in alone] == [drop_seconds(r) for r in results]
+    keys = [
+        [r.key for r in s.records if r.name.startswith("evaluate")]
+        for s in (apart.stages, engine.stages)
+    ]
+    assert keys[0] == keys[1]
+
+
+def drop_seconds(result):
+    return {name: value for name, value in result.items() if name != "seconds"}
 
 
 def test_random_images_are_judged_with_the_same_epochs_and_initialisations(judged):

@@ -1,13 +1,14 @@
 """Stage folders: hashes, atomic finish, continuation."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 from upath import UPath
 
 from raydd.engine.cost import Cost
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import MANIFEST, Stages, digest
+from raydd.store.artifacts import MANIFEST, Stage, Stages, digest
 from raydd.store.files import write_atomic
 from raydd.store.progress import Progress
 
@@ -45,6 +46,46 @@ def test_an_interrupted_stage_continues_in_its_folder_and_nothing_is_lost(stages
     artifact = run(stages, lambda folder: seen.append((folder / "unit0").read_bytes()) or {})
     assert seen == [b"done"]
     assert json.loads((artifact.folder / MANIFEST).read_text())["key"] == artifact.key
+
+
+def thing(seed, title):
+    return Stage("thing", ["a"], None, seed, Cost, dict, title)
+
+
+def test_stages_that_are_run_together_are_each_their_own(stages, tmp_path):
+    one, two, three = (thing(seed, f"number {seed}") for seed in (1, 2, 3))
+    stages.run_together([two], lambda folders: {two.key: {"value": 2}})
+    later, seen = Stages(UPath(tmp_path), Progress()), []
+
+    def work(folders):
+        seen.extend(folders)
+        return {key: {"value": folder.name} for key, folder in folders.items()}
+
+    made = later.run_together([one, two, three], work)
+    assert seen == [one.key, three.key]  # the finished one is left alone
+    assert [item.key for item in made] == [one.key, two.key, three.key]
+    assert made[1].summary == {"value": 2}
+    assert made[2].summary == {"value": made[2].folder.name}
+    assert later.find("thing", one.key)[0] == made[0]
+    assert [(r.name, r.cached) for r in later.records] == [
+        ("thing number 2", True), ("thing number 1", False), ("thing number 3", False),
+    ]  # fmt: skip
+
+
+def test_stages_that_are_run_together_are_all_guarded_in_one_order(tmp_path):
+    """Two runs that ask for the same ones in another order would wait for each other for good."""
+    held = []
+
+    @contextmanager
+    def guard(key):
+        held.append(key)
+        yield
+
+    both = [thing(seed, "") for seed in (1, 2)]
+    for name, asked in (("a", both), ("b", both[::-1])):
+        stages = Stages(UPath(tmp_path / name), Progress(), guard)
+        stages.run_together(asked, lambda folders: {key: {} for key in folders})
+    assert held[:2] == held[2:] == sorted(held[:2])
 
 
 @pytest.mark.parametrize("change", [{"inputs": ["b"]}, {"config": Recipe(epochs=4)}, {"seed": 1}])

@@ -18,7 +18,6 @@ from raydd.engine.generator.latents import cache_latents, count_views, is_cached
 from raydd.engine.generator.train import GeneratorJob, generator_worker
 from raydd.engine.passes.decode import RealImages, class_counts, place_images
 from raydd.engine.training.data import Feed
-from raydd.errors import Refused
 from raydd.models.diffusion import Generator
 from raydd.store.artifacts import Artifact
 
@@ -83,11 +82,6 @@ def _start(engine: Engine, config: GeneratorConfig, title: str, seed: int) -> Ar
 
 def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) -> Artifact:
     resources, side = engine.resources, engine.preprocessing.resolution
-    if resources.num_workers and recipe.batch_size % resources.num_workers:
-        raise Refused(
-            f"a batch of {recipe.batch_size} images cannot be shared by "
-            f"{resources.num_workers} workers alike; choose a multiple."
-        )
     images = class_counts(engine).sum().item()
     if is_cached(engine, start, recipe, images):
         kept, real = _keep_latents(engine, start, recipe, images)
@@ -108,9 +102,10 @@ def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) ->
 
     def work(folder: UPath) -> dict[str, Any]:
         arguments = {"job": replace(job, folder=str(folder))}
-        equal = replace(resources, elastic=None)  # every worker must have as many images
+        workers = min(resources.num_workers, recipe.batch_size)
+        fixed = replace(resources, num_workers=workers, elastic=None)  # draws are by their number
         streamed = real.stream() if real.stream else None
-        outcome = fit(generator_worker, arguments, equal, folder, streamed)
+        outcome = fit(generator_worker, arguments, fixed, folder, streamed)
         return {**_describe(folder), **outcome}
 
     def cost() -> Cost:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from raydd.engine.labels.data import LabelData, LabelledBatch, differing_views
+from raydd.engine.labels.data import LabelData, LabelledBatch, differing_views, rank_rows
 from raydd.engine.training.job import TrainJob
 from raydd.errors import Refused
 from raydd.ops.seeds import derive_seed, generator
@@ -114,7 +114,8 @@ class InMemory:
         order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
         size = self.feed.batch_size
         for step in range(self.steps):
-            chosen = order[step * size : (step + 1) * size][self.rank :: self.world]
+            whole = order[step * size : (step + 1) * size]
+            chosen = whole[rank_rows(len(whole), self.rank, self.world)]
             places = self.images.places[chosen.numpy()] if len(self.images.places) else _NO_PLACES
             chosen = chosen.to(self.images.labels.device)
             yield Batch(self.images.images[chosen], self.images.labels[chosen], places)

@@ -86,7 +86,7 @@ def train_stage(
     cost: Callable[[], Cost],
     stream: Callable[[], Mapping[str, rd.Dataset]] | None = None,
 ) -> Artifact:
-    """Train one network as the stage that the job names.
+    """Train one network as the stage that the job names, by as many workers as suit its batch.
 
     Args:
         engine: of the run.
@@ -101,7 +101,8 @@ def train_stage(
 
     def work(folder: UPath) -> dict[str, Any]:
         arguments = {"job": replace(job, folder=str(folder))}
-        return fit(_worker, arguments, engine.resources, folder, stream() if stream else None)
+        resources = engine.resources.for_batch(job.recipe.batch_size)
+        return fit(_worker, arguments, resources, folder, stream() if stream else None)
 
     return engine.stages.run(
         job.stage,

@@ -76,9 +76,15 @@ def restore_scaler(scaler: torch.amp.GradScaler, values: dict[str, Any]) -> None
 
 
 def distributed(network: nn.Module, world: int) -> nn.Module:
-    """The network, sharing its gradients with those of the other workers where there are any."""
+    """The network, sharing its gradients with those of the other workers where there are any.
+
+    BatchNorm sees a worker's own images; the statistics that are kept are rank 0's, which every
+    step hands to the others.
+    """
     if world == 1:
         return network
     import ray.train.torch  # single tasks do without it
 
-    return ray.train.torch.prepare_model(network)
+    # its device is the job's; Ray would look at what the worker holds
+    device = next(network.parameters()).device
+    return ray.train.torch.prepare_model(network, move_to_device=device)

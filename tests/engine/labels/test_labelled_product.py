@@ -18,7 +18,7 @@ from raydd.engine.product import Curriculum, Product
 from raydd.engine.selection.fetch import random_images
 from raydd.engine.training.teacher import squeeze
 from raydd.judge.product import judge
-from raydd.judge.protocol import ProtocolConfig, train_judges
+from raydd.judge.protocol import ProtocolConfig, ask_judges, train_judges
 from raydd.models.registry import ModelConfig
 from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report
@@ -95,7 +95,9 @@ def test_trainings_from_labels_differ_from_those_that_ask_online(storage):
     outcomes = []
     for config in (LabelConfig(), LabelConfig("seeded")):
         engine, product = distil(storage, config)
-        judges = train_judges(engine, [product.images] * 2, PROTOCOL, product.teacher, "distilled")
+        sets, teacher = [product.images] * 2, product.teacher
+        asked = ask_judges(engine, sets, PROTOCOL, teacher, "distilled")
+        (judges,) = train_judges(engine, [asked])
         outcomes.append([result["curve"] for result in judges.summary["results"]])
     assert outcomes[0] != outcomes[1]
     assert outcomes[1][0] != outcomes[1][1]  # the seeds share views, not initialisations

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,20 +165,22 @@ def test_a_teacher_that_knows_nothing_is_refused(ray4, tmp_path):
 
 @pytest.mark.slow
 def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_path):
+    recipe = replace(RECIPE, batch_size=128)  # for each of two workers the least
     engine = make_engine(
         tmp_path,
         num_workers=2,
         data=DataConfig(memory_limit_mb=0),
-        teacher=TeacherConfig(TINY, RECIPE),
+        teacher=TeacherConfig(TINY, recipe),
     )
     teacher = squeeze(engine)
+    assert teacher.summary["workers"] == [2]
     assert teacher.summary["top1_last"] > 0.3
     decoded = list((tmp_path / "stages").glob("decode-*"))
     assert len(decoded) == 1, "only the test split may be decoded"
     met = pa.concat_tables(read_table(path) for path in (teacher.folder / "forgetting").iterdir())
     count = int(class_counts(engine).sum())
     # two epochs of whole batches on two ranks, gathered by one writer: no image stands there twice
-    assert count - 4 * RECIPE.batch_size <= met.num_rows <= count
+    assert count - 4 * recipe.batch_size <= met.num_rows <= count
     assert set(met["forgetting"].to_pylist()) <= {0, 1, RECIPE.epochs}
 
 

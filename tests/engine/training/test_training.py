@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from upath import UPath
 
+from raydd.engine.training.data import Feed, open_images
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import Training, _State, train_network
 from raydd.engine.training.teacher import TeacherConfig, adopt_teacher, make_teacher
@@ -102,6 +103,20 @@ def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, i
         for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     ]
     assert len(epochs) <= 31  # at most the epoch in flight was redone
+
+
+@pytest.mark.parametrize("world", [2, 3, 5, 6, 7])
+def test_every_worker_has_as_many_images_of_each_batch(tmp_path, images, world):
+    """Batches of 64, 64, 64 and 8: none is left out, and a worker without any would hang."""
+    feed = Feed((images,), 16, 200, 64, ("test",))
+    ranks = [open_images(feed, rank, world, torch.device("cpu")) for rank in range(world)]
+    whole = list(open_images(feed, 0, 1, torch.device("cpu")).batches(0))
+    for step, shares in enumerate(zip(*(rank.batches(0) for rank in ranks), strict=True)):
+        assert len({len(share.labels) for share in shares}) == 1
+        seen = torch.cat([share.pixels for share in shares]).flatten(1).unique(dim=0)
+        assert torch.equal(seen, whole[step].pixels.flatten(1).unique(dim=0)) or step == 3
+        assert len(whole[step].labels) <= len(shares[0].labels) * world
+    assert step == 3
 
 
 def test_warm_start_begins_where_the_other_ended(tmp_path, images):

@@ -1,4 +1,4 @@
-"""What reads the batch statistics of a frozen network's layers, and how far they are from others."""
+"""What a frozen network's BatchNorm layers see of a batch, and how far that is from a target."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class StatisticsTap(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self._records: list[tuple[int, Tensor, Tensor]] = []
+        self._records: list[tuple[int, tuple[Tensor, Tensor]]] = []
         self._norms = [
             m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
         ]
@@ -116,7 +116,7 @@ class StatisticsTap(nn.Module):
 
     def _recorder(self, index: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
         def record(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-            self._records.append((index, *input_statistics(inputs[0], norm)))
+            self._records.append((index, input_statistics(inputs[0], norm)))
 
         return record
 
@@ -130,12 +130,11 @@ class StatisticsTap(nn.Module):
         records, self._records = sorted(self._records, key=lambda record: record[0]), []
         if not records:
             return logits, None
-        calls = [index for index, _, _ in records]
+        calls = [index for index, _ in records]
         if calls != self._known:  # a norm that is called twice, or not at all
             self._known = calls
             self._constants = self._remember()
-        means, variances = ([record[k] for record in records] for k in (1, 2))
-        batch = torch.cat([*means, *variances]).view(2, -1)
+        batch = torch.cat([pair[k] for k in (0, 1) for _, pair in records]).view(2, -1)
         return logits, InputStatistics(batch, *self._constants)
 
     def _remember(self) -> tuple[Tensor, Groups]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydd.ops.device import constant
+
 
 class Groups(NamedTuple):
     """Columns of statistics that are compared as one vector each: channels or tiles of a layer.
@@ -182,18 +184,18 @@ class _BatchStatistics(torch.autograd.Function):
         # the kernel takes the dtype of its results from these buffers, which are thrown away
         unused = torch.empty(2, features.shape[1], dtype=dtype, device=features.device)
         mean, var = torch.batch_norm_update_stats(features, unused[0], unused[1], 0.0)
-        ctx.save_for_backward(features, mean)
+        ctx.save_for_backward(features, mean, constant((1.0,) * len(mean), mean.device, dtype))
         return mean, var
 
     @staticmethod
     def backward(ctx: Any, mean_grad: Tensor, var_grad: Tensor) -> Tensor:
-        features, mean = ctx.saved_tensors
+        features, mean, ones = ctx.saved_tensors
         count = features.numel() // features.shape[1]
         # d mean / dx = 1 / n and d var / dx = 2 (x - mean) / n: a BatchNorm with these constants
         return torch.nn.functional.batch_norm(
             features,
             running_mean=mean,
-            running_var=torch.ones_like(mean),
+            running_var=ones,
             weight=var_grad * (2.0 / count),
             bias=mean_grad * (1.0 / count),
             eps=0.0,

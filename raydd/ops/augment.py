@@ -9,6 +9,7 @@ gradient in every run. All draws come from the given CPU generator.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
+_WALK_BYTES = 8 << 20  # of the matrices that are made together
 
 
 class ViewParameters(NamedTuple):
@@ -147,6 +149,22 @@ def view_matrices(views: ViewParameters, resolution: int) -> tuple[Tensor, Tenso
     columns = resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
     columns = torch.where(views.flips[..., None, None], columns.flip(-2), columns)
     return _roll(rows, views.shifts[..., 0]), _roll(columns, views.shifts[..., 1])
+
+
+def walk_views(views: ViewParameters, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row and column matrices of each step in turn, computed for many steps at once.
+
+    Those of one step are 57 kernels on numbers so few that they take no longer for all of them.
+
+    Args:
+        views: of all steps, boxes [steps, ..., 4]; see :func:`view_matrices`.
+        resolution: R, side of the square images, pixels.
+    """
+    step_bytes = 2 * views.flips[:1].numel() * resolution**2 * torch.float32.itemsize
+    together = max(1, _WALK_BYTES // step_bytes)
+    for parts in zip(*(draws.split(together) for draws in views), strict=True):
+        rows, columns = view_matrices(ViewParameters(*parts), resolution)
+        yield from zip(rows, columns, strict=True)
 
 
 def _roll(matrix: Tensor, shift: Tensor) -> Tensor:

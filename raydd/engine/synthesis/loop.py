@@ -179,9 +179,7 @@ class Recovery:
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
         with deterministic_kernels():
-            for step in range(config.steps):
-                view = ViewParameters(*(draws[step] for draws in views))
-                rows, columns = augment.view_matrices(view, self.resolution)
+            for step, (rows, columns) in enumerate(augment.walk_views(views, self.resolution)):
                 terms = self.objective.terms(images, rows, columns, step)
                 (gradient,) = torch.autograd.grad(terms["total"], images)
                 # the fused step walks through memory: both need one layout, or pixels are mixed up

@@ -180,6 +180,10 @@ class _Enlarged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, height: int, width: int) -> Tensor:
         ctx.shape = tuple(features.shape)
+        if features.device.type != "cpu":
+            pairs = zip(features.shape[2:], (height, width), strict=True)
+            like = features.device, features.dtype
+            ctx.save_for_backward(*(_enlarging(*pair, *like) for pair in pairs))
         return F.interpolate(features, (height, width), mode="bilinear", align_corners=False)
 
     @staticmethod
@@ -187,20 +191,16 @@ class _Enlarged(torch.autograd.Function):
         if slope.device.type == "cpu":
             native = torch.ops.aten.upsample_bilinear2d_backward
             return native(slope, slope.shape[2:], ctx.shape, False), None, None
-        return _shrink(slope, *ctx.shape[2:]), None, None
+        return _shrink(slope, *ctx.saved_tensors), None, None
 
 
-def _shrink(slope: Tensor, height: int, width: int) -> Tensor:
-    """The gradient [B, C, height, width] of what was enlarged to the size of ``slope``."""
-    batch, channels, *sides = slope.shape
-    rows, columns = (
-        _enlarging(source, side, slope.device, slope.dtype).T
-        for source, side in zip((height, width), sides, strict=True)
-    )
+def _shrink(slope: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The gradient [B, C, h, w] of what was enlarged by matrices [H, h] and [W, w] to [H, W]."""
+    batch, channels, height, width = slope.shape
     # in channels last, as convolutions have it, both are products of large matrices
-    pixels = slope.permute(0, 2, 3, 1).reshape(batch, sides[0], sides[1] * channels)
-    pixels = (rows @ pixels).view(batch, height, sides[1], channels)
-    return (columns @ pixels).permute(0, 3, 1, 2)
+    pixels = slope.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    pixels = (rows.T @ pixels).view(batch, -1, width, channels)
+    return (columns.T @ pixels).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=64)

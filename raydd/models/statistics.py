@@ -1,4 +1,4 @@
-"""What reads the batch statistics of a frozen network's layers, and how far they are from others."""
+"""What a frozen network's BatchNorm layers see of a batch, and how far that is from a target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from raydd.ops.device import constant
 
 
 class Groups(NamedTuple):
@@ -102,7 +104,7 @@ class StatisticsTap(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self._records: list[tuple[int, Tensor, Tensor]] = []
+        self._records: list[tuple[int, tuple[Tensor, Tensor]]] = []
         self._norms = [
             m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
         ]
@@ -116,7 +118,7 @@ class StatisticsTap(nn.Module):
 
     def _recorder(self, index: int) -> Callable[[Any, tuple[Tensor, ...]], None]:
         def record(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-            self._records.append((index, *input_statistics(inputs[0], norm)))
+            self._records.append((index, input_statistics(inputs[0], norm)))
 
         return record
 
@@ -130,12 +132,11 @@ class StatisticsTap(nn.Module):
         records, self._records = sorted(self._records, key=lambda record: record[0]), []
         if not records:
             return logits, None
-        calls = [index for index, _, _ in records]
+        calls = [index for index, _ in records]
         if calls != self._known:  # a norm that is called twice, or not at all
             self._known = calls
             self._constants = self._remember()
-        means, variances = ([record[k] for record in records] for k in (1, 2))
-        batch = torch.cat([*means, *variances]).view(2, -1)
+        batch = torch.cat([pair[k] for k in (0, 1) for _, pair in records]).view(2, -1)
         return logits, InputStatistics(batch, *self._constants)
 
     def _remember(self) -> tuple[Tensor, Groups]:
@@ -183,18 +184,18 @@ class _BatchStatistics(torch.autograd.Function):
         # the kernel takes the dtype of its results from these buffers, which are thrown away
         unused = torch.empty(2, features.shape[1], dtype=dtype, device=features.device)
         mean, var = torch.batch_norm_update_stats(features, unused[0], unused[1], 0.0)
-        ctx.save_for_backward(features, mean)
+        ctx.save_for_backward(features, mean, constant((1.0,) * len(mean), mean.device, dtype))
         return mean, var
 
     @staticmethod
     def backward(ctx: Any, mean_grad: Tensor, var_grad: Tensor) -> Tensor:
-        features, mean = ctx.saved_tensors
+        features, mean, ones = ctx.saved_tensors
         count = features.numel() // features.shape[1]
         # d mean / dx = 1 / n and d var / dx = 2 (x - mean) / n: a BatchNorm with these constants
         return torch.nn.functional.batch_norm(
             features,
             running_mean=mean,
-            running_var=torch.ones_like(mean),
+            running_var=ones,
             weight=var_grad * (2.0 / count),
             bias=mean_grad * (1.0 / count),
             eps=0.0,

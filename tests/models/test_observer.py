@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from raydd.models.observer import ObserverTap, _shrink, running_statistics
+from raydd.models.observer import ObserverTap, _enlarging, _shrink, running_statistics
 from raydd.models.registry import ModelConfig, create_model
 
 PATCH, SIDE = 4, 16
@@ -63,7 +63,8 @@ def test_the_gradient_of_enlarging_as_matrix_products_is_that_of_the_kernel(side
     larger = F.interpolate(features, (whole, whole), mode="bilinear", align_corners=False)
     slope = torch.randn_like(larger)
     (expected,) = torch.autograd.grad(larger, features, slope)
-    torch.testing.assert_close(_shrink(slope, side, side), expected)
+    matrix = _enlarging(side, whole, slope.device, slope.dtype)
+    torch.testing.assert_close(_shrink(slope, matrix, matrix), expected)
 
 
 def test_the_statistics_of_one_image_are_those_of_a_batch_of_it(network):

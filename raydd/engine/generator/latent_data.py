@@ -17,7 +17,9 @@ from upath import UPath
 from raydd.cluster.threads import map_ahead
 from raydd.data.rows import binary_array
 from raydd.engine.generator.latents import DTYPE
+from raydd.engine.labels.data import rank_rows
 from raydd.engine.training.data import Batch, Feed, InMemory, open_images
+from raydd.ops.device import move
 from raydd.ops.seeds import generator
 from raydd.store.images import ImageSet
 from raydd.store.tables import part_files, read_table
@@ -112,8 +114,8 @@ class StreamedLatents:
             for begin in range(0, whole, size):
                 if step == self.steps:
                     return
-                own = slice(begin + self.rank, begin + size, self.world)
-                yield Batch(self._send(latents[own]), self._send(labels[own]))
+                own = begin + rank_rows(size, self.rank, self.world, labels.device)
+                yield Batch(move(latents[own], self.device), move(labels[own], self.device))
                 step += 1
             latents, labels = latents[whole:], labels[whole:]
 
@@ -134,11 +136,6 @@ class StreamedLatents:
             begins = range(0, len(self.files), _MIXED_PARTS)
             yield from map_ahead(partial(read, lap), begins, 1, 1)
             lap += 1
-
-    def _send(self, values: Tensor) -> Tensor:
-        if self.device.type == "cuda":  # a plain copy would wait for the stream
-            return values.contiguous().pin_memory().to(self.device, non_blocking=True)
-        return values
 
 
 def _read_all(files: Sequence[UPath], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

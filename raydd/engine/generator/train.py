@@ -1,8 +1,8 @@
 """Train a diffusion transformer on the real images, or fine-tune one.
 
 The same loop serves one process and Ray Train's workers. Every draw of a step comes from its
-number: a training that is killed continues at a step and ends with the weights of an undisturbed
-one, where the images are in memory (a streamed epoch has no fixed order).
+number: on a CPU a training that is killed continues at a step and ends with the weights of an
+undisturbed one, where the images are in memory (a streamed epoch has no fixed order).
 Sources: DiT, arXiv 2212.09748; Minimax Diffusion, arXiv 2311.15529.
 """
 
@@ -28,15 +28,17 @@ from raydd.engine.training.state import (
     distributed,
     loss_scaler,
     restore_scaler,
-    running_average,
 )
+from raydd.models.average import running_average
 from raydd.models.diffit import fold_scales, start_diffit
 from raydd.models.diffusion import TRAIN_STEPS, new_scheduler
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.ops.augment import flip_where
+from raydd.ops.device import send
 from raydd.ops.diffusion_loss import add_noise, diffusion_loss, estimate_clean, noise_schedule
 from raydd.ops.schedules import warmup_factor
-from raydd.ops.seeds import derive_seed
+from raydd.ops.seeds import generator
 from raydd.store.files import write_atomic
 from raydd.store.journal import Journal
 
@@ -80,12 +82,14 @@ def train_generator(job: GeneratorJob, rank: int = 0, world: int = 1) -> dict[st
 
     Returns:
         ``steps``, the mean ``loss`` of the last ones, and the wall ``seconds``; rank 0 leaves the
-        generator in the job's folder.
+        generator in the job's folder. On a GPU no two trainings are equal to the bit: the
+        gradients of attention and of embeddings add in any order.
     """
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
         return json.loads(outcome.read_text())
-    return _Training(job, rank, world).run()
+    with deterministic_kernels():
+        return _Training(job, rank, world).run()
 
 
 class _Training:
@@ -157,16 +161,20 @@ class _Training:
 
     def _loss(self, batch: Batch) -> Tensor:
         recipe, count = self.job.recipe, len(batch.labels)
-        seed = derive_seed(*self.job.feed.seed_parts, "step", self.step)
-        # every rank draws for the whole batch and takes its share, on the device: no step waits
-        draws = torch.Generator(self.device).manual_seed(seed)
+        draws = generator(*self.job.feed.seed_parts, "step", self.step)
+        # every rank draws for the whole batch and takes its share, which goes there in one copy
         every = count * self.world
-        options: dict[str, Any] = {"generator": draws, "device": self.device}
-        mirrored, dropped = self._share(torch.rand(every, 2, **options)).unbind(1)
-        timesteps = self._share(torch.randint(TRAIN_STEPS, (every,), **options))
-        shape = (every, *self.generator.latent_shape)
-        noise = self._share(torch.randn(shape, **options))
-        clean = self._clean(batch.pixels, mirrored < self.job.flip, shape, options)
+        drawn = [
+            torch.rand(every, 2, generator=draws),
+            torch.randint(TRAIN_STEPS, (every,), generator=draws),
+            torch.randn(every, *self.generator.latent_shape, generator=draws),
+        ]
+        if self.generator.vae is not None:  # draws from its posterior
+            drawn.append(torch.randn(every, *self.generator.latent_shape, generator=draws))
+        shares = [values[self.rank :: self.world] for values in drawn]
+        uniform, timesteps, noise, *posterior = send(shares, self.device)
+        mirrored, dropped = uniform.unbind(1)
+        clean = self._clean(batch.pixels, mirrored < self.job.flip, *posterior)
         class_ids = self.class_ids[batch.labels]
         class_ids = class_ids.masked_fill(dropped < recipe.class_dropout, self.generator.null_class)
         noisy = add_noise(clean, noise, timesteps, self.schedule)
@@ -181,22 +189,14 @@ class _Training:
         predicted = estimate_clean(noisy, prediction.chunk(2, dim=1)[0], timesteps, self.schedule)
         return loss + self.minimax.loss(clean, predicted, batch.labels)
 
-    def _clean(
-        self, seen: Tensor, mirrored: Tensor, shape: tuple[int, ...], options: dict[str, Any]
-    ) -> Tensor:
+    def _clean(self, seen: Tensor, mirrored: Tensor, noise: Tensor | None = None) -> Tensor:
         """What is to be learnt, float32: pixels, or draws from the VAE's posterior."""
-        if self.job.latents is None:
-            pixels = flip_where(seen, mirrored).float() / 127.5 - 1
-            if self.generator.vae is None:
-                return pixels
-            with torch.no_grad(), autocast(self.device, self.dtype):
-                noise = self._share(torch.randn(shape, **options))
-                return self.generator.encode(pixels, noise).float()
-        mean, std = choose_views(seen, mirrored).unbind(1)
-        return self.generator.draw(mean, std, self._share(torch.randn(shape, **options)))
-
-    def _share(self, drawn: Tensor) -> Tensor:
-        return drawn[self.rank :: self.world]
+        if self.job.latents is not None:
+            mean, std = choose_views(seen, mirrored).unbind(1)
+            return self.generator.draw(mean, std, noise)
+        pixels = flip_where(seen, mirrored).float() / 127.5 - 1
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            return self.generator.encode(pixels, noise).float()
 
     def _save(self) -> None:
         average = self.average

@@ -163,9 +163,7 @@ class Recovery:
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
         with deterministic_kernels():
-            for step in range(config.steps):
-                view = ViewParameters(*(draws[step] for draws in views))
-                rows, columns = augment.view_matrices(view, self.resolution)
+            for step, (rows, columns) in enumerate(augment.walk_views(views, self.resolution)):
                 terms = steps(step, rows, columns)
                 first = first or terms
         return Recovered(self._to_uint8(images.detach()), _floats(first), _floats(terms))

@@ -146,7 +146,10 @@ class TeacherObjective:
         terms = {"cross_entropy": F.cross_entropy(logits, labels)}
         if self.weights["batch_norm"] > 0:
             assert statistics is not None
-            terms["batch_norm"] = statistic_gap(*statistics, self.config.first_layer_multiplier)
+            batch, running, groups = statistics
+            terms["batch_norm"] = statistic_gap(
+                batch, running, groups, self.config.first_layer_multiplier
+            )
         if self.weights["start"] > 0:
             # resizing is linear: the view of the difference is the difference of the views
             difference = augment.apply_view(images - origin, rows, columns)

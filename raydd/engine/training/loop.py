@@ -24,20 +24,17 @@ from raydd.engine.training.state import (
     distributed,
     loss_scaler,
     restore_scaler,
-    running_average,
 )
+from raydd.models.average import running_average
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
-from raydd.ops.recipe import (
-    Mix,
-    augment_batch,
-    build_optimizer,
-    learning_rate_factor,
-    mix_batch,
-    training_loss,
-)
+from raydd.ops.recipe import build_optimizer, learning_rate_factor, training_loss
 from raydd.ops.seeds import derive_seed, generator
+from raydd.ops.views.batch import augment_batch, mix_batch
+from raydd.ops.views.draws import draw_batch
+from raydd.ops.views.mixing import Mix
 from raydd.store.checkpoint import CheckpointCard, load_checkpoint, load_frozen, save_checkpoint
 from raydd.store.files import write_atomic
 from raydd.store.images import iterate_pixels
@@ -57,6 +54,10 @@ class _State:
 def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
     """Train to the last epoch, continuing from the newest epoch checkpoint.
 
+    On a CPU a training that was killed ends with the bytes of an undisturbed one. On a GPU its
+    convolutions repeat themselves, which is all of a ResNet or a ConvNet; the gradients of
+    attention, of embeddings and of pooling to sizes that do not divide do not.
+
     Returns:
         ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
         ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
@@ -65,7 +66,8 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
         return json.loads(outcome.read_text())
-    return Training(job, rank, world).run()
+    with deterministic_kernels():
+        return Training(job, rank, world).run()
 
 
 class Training:
@@ -158,9 +160,11 @@ class Training:
         job, preprocessing = self.job, self.job.preprocessing
         if isinstance(batch, LabelledBatch):
             return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
-        views = augment_batch(batch.pixels, job.recipe, preprocessing.resolution, job.flip, draws)
+        side = preprocessing.resolution
+        drawn = draw_batch(len(batch.labels), job.recipe, side, job.flip, draws).to(self.device)
+        views = augment_batch(batch.pixels, drawn, job.recipe, side)
         images = normalise(views, preprocessing.mean, preprocessing.std)
-        images, mix = mix_batch(images, job.recipe, draws)
+        images, mix = mix_batch(images, drawn)
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype), torch.no_grad():
             return images, None if self.teacher is None else self.teacher(images), mix

@@ -17,7 +17,6 @@ from raydd.cluster.gpus import check_gpus, local_gpus, wait_for_gpus
 from raydd.cluster.resources import MIN_LOGICAL_CPUS, Resources, resolve
 from raydd.errors import stop_on_signals
 
-
 _STORE_MB = 300
 _STORE_MB_PER_CORE = 50  # two blocks of a pass in work, and chunks that wait for a unit
 

@@ -3,7 +3,7 @@
 One call samples one batch. It knows nothing of Ray; engine/sample.py spreads the units. Every draw
 of an image comes from a generator of its own, so an image is the same whatever is sampled beside
 it; like all of torch it is equal to the bit only for one device, precision, thread count and batch
-size.
+size. On a GPU ``gradient=full`` is not even that: the gradient of attention adds in any order.
 
 The sampler is DiT's: ancestral steps on respaced time steps with the variance that the network
 learned, classifier-free guidance on the first channels. Guidance by an energy: the estimate of the
@@ -25,7 +25,8 @@ from torch import Tensor
 from raydd.engine.sampling.config import SampleConfig
 from raydd.engine.sampling.energy import Energy
 from raydd.models.diffusion import Generator
-from raydd.models.precision import autocast, autocast_dtype, freeze
+from raydd.models.exact import deterministic_kernels
+from raydd.models.precision import autocast, autocast_dtype, energy_scale, freeze
 from raydd.models.sampling_steps import Step, sampling_steps
 from raydd.ops.diffusion import (
     ancestral_step,
@@ -118,7 +119,7 @@ class Sampler:
         draws = self._draw(labels, slots, seed)
         noisy = draws[0]
         energies: list[Tensor] = []
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        with deterministic_kernels():
             for step, draw in zip(self.steps, [*draws[1:], None], strict=True):
                 noisy = self._advance(noisy, step, draw, batch, energies)
             images = torch.cat([self._decode(part) for part in self._split(noisy)])
@@ -201,8 +202,9 @@ class Sampler:
         clean.requires_grad_(True)
         with torch.enable_grad():
             energies = energy(self._decode(clean), labels)
-            (gradient,) = torch.autograd.grad(energies.sum(), clean)
-        return gradient, energies.detach()
+            scale = energy_scale(self.dtype)
+            (gradient,) = torch.autograd.grad(energies.sum() * scale, clean)
+        return gradient / scale, energies.detach()
 
     def _decode(self, latents: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):

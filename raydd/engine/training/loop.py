@@ -18,19 +18,23 @@ from raydd.engine.labels.data import LabelledBatch
 from raydd.engine.passes.forgetting import ForgettingCounter
 from raydd.engine.training.data import Batch, open_data
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.engine.training.state import (
+    OUTCOME,
+    StateFile,
+    distributed,
+    loss_scaler,
+    restore_scaler,
+)
+from raydd.models.average import running_average
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
-from raydd.ops.recipe import (
-    Mix,
-    augment_batch,
-    build_optimizer,
-    learning_rate_factor,
-    mix_batch,
-    training_loss,
-)
+from raydd.ops.recipe import build_optimizer, learning_rate_factor, training_loss
 from raydd.ops.seeds import derive_seed, generator
+from raydd.ops.views.batch import augment_batch, mix_batch
+from raydd.ops.views.draws import draw_batch
+from raydd.ops.views.mixing import Mix
 from raydd.store.checkpoint import CheckpointCard, load_checkpoint, load_frozen, save_checkpoint
 from raydd.store.files import write_atomic
 from raydd.store.images import iterate_pixels
@@ -50,6 +54,10 @@ class _State:
 def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
     """Train to the last epoch, continuing from the newest epoch checkpoint.
 
+    On a CPU a training that was killed ends with the bytes of an undisturbed one. On a GPU its
+    convolutions repeat themselves, which is all of a ResNet or a ConvNet; the gradients of
+    attention, of embeddings and of pooling to sizes that do not divide do not.
+
     Returns:
         ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
         ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
@@ -58,7 +66,8 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
         return json.loads(outcome.read_text())
-    return Training(job, rank, world).run()
+    with deterministic_kernels():
+        return Training(job, rank, world).run()
 
 
 class Training:
@@ -73,6 +82,7 @@ class Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = distributed(self.network, world)
         self.optimizer = build_optimizer(self.network, job.recipe)
+        self.scaler = loss_scaler(self.dtype, self.device)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
@@ -136,8 +146,9 @@ class Training:
             self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
         loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
@@ -149,9 +160,11 @@ class Training:
         job, preprocessing = self.job, self.job.preprocessing
         if isinstance(batch, LabelledBatch):
             return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
-        views = augment_batch(batch.pixels, job.recipe, preprocessing.resolution, job.flip, draws)
+        side = preprocessing.resolution
+        drawn = draw_batch(len(batch.labels), job.recipe, side, job.flip, draws).to(self.device)
+        views = augment_batch(batch.pixels, drawn, job.recipe, side)
         images = normalise(views, preprocessing.mean, preprocessing.std)
-        images, mix = mix_batch(images, job.recipe, draws)
+        images, mix = mix_batch(images, drawn)
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype), torch.no_grad():
             return images, None if self.teacher is None else self.teacher(images), mix
@@ -185,6 +198,7 @@ class Training:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "average": self.average.state_dict() if self.average else {},
                 "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
@@ -196,6 +210,7 @@ class Training:
             return _State()
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
+        restore_scaler(self.scaler, values.pop("scaler", {}))
         average, forgetting = values.pop("average"), values.pop("forgetting")
         if self.average:
             self.average.load_state_dict(average)

@@ -1,16 +1,16 @@
 """A virtual accelerator: tensors that say they are on device "virt" and compute on the CPU.
 
-Operations that mix host and device raise as they do on CUDA. Copies to the device, reads of its values and
-kernels are counted: a copy or a read in a step makes the host wait for the device. It cannot see autocast
-(see :mod:`.fake_cuda`), kernels of CUDA, several devices, memory or time, and nothing saved on it can be
-loaded again.
+Operations that mix host and device raise as they do on CUDA. Copies to the device, reads of its
+values and kernels are counted: a copy or a read in a step makes the host wait for the device. It
+cannot see autocast (see :mod:`.fake_cuda`), kernels of CUDA, several devices, memory or time, and
+nothing saved on it can be loaded again. Made in a backward pass, a tensor of no other is refused.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,10 +59,27 @@ class Counts:
     reads: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)  # by the operation's name
 
-    def __sub__(self, other: Counts) -> Counts:
-        return Counts(
-            self.copies - other.copies, self.reads - other.reads, self.launches - other.launches
-        )
+
+def per_step(run: Callable[[int], Any], few: int = 1, many: int = 2) -> tuple[Counts, Any]:
+    """What each step of a loop does: of a long run less a short one, which pays what is paid once.
+
+    Args:
+        run: does so many steps.
+        few: steps of the short run.
+        many: steps of the long run; what a step does must be the same in each.
+
+    Returns:
+        The counts, and what the long run has returned.
+    """
+    with virtual() as short:
+        run(few)
+    with virtual() as long:
+        result = run(many)
+    more = [
+        Counter({place: number / (many - few) for place, number in (b - a).items()})
+        for a, b in zip(vars(short).values(), vars(long).values(), strict=True)
+    ]
+    return Counts(*more), result
 
 
 _counts = Counts()
@@ -170,6 +187,9 @@ def _dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return value
         return known[id(value)] if id(value) in known else VirtualTensor(value)
 
+    if func.is_view and torch.is_inference_mode_enabled() and not there[0].is_inference():
+        with torch.inference_mode(False):  # torch keeps such a view's history too
+            return tree_map(wrap, found)
     return tree_map(wrap, found)
 
 

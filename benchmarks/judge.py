@@ -32,8 +32,11 @@ from torch.func import functional_call, stack_module_state
 
 from raydd.models import ModelConfig, create_model
 from raydd.models.preprocess import normalise
-from raydd.ops.recipe import Mix, Recipe, augment_batch, build_optimizer, mix_batch, training_loss
+from raydd.ops.recipe import Recipe, build_optimizer, training_loss
 from raydd.ops.seeds import generator
+from raydd.ops.views.batch import augment_batch, mix_batch
+from raydd.ops.views.draws import draw_batch
+from raydd.ops.views.mixing import Mix
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CLASSES, IPC, SIDE, DEPTH = 10, 10, 32, 3
@@ -63,8 +66,9 @@ class Feed:
         """The next batch of a network: images, labels, mixing."""
         draws = self.generators[network]
         chosen = torch.randperm(len(self.pixels), generator=draws)[: self.batch]
-        pixels = augment_batch(self.pixels[chosen], RECIPE, SIDE, 0.5, draws)
-        images, mix = mix_batch(normalise(pixels, MEAN, STD), RECIPE, draws)
+        drawn = draw_batch(self.batch, RECIPE, SIDE, 0.5, draws)
+        pixels = augment_batch(self.pixels[chosen], drawn, RECIPE, SIDE)
+        images, mix = mix_batch(normalise(pixels, MEAN, STD), drawn)
         return images, self.labels[chosen], mix
 
 

@@ -46,7 +46,7 @@ def plain_recover(
 ) -> Tensor:
     """Recover one batch as the specification of CUDD is written, section 5, in float32."""
     resolution = start.shape[-1]
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    mean, std = (torch.tensor(v, device=start.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     real = (start.float() / 255 - mean) / std
     images = real.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([images], lr=0.25, betas=(0.5, 0.9), eps=1e-8)
@@ -64,7 +64,7 @@ def plain_recover(
         loss = loss + 0.01 * sum(w * h.gap for w, h in zip(weights, hooks, strict=True))
         loss = loss + F.mse_loss(view, view_real)
         if student is not None:
-            mask = torch.zeros(len(labels), 1)
+            mask = torch.zeros(len(labels), 1, device=start.device)
             for row in range(len(labels)):
                 if logits[row].argmax().item() == labels[row].item():
                     mask[row] = 1
@@ -101,7 +101,7 @@ class GeneralisedHook:
         """Distance of the smoothed statistics from global and class targets, alpha 0.5."""
         if not self.average:
             self.average = [value.detach() for value in self.statistics]
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.statistics[0].device)
         for i, value in enumerate(self.statistics):
             self.average[i] = momentum * self.average[i] + (1 - momentum) * value.detach()
             smooth = self.average[i] + value - value.detach()
@@ -120,7 +120,7 @@ def plain_match(
 ) -> Tensor:
     """Match one batch as the specification of EDC is written, section 3, in float32."""
     resolution = start.shape[-1]
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    mean, std = (torch.tensor(v, device=start.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     images = ((start.float() / 255 - mean) / std).requires_grad_(True)
     average = images.detach().clone()
     optimizer = torch.optim.Adam([images], lr=0.05, betas=(0.5, 0.9), eps=1e-8)

@@ -146,7 +146,8 @@ def main() -> None:
     for method in methods:
         started = time.monotonic()
         found[method] = carry_out(folder, method)
-        found[method]["seconds"] = time.monotonic() - started
+        found[method]["seconds"] = round(time.monotonic() - started)
+        print(method, json.dumps(found[method]), file=sys.stderr, flush=True)
     late.cancel()
     found["gpus"] = ray.cluster_resources()["GPU"]
     print(json.dumps(found))

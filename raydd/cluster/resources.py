@@ -37,6 +37,7 @@ class Resources:
         decoders: CPU processes that may decode beside the actors of a pass, when the cluster was
             joined.
         tasks_per_gpu: tasks that share a GPU; None is as many as its memory holds.
+        capture: whether a GPU's steps are recorded, see :class:`ClusterConfig`.
     """
 
     num_workers: int
@@ -51,6 +52,7 @@ class Resources:
     device: str = "cpu"
     decoders: int = 1
     tasks_per_gpu: int | None = None
+    capture: str = "auto"
 
     def shared(self, runs: int) -> "Resources":
         """What each of several runs may use at once."""
@@ -163,6 +165,7 @@ def resolve(config: ClusterConfig, totals: dict[str, float]) -> Resources:
         device="cuda" if use_gpu else "cpu",
         decoders=_count_decoders(totals, use_gpu, config.threads_per_worker),
         tasks_per_gpu=config.tasks_per_gpu,
+        capture=config.capture,
     )
 
 

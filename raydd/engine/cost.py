@@ -79,8 +79,8 @@ class Cost:
         work: what networks do.
         decodes: encoded images that are decoded.
         divides: "units" over the workers of units, "tasks" (units over Ray tasks), "rows" (images
-            over actors, which decode what they look at), "batch" (each step over the Train workers:
-            one training) or "none".
+            over actors; without GPUs these decode what they look at), "batch" (each step over the
+            Train workers: one training) or "none".
     """
 
     reads: float = 0

@@ -98,9 +98,18 @@ class Generator(nn.Module):
         """
         if self.vae is None:
             return images
+        mean, std = self.posterior(images)
+        return self.draw(mean, None if noise is None else std, noise)
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the VAE's latents of images in [-1, 1], [B, C, h, w] each."""
         posterior = self.vae.encode(images).latent_dist
-        latents = posterior.mean if noise is None else posterior.mean + posterior.std * noise
-        return latents * self.card.scaling_factor
+        return posterior.mean, posterior.std
+
+    def draw(self, mean: Tensor, std: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Latents out of a :meth:`posterior`, by normal noise; without, its mean."""
+        drawn = mean if std is None or noise is None else mean + std * noise
+        return drawn * self.card.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images [B, 3, R, R], about [-1, 1], of latents [B, C, h, w]; gradients pass."""

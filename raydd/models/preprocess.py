@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from raydd.ops.device import constant
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -18,9 +19,9 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     Returns:
         float32 [B, 3, H, W].
     """
-    scale = torch.tensor([255 * s for s in std], device=images.device).view(1, -1, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    return images.float() / scale - shift.view(1, -1, 1, 1)
+    scale = constant(tuple(255 * s for s in std), images.device)
+    shift = constant(tuple(m / s for m, s in zip(mean, std, strict=True)), images.device)
+    return images.float() / scale.view(1, -1, 1, 1) - shift.view(1, -1, 1, 1)
 
 
 def pad_batch(images: Tensor, size: int) -> Tensor:

@@ -27,8 +27,11 @@ class Adam:
         self.count = torch.zeros((), device=values.device)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, learning_rate: float) -> None:
-        """Move the values against a gradient of their shape and memory layout."""
+    def step(self, gradient: Tensor, learning_rate: Tensor | float) -> None:
+        """Move the values against a gradient of their shape and memory layout.
+
+        A recorded step takes its learning rate as float32 on the device.
+        """
         adam(
             [self.values],
             [gradient],

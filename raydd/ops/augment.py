@@ -9,14 +9,15 @@ gradient in every run. All draws come from the given CPU generator.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 ATTEMPTS = 10  # torchvision's RandomResizedCrop gives up after as many draws
+_WALK_BYTES = 8 << 20  # of the matrices that are made together
 
 
 class ViewParameters(NamedTuple):
@@ -69,7 +70,7 @@ def fitting_boxes(
     return torch.cat([top, left, height, width], dim=1)
 
 
-def _resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
     """Matrices [..., size, source] that crop [start, start + length) (pixels) and resize one axis.
 
     Bilinear with antialiasing; for whole-pixel boxes equal to torch's interpolate of the slice.
@@ -98,8 +99,8 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     boxes = boxes.to(images.device)
-    rows = _resize_matrix(boxes[:, 0] * height, boxes[:, 2] * height, height, size)
-    columns = _resize_matrix(boxes[:, 1] * width, boxes[:, 3] * width, width, size)
+    rows = resize_matrix(boxes[:, 0] * height, boxes[:, 2] * height, height, size)
+    columns = resize_matrix(boxes[:, 1] * width, boxes[:, 3] * width, width, size)
     return apply_view(images, rows, columns)
 
 
@@ -144,10 +145,26 @@ def view_matrices(views: ViewParameters, resolution: int) -> tuple[Tensor, Tenso
         resolution: R, side of the square images before and after, pixels.
     """
     boxes = views.boxes * resolution
-    rows = _resize_matrix(boxes[..., 0], boxes[..., 2], resolution, resolution)
-    columns = _resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
+    rows = resize_matrix(boxes[..., 0], boxes[..., 2], resolution, resolution)
+    columns = resize_matrix(boxes[..., 1], boxes[..., 3], resolution, resolution)
     columns = torch.where(views.flips[..., None, None], columns.flip(-2), columns)
     return _roll(rows, views.shifts[..., 0]), _roll(columns, views.shifts[..., 1])
+
+
+def walk_views(views: ViewParameters, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row and column matrices of each step in turn, computed for many steps at once.
+
+    Those of one step are 57 kernels on numbers so few that they take no longer for all of them.
+
+    Args:
+        views: of all steps, boxes [steps, ..., 4]; see :func:`view_matrices`.
+        resolution: R, side of the square images, pixels.
+    """
+    step_bytes = 2 * views.flips[:1].numel() * resolution**2 * torch.float32.itemsize
+    together = max(1, _WALK_BYTES // step_bytes)
+    for parts in zip(*(draws.split(together) for draws in views), strict=True):
+        rows, columns = view_matrices(ViewParameters(*parts), resolution)
+        yield from zip(rows, columns, strict=True)
 
 
 def _roll(matrix: Tensor, shift: Tensor) -> Tensor:
@@ -173,73 +190,27 @@ def apply_view(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return rows.to(images.dtype) @ images @ columns.to(images.dtype).transpose(-1, -2)
 
 
-def cutmix(
-    images: Tensor, generator: torch.Generator, alpha: float = 1.0
-) -> tuple[Tensor, Tensor, float]:
-    """Paste one rectangle per batch from a permutation of the batch.
+def pad_offsets(count: int, padding: int, generator: torch.Generator) -> Tensor:
+    """Draw windows of padded images: the CIFAR recipe; int64 [2, count, 1] for :func:`pad_windows`.
 
-    Args:
-        images: float [B, C, H, W].
-        generator: CPU generator.
-        alpha: lambda ~ Beta(alpha, alpha); 1 in SRe2L.
-
-    Returns:
-        Mixed images, the permutation int64 [B], and the fraction of each image that is its own.
+    Each shift is uniform in [-padding, padding].
     """
-    height, width = images.shape[-2:]
-    share = _draw_beta(alpha, generator)
-    side = math.sqrt(1.0 - share)
-    centre_y, centre_x = torch.rand(2, generator=generator).tolist()
-    top, bottom = _clipped_span(int(centre_y * height), int(side * height), height)
-    left, right = _clipped_span(int(centre_x * width), int(side * width), width)
-    permutation = torch.randperm(len(images), generator=generator)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[permutation, :, top:bottom, left:right]
-    pasted = (bottom - top) * (right - left) / (height * width)
-    return mixed, permutation, 1.0 - pasted
-
-
-def _clipped_span(centre: int, length: int, limit: int) -> tuple[int, int]:
-    return max(centre - length // 2, 0), min(centre + length // 2, limit)
-
-
-def mixup(
-    images: Tensor, generator: torch.Generator, alpha: float = 0.8
-) -> tuple[Tensor, Tensor, float]:
-    """Blend each image [B, C, H, W] with one of a permutation; lambda ~ Beta(alpha, alpha).
-
-    Returns:
-        lambda * images + (1 - lambda) * images[permutation], the permutation int64 [B], lambda.
-    """
-    share = _draw_beta(alpha, generator)
-    permutation = torch.randperm(len(images), generator=generator)
-    return images * share + images[permutation] * (1.0 - share), permutation, share
-
-
-def _draw_beta(alpha: float, generator: torch.Generator) -> float:
-    # torch draws no Beta from a generator object; numpy, seeded by it, does
-    seed = int(torch.randint(2**62, (1,), generator=generator))
-    return float(np.random.default_rng(seed).beta(alpha, alpha))
-
-
-def pad_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad with zeros and cut one random window of the old size per image: the CIFAR recipe.
-
-    Args:
-        images: [B, C, H, W], uint8 or float; zero is black before the normalisation only.
-        padding: pixels added on every side; each shift is uniform in [-padding, padding].
-        generator: CPU generator.
-    """
-    offsets = torch.randint(2 * padding + 1, (2, len(images), 1), generator=generator)
-    return pad_windows(images, padding, offsets)
+    return torch.randint(2 * padding + 1, (2, count, 1), generator=generator)
 
 
 def pad_windows(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
-    """Windows of :func:`pad_crop` at int64 [2, B, 1] rows and columns in [0, 2 * padding]."""
+    """Pad with zeros and cut one window of the old size out of each image.
+
+    Args:
+        images: [B, C, H, W], uint8 or float; zero is black before the normalisation only.
+        padding: pixels added on every side.
+        offsets: int64 [2, B, 1], first row and column of each window, in [0, 2 * padding].
+    """
     count, channels, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    rows = (offsets[0] + torch.arange(height)).to(images.device)[:, None, :, None]
-    columns = (offsets[1] + torch.arange(width)).to(images.device)[:, None, None, :]
-    batch = torch.arange(count, device=images.device)[:, None, None, None]
-    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    padded, device = F.pad(images, (padding,) * 4), images.device
+    offsets = offsets.to(device)
+    rows = (offsets[0] + torch.arange(height, device=device))[:, None, :, None]
+    columns = (offsets[1] + torch.arange(width, device=device))[:, None, None, :]
+    batch = torch.arange(count, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[None, :, None, None]
     return padded[batch, channel, rows, columns]

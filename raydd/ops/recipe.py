@@ -1,4 +1,4 @@
-"""A training recipe and its pure pieces: augmentation, mixing, loss, optimiser, schedule.
+"""A training recipe and its pure pieces: loss, optimiser, schedule; its views are in :mod:`.views`.
 
 The same type describes how a teacher is squeezed, a student is trained and a distilled set is
 judged.
@@ -10,18 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raydd.ops.augment import (
-    crop_and_resize,
-    cutmix,
-    flip_where,
-    mixup,
-    pad_crop,
-    resized_crop_boxes,
-)
 from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.color import color_jitter, pca_lighting
 from raydd.ops.losses import distillation_loss, logit_loss
 from raydd.ops.schedules import smooth_factor, step_factor
+from raydd.ops.views.mixing import Mix
 
 CHOICES = {
     "crop": ("resized", "pad", "none"),
@@ -79,7 +71,8 @@ class Recipe:
         label_smoothing: of hard labels.
         average_decay: the network that is judged and kept is a running average of the weights (and
             of the BatchNorm statistics) with this decay per step; 0 is off.
-        precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
+        precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
+            computes it in hardware).
         test_points: how often the test accuracy is looked at, the last epoch included.
     """
 
@@ -131,60 +124,6 @@ class Recipe:
             raise ValueError("color_jitter must lie in [0, 1] and lighting be at least 0")
 
 
-@dataclass(frozen=True)
-class Mix:
-    """How a batch was mixed: image i is ``share`` of itself and the rest of ``permutation[i]``."""
-
-    permutation: Tensor
-    share: float
-
-
-def augment_batch(
-    pixels: Tensor, recipe: Recipe, resolution: int, flip: float, generator: torch.Generator
-) -> Tensor:
-    """Draw one random view per image.
-
-    Args:
-        pixels: uint8 [B, 3, S, S], S >= resolution.
-        recipe: which crop.
-        resolution: R, side of the views, pixels.
-        flip: probability of a mirrored view.
-        generator: CPU generator of every draw.
-
-    Returns:
-        [B, 3, R, R] in [0, 255], or beyond where colours were changed; uint8 where no crop is
-        resized and no colour changed, else float.
-    """
-    count, side = len(pixels), pixels.shape[-1]
-    if recipe.crop == "resized":
-        low, high = recipe.crop_scale
-        boxes = resized_crop_boxes(count, (low, high), (3 / 4, 4 / 3), generator)
-        pixels = crop_and_resize(pixels.float(), boxes.to(pixels.device), resolution)
-    else:
-        margin = (side - resolution) // 2
-        pixels = pixels[..., margin : margin + resolution, margin : margin + resolution]
-        if recipe.crop == "pad":
-            pixels = pad_crop(pixels, recipe.padding, generator)
-    mirrored = torch.rand(count, generator=generator) < flip
-    pixels = flip_where(pixels, mirrored.to(pixels.device))
-    if recipe.color_jitter:
-        pixels = color_jitter(pixels.float(), recipe.color_jitter, generator)
-    if recipe.lighting:
-        pixels = pca_lighting(pixels.float(), recipe.lighting, generator)
-    return pixels
-
-
-def mix_batch(
-    images: Tensor, recipe: Recipe, generator: torch.Generator
-) -> tuple[Tensor, Mix | None]:
-    """Apply the recipe's mixing to normalised images [B, 3, R, R]."""
-    if recipe.mix == "none":
-        return images, None
-    blend = cutmix if recipe.mix == "cutmix" else mixup
-    mixed, permutation, share = blend(images, generator, recipe.mix_alpha)
-    return mixed, Mix(permutation.to(images.device), share)
-
-
 def training_loss(
     logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, mix: Mix | None, recipe: Recipe
 ) -> Tensor:
@@ -211,7 +150,7 @@ def training_loss(
     if mix is None:
         return loss
     other = F.cross_entropy(logits, labels[mix.permutation], label_smoothing=recipe.label_smoothing)
-    return mix.share * loss + (1 - mix.share) * other
+    return mix.shares[0] * loss + mix.shares[1] * other
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

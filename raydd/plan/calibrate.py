@@ -66,6 +66,7 @@ def calibrate(
         transfer=_TRANSFER,
         step=_STEP,
         start=_START,
+        beside=resources.use_gpu,
         about=(
             f"{len(works)} kinds of steps timed now on one {device.type} worker, "
             f"{decoded:.0f} images decoded per second and core (timed); "

@@ -14,13 +14,14 @@ assumed after two public figures, and rounded down:
   vector units' peak.
 
 One core decodes 265 JPEGs of 500 x 375 pixels per second into 224 pixels (ours, Pillow); 200 are
-taken. From an object store a machine of eight devices is taken to read 5 GB/s (their networks have
-100 Gbit/s and more), one of a single device 1 GB/s.
+taken, or what ``cluster.plan_decode`` says of other images. All cores of a machine with GPUs decode
+while the devices compute. From an object store a machine of eight devices is taken to read 5 GB/s
+(their networks have 100 Gbit/s and more), one of a single device 1 GB/s.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raydd.engine.cost import Cost, Work
 from raydd.errors import Refused
@@ -28,6 +29,7 @@ from raydd.errors import Refused
 _STEP = 4e-3  # seconds: about 400 kernels, launched one by one
 _START = 15.0  # seconds: a fit of several workers
 _VECTOR_SHARE = 0.4
+_DECODE = 200.0  # photographs of 500 x 375 pixels per second and core
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class PlanRow:
         units: grain of resume: shards, epochs, batches or trainings.
         cost: what it takes.
         finished: whether the storage has it already.
+        together: units of all stages that run at once; 0 is this one alone.
     """
 
     stage: str
@@ -47,6 +50,7 @@ class PlanRow:
     units: int
     cost: Cost
     finished: bool = False
+    together: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Machine:
         step: seconds that no step falls below: kernels must be launched.
         start: seconds until a stage with work is under way.
         memory: bytes of one device; None is not known.
+        beside: whether its cores decode beside devices that compute; without GPUs they do both.
         about: where these numbers come from.
     """
 
@@ -79,14 +84,15 @@ class Machine:
     step: float
     start: float
     memory: int | None = None
+    beside: bool = False
     about: str = field(default="", compare=False)
 
 
 def stage_seconds(row: PlanRow, machine: Machine) -> float:
     """Wall seconds of a stage.
 
-    Networks, decoding and bytes overlap, so that the slowest counts; an actor that decodes what it
-    looks at does one after the other.
+    Networks, decoding and bytes overlap, so that the slowest counts. Without GPUs an actor decodes
+    what it looks at, one after the other.
 
     Raises:
         KeyError: the machine has no rate for some of the work.
@@ -95,7 +101,7 @@ def stage_seconds(row: PlanRow, machine: Machine) -> float:
     split = machine.workers if cost.divides == "batch" else 1
     computing = sum(_work_seconds(work, machine, split) for work in cost.work)
     computing *= _share(row, machine)
-    actors = cost.divides == "rows"
+    actors = cost.divides == "rows" and not machine.beside
     decoding = cost.decodes / machine.decode / (machine.parallel if actors else machine.cores)
     moving = (cost.reads + cost.writes) / machine.transfer
     apart = [computing + decoding, moving] if actors else [computing, decoding, moving]
@@ -122,12 +128,16 @@ def _share(row: PlanRow, machine: Machine) -> float:
     if divides == "rows":
         return 1 / machine.parallel
     at_once = {"units": machine.unit_workers, "tasks": machine.parallel}.get(divides, 1)
-    units = max(1, row.units)
+    units = max(1, row.units, row.together)
     return math.ceil(units / at_once) / units
 
 
-def named_machine(name: str) -> Machine:
+def named_machine(name: str, decode: float | None = None) -> Machine:
     """A machine by its name.
+
+    Args:
+        name: of the machine.
+        decode: images per second and core; None is that of photographs.
 
     Raises:
         Refused: nobody described it.
@@ -135,7 +145,8 @@ def named_machine(name: str) -> Machine:
     if name not in _MACHINES:
         known = ", ".join(sorted(_MACHINES))
         raise Refused(f"cluster.plan_for={name} is no machine that is known here: {known}.")
-    return _MACHINES[name]
+    machine = replace(_MACHINES[name], decode=decode or _DECODE)
+    return replace(machine, about=f"{machine.about}; {machine.decode:g} per second and core")
 
 
 def _machine(
@@ -176,15 +187,16 @@ def _machine(
         parallel=count,
         cores=cores,
         rates={kind: 1e12 * rate for kind, rate in rates.items()},
-        decode=200,
+        decode=_DECODE,
         transfer=transfer * 1e9,
         step=_STEP,
         start=_START,
         memory=memory * 10**9,
+        beside=True,
         about=(
             f"assumed, not measured: TFLOP/s of a device {reached} (dense bf16 peak {tera:.0f}), "
-            f"no step below {1000 * _STEP:.0f} ms, {cores} cores that decode 200 images per second "
-            f"each, {transfer} GB/s, {_START:.0f} s to start a stage"
+            f"no step below {1000 * _STEP:.0f} ms, {cores} cores that decode beside the "
+            f"devices, {transfer} GB/s, {_START:.0f} s to start a stage"
         ),
     )
 

@@ -40,11 +40,13 @@ class NotedStages(Stages):
 
     def run_together(self, asked: Sequence[Stage], work: Together) -> list[Artifact]:
         """Note stages, each once; see :meth:`raydd.store.artifacts.Stages.run_together`."""
+        together = sum(stage.units for stage in asked)
         for stage in asked:
             key = stage.key
             if key not in self._finished:
                 found = self.find(stage.name, key)
-                self.rows.append(PlanRow(stage.label, key, stage.units, stage.cost(), bool(found)))
+                about = stage.label, key, stage.units, stage.cost(), bool(found), together
+                self.rows.append(PlanRow(*about))
                 planned = Artifact(self.root / key, key, dict(stage.expected()), stage.name)
                 self._finished[key] = found[0] if found else planned
         return [self._finished[stage.key] for stage in asked]
@@ -53,7 +55,7 @@ class NotedStages(Stages):
 def plan(config: RunConfig, progress: Progress) -> None:
     """Say what a run would do, how large it is and how long it takes; starts no Ray."""
     cluster = config.cluster
-    named = [named_machine(cluster.plan_for)] if cluster.plan_for else []
+    named = [named_machine(cluster.plan_for, cluster.plan_decode)] if cluster.plan_for else []
     engine, rows = walk(config, progress)
     machines = [*([_here(config, engine, rows)] if cluster.plan_seconds else []), *named]
     for line in plan_lines(rows, machines):

@@ -13,6 +13,7 @@ from typing import Any
 
 from raydd.ops.describe import duration
 
+_POSITIONS = (("at", "epoch"), ("of", "epochs"))  # of a beat, and of an event
 _NAMES = ("unit", "title", "architecture", "images", "seed", "observer", "round")
 
 
@@ -63,12 +64,13 @@ class Meter:
     def hear(self, event: Mapping[str, Any]) -> None:
         """Take an event of the journal into account."""
         name = " ".join(str(event[key]) for key in _NAMES if key in event)
-        if event.get("of"):
+        at, of = (event.get(key, event.get(other)) for key, other in _POSITIONS)
+        if at is not None and of:
             known = self.pieces.get(name)
             start = event.get("start", known.start if known else 0.0)
             text = _results(event) or (known.text if known else "")
-            noun = event.get("counts", known.noun if known else "step")
-            self.pieces[name] = Piece(event["at"], event["of"], start, noun, text)
+            noun = event.get("counts", known.noun if known else "epoch")
+            self.pieces[name] = Piece(at, of, start, noun, text)
         elif "unit" in event:
             self.pieces.pop(name, None)
 

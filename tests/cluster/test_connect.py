@@ -94,6 +94,7 @@ def test_a_run_says_on_what_it_is():
         (ClusterConfig(), {"CPU": 16}, 3),
         (ClusterConfig(num_workers=6), {"CPU": 18}, 2),
         (ClusterConfig(num_workers=2), {"CPU": 64, "GPU": 8}, 4),
+        (ClusterConfig(num_workers=0), {"CPU": 64, "GPU": 8}, 8),  # a GPU for each
     ],
 )
 def test_as_many_trials_run_at_once_as_never_wait_for_each_other(config, totals, lanes):

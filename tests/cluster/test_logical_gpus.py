@@ -111,7 +111,7 @@ def start(words: list[str], timeout: float) -> Any:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return start(["-c", SCENES, str(tmp_path_factory.mktemp("scenes"))], 200)
+    return start(["-c", SCENES, str(tmp_path_factory.mktemp("scenes"))], 280)
 
 
 def test_an_actor_of_a_pass_holds_a_gpu_and_no_cpu(scenes):

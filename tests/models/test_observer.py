@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from raydd.models.observer import ObserverTap, running_statistics
+from raydd.models.observer import ObserverTap, _enlarging, _shrink, running_statistics
 from raydd.models.registry import ModelConfig, create_model
 
 PATCH, SIDE = 4, 16
@@ -53,6 +53,18 @@ def test_batch_statistics_and_their_gradient_equal_a_plain_computation(network):
     for value, by_the_book in zip(ours, expected, strict=True):
         torch.testing.assert_close(value, by_the_book.float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [7, 14, 28, 56])
+def test_the_gradient_of_enlarging_as_matrix_products_is_that_of_the_kernel(side):
+    """Layers of 224 pixels, tiles of 16: what a GPU computes instead of its unrepeatable kernel."""
+    features = torch.randn(2, 3, side, side, requires_grad=True)
+    whole = -(-side // 16) * 16
+    larger = F.interpolate(features, (whole, whole), mode="bilinear", align_corners=False)
+    slope = torch.randn_like(larger)
+    (expected,) = torch.autograd.grad(larger, features, slope)
+    matrix = _enlarging(side, whole, slope.device, slope.dtype)
+    torch.testing.assert_close(_shrink(slope, matrix, matrix), expected)
 
 
 def test_the_statistics_of_one_image_are_those_of_a_batch_of_it(network):

@@ -9,11 +9,10 @@ from raydd.ops.augment import (
     ViewParameters,
     apply_view,
     crop_and_resize,
-    cutmix,
     draw_views,
     flip_where,
-    mixup,
-    pad_crop,
+    pad_offsets,
+    pad_windows,
     resized_crop_boxes,
     view_matrices,
 )
@@ -122,33 +121,15 @@ def test_roll_bounds_are_both_reached():
     assert torch.equal(views.boxes[7], torch.tensor([0.0, 0, 1, 1]))
 
 
-def test_cutmix_pastes_one_rectangle_of_the_stated_area():
-    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 2, 20, 20)
-    for seed in range(20):
-        mixed, permutation, share = cutmix(images, generator(seed))
-        assert sorted(permutation.tolist()) == list(range(6))
-        own = mixed == images
-        moved = permutation != torch.arange(6)
-        measured = own[moved].float().mean(dim=(1, 2, 3))
-        torch.testing.assert_close(measured, torch.full_like(measured, share))
-        assert torch.equal(mixed, torch.where(own, images, images[permutation]))
-
-
-def test_mixup_blends_with_the_permutation(images):
-    mixed, permutation, share = mixup(images, generator("mix"))
-    assert 0 <= share <= 1
-    torch.testing.assert_close(mixed, share * images + (1 - share) * images[permutation])
-
-
-def test_pad_crop_returns_shifted_windows(images):
+def test_pad_windows_returns_shifted_windows(images):
     padded = F.pad(images, (2, 2, 2, 2))
     windows = padded.unfold(2, 16, 1).unfold(3, 16, 1)
-    cropped = pad_crop(images, 2, generator("pad"))
+    cropped = pad_windows(images, 2, pad_offsets(5, 2, generator("pad")))
     for index in range(5):
         matches = (windows[index] == cropped[index][:, None, None]).all(-1).all(-1).all(0)
         assert matches.sum() == 1
 
 
-def test_pad_crop_keeps_uint8():
+def test_pad_windows_keeps_uint8():
     images = torch.full((4, 3, 8, 8), 200, dtype=torch.uint8)
-    assert pad_crop(images, 2, generator("pad")).dtype == torch.uint8
+    assert pad_windows(images, 2, pad_offsets(4, 2, generator("pad"))).dtype == torch.uint8

@@ -7,33 +7,41 @@ import torch
 import torch.nn.functional as F
 
 from raydd.ops import losses
-from raydd.ops.losses import LayerStatistics
 from raydd.ops.seeds import generator
 
 
-def _layer(mean, var, running_mean, running_var):
-    return LayerStatistics(*(torch.tensor(v) for v in (mean, var, running_mean, running_var)))
+def _densification_by_the_book(images, labels, temperature):
+    small = F.adaptive_avg_pool2d(images, 32).flatten(1).double()
+    total = small.new_zeros(())
+    for label in labels.unique():
+        own = small[labels == label]
+        if len(own) > 1:
+            spectrum = torch.linalg.eigvalsh(own @ own.T / own.shape[1])
+            target = F.softmax(spectrum.detach() / temperature, dim=0)
+            total = total + F.kl_div(F.log_softmax(spectrum, dim=0), target, reduction="sum")
+    return total
 
 
-def test_batch_norm_loss_is_zero_when_statistics_match():
-    same = torch.tensor([1.0, 2.0], requires_grad=True)
-    layer = LayerStatistics(same, same, same.detach(), same.detach())
-    loss = losses.batch_norm_loss([layer, layer])
-    loss.backward()
-    assert loss == 0
-    assert torch.equal(same.grad, torch.zeros(2))
+@pytest.mark.parametrize("side", [16, 32, 40])
+def test_densification_and_its_gradient_equal_the_spectrum_of_each_class(side):
+    images = 3 * torch.randn(7, 3, side, side, generator=generator("images"))
+    images[3] = images[0]  # an eigenvalue of twice the size
+    labels = torch.tensor([5, 0, 5, 5, 0, 2, 0])  # three, three and one image
+    found = []
+    for loss in (losses.densification_loss, _densification_by_the_book):
+        leaf = images.clone().requires_grad_(True)
+        value = loss(leaf, labels, 4.0)
+        found.append((value.detach().float(), *torch.autograd.grad(value, leaf)))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-7)
 
 
-def test_batch_norm_loss_sums_plain_norms_and_weighs_the_stem():
-    stem = _layer([3.0, 4.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0])  # mean gap 5
-    second = _layer([0.0], [3.0], [1.0], [1.0])  # mean gap 1, variance gap 2
-    assert losses.batch_norm_loss([stem, second]) == pytest.approx(10 * 5 + 1 + 2)
-    assert losses.batch_norm_loss([stem, second], first_multiplier=1) == pytest.approx(8)
-
-
-def test_batch_norm_loss_needs_a_layer():
-    with pytest.raises(ValueError, match="no BatchNorm"):
-        losses.batch_norm_loss([])
+def test_densification_of_large_and_equal_images_stays_finite():
+    images = torch.full((60, 3, 32, 32), 9.0).requires_grad_(True)  # an eigenvalue of 4860
+    value = losses.densification_loss(images, torch.zeros(60, dtype=torch.int64))
+    (gradient,) = torch.autograd.grad(value, images)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
 
 
 def _adversarial_by_the_book(logits, labels, mask, smoothing):

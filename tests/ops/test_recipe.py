@@ -6,30 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from raydd.ops.augment import crop_and_resize, flip_where, resized_crop_boxes
-from raydd.ops.color import color_jitter, pca_lighting
-from raydd.ops.recipe import VIEW_FIELDS, Mix, Recipe, augment_batch, training_loss
+from raydd.ops.recipe import VIEW_FIELDS, Recipe, training_loss
 from raydd.ops.recipe import learning_rate_factor as factor
 from raydd.ops.seeds import generator
-
-PIXELS = torch.randint(256, (5, 3, 16, 16), generator=generator("pixels")).to(torch.uint8)
-
-
-def test_colours_are_drawn_after_everything_else():
-    """So that a recipe without them draws what it drew before they existed."""
-    draws = generator("views")
-    boxes = resized_crop_boxes(5, (0.08, 1.0), (3 / 4, 4 / 3), draws)
-    views = crop_and_resize(PIXELS.float(), boxes, 12)
-    views = flip_where(views, torch.rand(5, generator=draws) < 0.5)
-    assert torch.equal(augment_batch(PIXELS, Recipe(), 12, 0.5, generator("views")), views)
-    colourful = Recipe(color_jitter=0.4, lighting=0.1)
-    changed = augment_batch(PIXELS, colourful, 12, 0.5, generator("views"))
-    assert torch.equal(changed, pca_lighting(color_jitter(views, 0.4, draws), 0.1, draws))
-
-
-def test_colours_change_views_that_no_crop_resized():
-    recipe = Recipe(crop="none", color_jitter=0.4)
-    assert augment_batch(PIXELS, recipe, 16, 0.0, generator("views")).dtype == torch.float32
+from raydd.ops.views.mixing import Mix
 
 
 def test_what_decides_views_travels_with_labels():
@@ -47,7 +27,7 @@ def test_the_step_schedule_drops_twice():
 
 def test_mixed_hard_labels_need_no_teacher():
     logits, labels = torch.randn(4, 10, generator=generator("logits")), torch.arange(4)
-    mix = Mix(torch.tensor([1, 0, 3, 2]), 0.75)
+    mix = Mix(torch.tensor([1, 0, 3, 2]), torch.tensor([0.75, 0.25]))
     targets = 0.75 * F.one_hot(labels, 10) + 0.25 * F.one_hot(labels[mix.permutation], 10)
     loss = training_loss(logits, labels, None, mix, Recipe(loss="mse"))
     torch.testing.assert_close(loss, F.cross_entropy(logits, targets))

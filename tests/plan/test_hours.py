@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from raydd.cluster.config import ClusterConfig
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.counted import CountedSource
@@ -90,6 +91,26 @@ def test_more_tasks_shorten_what_they_share(divides, share):
     assert stage_seconds(stage, eight) == pytest.approx(share * stage_seconds(stage, one))
 
 
+def test_stages_that_run_at_once_share_the_devices():
+    """Two sets of three trainings on eight devices take as long as one training."""
+    work, eight = (Work(ASK, steps=300, batch=20),), replace(MACHINE, parallel=8)
+    one = stage_seconds(row(1, "tasks", work=(Work(ASK, steps=100, batch=20),)), eight)
+    both = [replace(row(3, "tasks", work=work), together=6)] * 2
+    assert sum(plan_hours(both, eight)) * 3600 == pytest.approx(one)
+    four = replace(MACHINE, parallel=4)  # two rounds
+    assert sum(plan_hours(both, four)) * 3600 == pytest.approx(2 * one)
+
+
+def test_smaller_images_are_decoded_as_fast_as_the_plan_is_told():
+    usual, told = named_machine("8xh200"), named_machine("8xh200", 600)
+    assert (usual.decode, told.decode) == (200, 600)
+    assert "600 per second and core" in told.about
+    decoding = row(divides="batch", decodes=192 * 600)
+    assert stage_seconds(decoding, told) == pytest.approx(1 + told.start)
+    with pytest.raises(ValueError, match="plan_decode must be above 0"):
+        ClusterConfig(plan_decode=0.0)
+
+
 def test_no_step_is_shorter_than_its_launches():
     stage = row(work=(Work(ASK, steps=100, batch=1),))
     assert stage_seconds(stage, replace(MACHINE, step=0.5)) == pytest.approx(50)
@@ -101,6 +122,10 @@ def test_decoding_and_bytes_count_where_they_are_the_slowest():
     assert stage_seconds(row(work=work, decodes=20, reads=200, writes=100), MACHINE) == 3
     actors = row(divides="rows", work=work, decodes=20)  # in turn
     assert stage_seconds(actors, MACHINE) == pytest.approx(3)
+    assert stage_seconds(actors, replace(MACHINE, beside=True)) == pytest.approx(2)
+    sixteen = replace(MACHINE, beside=True, parallel=8, cores=16)
+    slower = row(divides="rows", work=work, decodes=80)  # every core decodes, not one per device
+    assert stage_seconds(slower, sixteen) == pytest.approx(80 / 10 / 16)
     assert stage_seconds(row(decodes=20), replace(MACHINE, cores=4, start=7)) == pytest.approx(7.5)
     assert stage_seconds(row(), replace(MACHINE, start=7)) == 0
 

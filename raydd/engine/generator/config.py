@@ -6,7 +6,8 @@ from typing import Any
 from raydd.models.precision import PRECISIONS
 from raydd.ops.checks import check_at_least_one, check_choices
 
-_HOW = ("checkpoint_seconds",)  # decides nothing about the weights
+# decides nothing about the weights, or has a stage of its own in the key
+_HOW = ("checkpoint_seconds", "cache_latents")
 
 
 @dataclass
@@ -27,8 +28,12 @@ class GeneratorRecipe:
             keeps the last ones. A tenth of the steps should be more than 1 / (1 - decay).
         class_dropout: share of the images that are shown without their class, which guidance needs.
         variance_weight: of the bound's term beside the square error.
-        precision: "bf16", "fp32" or "auto" (bf16 where the device computes it in hardware).
+        precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
+            computes it in hardware).
         checkpoint_seconds: from one checkpoint to the next; less where writing is quick.
+        cache_latents: encode every image once and keep what the VAE says, rounded to float16, on
+            disk (16 KB an image of 256 pixels and as much of the mirrored one); null does where
+            there is a VAE and more views are shown than that takes.
     """
 
     steps: int = 400_000
@@ -41,6 +46,7 @@ class GeneratorRecipe:
     variance_weight: float = 1.0
     precision: str = "auto"
     checkpoint_seconds: float = 60.0
+    cache_latents: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""

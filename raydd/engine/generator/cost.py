@@ -1,5 +1,6 @@
 """What a generator takes, from its architecture alone."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from upath import UPath
 from raydd.engine.cost import TimedStep
 from raydd.engine.engine import Engine
 from raydd.engine.generator.adopt import is_saved
-from raydd.engine.generator.checkpoint import load_part_config
+from raydd.engine.generator.checkpoint import INDEX, load_part_config
 from raydd.engine.generator.config import GeneratorConfig
 from raydd.errors import Refused
 from raydd.models.diffusion import create_transformer
@@ -50,6 +51,15 @@ def config_of(generator: Artifact) -> GeneratorConfig:
     """What a generator was made by, or where it lies."""
     planned = generator.summary.get("config")
     return planned or GeneratorConfig(path=str(generator.folder))
+
+
+def works_in_latents(generator: Artifact) -> bool:
+    """Whether a generator has a VAE, also where it is only planned."""
+    config = config_of(generator)
+    if config.is_trained or config.vae:
+        return config.vae is not None
+    index = UPath(config.path or "") / INDEX
+    return not index.exists() or "vae" in json.loads(index.read_text())  # those of the hub have
 
 
 def transformer_step(engine: Engine, config: GeneratorConfig, flops: int) -> TimedStep:

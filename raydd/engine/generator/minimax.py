@@ -47,10 +47,11 @@ class LatentMemory:
         """Remember a batch, in its order; each class forgets its oldest."""
         same = labels[:, None] == labels
         before, after = same.tril(-1).sum(1), same.triu(1).sum(1)
-        kept = after < self.size  # of more than M of one class only the newest stay
         places = (self.seen[labels] + before) % self.size
+        # of more than M of one class only the newest stay: every row writes the newest of its place
+        newest = same & (places[:, None] == places) & (after < self.size)
         directions = _directions(latents.detach()).half()
-        self.bank[labels[kept], places[kept]] = directions[kept]
+        self.bank[labels, places] = directions[newest.int().argmax(1)]
         self.seen.index_add_(0, labels, torch.ones_like(labels))
 
     def state(self) -> dict[str, Tensor]:

@@ -13,8 +13,10 @@ from raydd.engine.generator.adopt import adopt_generator, fresh_generator
 from raydd.engine.generator.checkpoint import load_generator_card, save_generator
 from raydd.engine.generator.config import GeneratorConfig, GeneratorRecipe, MinimaxConfig
 from raydd.engine.generator.cost import config_of, sizes_of, transformer_step
+from raydd.engine.generator.latent_data import KeptLatents
+from raydd.engine.generator.latents import cache_latents, count_views, is_cached, latent_bytes
 from raydd.engine.generator.train import GeneratorJob, generator_worker
-from raydd.engine.passes.decode import place_images
+from raydd.engine.passes.decode import RealImages, class_counts, place_images
 from raydd.engine.training.data import Feed
 from raydd.models.diffusion import Generator
 from raydd.store.artifacts import Artifact
@@ -80,12 +82,17 @@ def _start(engine: Engine, config: GeneratorConfig, title: str, seed: int) -> Ar
 
 def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) -> Artifact:
     resources, side = engine.resources, engine.preprocessing.resolution
-    # the whole shorter side is seen
-    real = place_images(engine, replace(engine.preprocessing, resize=side))
+    images = class_counts(engine).sum().item()
+    if is_cached(engine, start, recipe, images):
+        kept, real = _keep_latents(engine, start, recipe, images)
+    else:
+        # the whole shorter side is seen
+        kept, real = None, place_images(engine, replace(engine.preprocessing, resize=side))
     job = GeneratorJob(
         folder="",
         start=str(start.folder),
         feed=Feed(real.folders, side, real.count, recipe.batch_size, (engine.seed, name)),
+        latents=kept,
         recipe=recipe,
         flip=engine.flip,
         stage=name,
@@ -104,8 +111,8 @@ def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) ->
     def cost() -> Cost:
         sizes, views = sizes_of(engine, config_of(start)), recipe.steps * recipe.batch_size
         step = transformer_step(engine, config_of(start), sizes.flops)
-        flops = (1 + BACKWARD) * sizes.flops + sizes.encoder
-        looked = real.cost(engine, side, views / real.count)
+        flops = (1 + BACKWARD) * sizes.flops + (0 if kept else sizes.encoder)
+        looked = _reads(engine, kept, real, views / real.count)
         return replace(
             looked,
             writes=sizes.weights,
@@ -126,6 +133,25 @@ def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) ->
         title="training",
         units=recipe.steps,
     )
+
+
+def _keep_latents(
+    engine: Engine, start: Artifact, recipe: GeneratorRecipe, images: int
+) -> tuple[KeptLatents, RealImages]:
+    """Where the latents of all images are kept, and that they stand for the images."""
+    artifact, views = cache_latents(engine, start, recipe.precision), count_views(engine)
+    held = images * views * latent_bytes(engine.preprocessing.resolution)
+    in_memory = held <= engine.data.memory_limit_mb << 20
+    return KeptLatents(str(artifact.folder), views, in_memory), RealImages((), images, artifact)
+
+
+def _reads(engine: Engine, kept: KeptLatents | None, real: RealImages, epochs: float) -> Cost:
+    """What a training of so many epochs reads: images, or latents once or in every epoch."""
+    side = engine.preprocessing.resolution
+    if kept is None:
+        return real.cost(engine, side, epochs)
+    held = real.count * kept.views * latent_bytes(side)
+    return Cost(reads=held if kept.in_memory else epochs * held)
 
 
 def _describe(folder: UPath) -> dict[str, Any]:

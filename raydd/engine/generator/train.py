@@ -1,14 +1,15 @@
 """Train a diffusion transformer on the real images, or fine-tune one.
 
 The same loop serves one process and Ray Train's workers. Every draw of a step comes from its
-number: a training that is killed continues at a step and ends with the weights of an undisturbed
-one, where the images are in memory (a streamed epoch has no fixed order).
+number: on a CPU a training that is killed continues at a step and ends with the weights of an
+undisturbed one, where the images are in memory (a streamed epoch has no fixed order).
 Sources: DiT, arXiv 2212.09748; Minimax Diffusion, arXiv 2311.15529.
 """
 
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,13 +20,23 @@ from upath import UPath
 from raydd.cluster.fit import rank_and_world
 from raydd.engine.generator.checkpoint import load_generator, save_generator
 from raydd.engine.generator.config import GeneratorRecipe, MinimaxConfig
+from raydd.engine.generator.latent_data import KeptLatents, choose_views, open_feed
 from raydd.engine.generator.minimax import MinimaxTerms
-from raydd.engine.training.data import Batch, Feed, open_images
-from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.engine.training.data import Batch, Feed
+from raydd.engine.training.state import (
+    OUTCOME,
+    StateFile,
+    distributed,
+    loss_scaler,
+    restore_scaler,
+)
+from raydd.models.average import running_average
 from raydd.models.diffit import fold_scales, start_diffit
 from raydd.models.diffusion import TRAIN_STEPS, new_scheduler
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.ops.augment import flip_where
+from raydd.ops.device import send
 from raydd.ops.diffusion_loss import add_noise, diffusion_loss, estimate_clean, noise_schedule
 from raydd.ops.schedules import warmup_factor
 from raydd.ops.seeds import generator
@@ -48,6 +59,7 @@ class GeneratorJob:
         stage: name in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
+        latents: kept ones of the VAE, in place of the feed's images.
     """
 
     folder: str
@@ -58,6 +70,7 @@ class GeneratorJob:
     stage: str
     journal: str | None
     device: str
+    latents: KeptLatents | None = None
 
 
 def generator_worker(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -70,12 +83,14 @@ def train_generator(job: GeneratorJob, rank: int = 0, world: int = 1) -> dict[st
 
     Returns:
         ``steps``, the mean ``loss`` of the last ones, and the wall ``seconds``; rank 0 leaves the
-        generator in the job's folder.
+        generator in the job's folder. On a GPU no two trainings are equal to the bit: the
+        gradients of attention and of embeddings add in any order.
     """
     outcome = UPath(job.folder) / OUTCOME
     if outcome.exists():
         return json.loads(outcome.read_text())
-    return _Training(job, rank, world).run()
+    with deterministic_kernels():
+        return _Training(job, rank, world).run()
 
 
 class _Training:
@@ -95,11 +110,13 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             weights, job.recipe.learning_rate, weight_decay=job.recipe.weight_decay, fused=True
         )
+        self.scaler = loss_scaler(self.dtype, self.device)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.model = distributed(self.generator, world)
         scheduler: Any = new_scheduler()
         self.schedule = noise_schedule(scheduler.betas).to(self.device)
-        self.data = open_images(job.feed, rank, world, self.device)
+        shape = self.generator.latent_shape
+        self.data = open_feed(job.feed, job.latents, shape, rank, world, self.device)
         self.file = StateFile(UPath(job.folder), job.recipe.checkpoint_seconds)
         self.step, self.loss, self.seconds = 0, 0.0, 0.0
 
@@ -107,11 +124,19 @@ class _Training:
         journal, steps = Journal(self.job.journal), self.job.recipe.steps
         self._restore()
         total, count, started = torch.zeros((), device=self.device), 0, time.perf_counter()
+        start = self.step
         while self.step < steps:
             epoch, offset = divmod(self.step, self.data.steps)
             for batch in islice(self.data.batches(epoch), offset, offset + steps - self.step):
                 total += self._step(batch)
                 self.step, count = self.step + 1, count + 1
+                if self.rank == 0:
+                    told = {
+                        "counts": "step",
+                        "start": start,
+                        "loss": partial(torch.div, total, count),
+                    }
+                    journal.beat(self.job.stage, self.step, steps, **told)
                 if self.step % _JOURNAL_STEPS == 0 or self.step == steps:
                     self.loss = float(total / count)
                     self.seconds += time.perf_counter() - started
@@ -136,8 +161,9 @@ class _Training:
             group["lr"] = recipe.learning_rate * warmup_factor(self.step, recipe.warmup_steps)
         loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
@@ -145,14 +171,19 @@ class _Training:
     def _loss(self, batch: Batch) -> Tensor:
         recipe, count = self.job.recipe, len(batch.labels)
         draws = generator(*self.job.feed.seed_parts, "step", self.step)
-        # every rank draws for the whole batch and takes its share
+        # every rank draws for the whole batch and takes its share, which goes there in one copy
         every = count * self.world
-        mirrored, dropped = self._share(torch.rand(every, 2, generator=draws)).unbind(1)
-        timesteps = self._share(torch.randint(TRAIN_STEPS, (every,), generator=draws))
-        shape = (every, *self.generator.latent_shape)
-        noise = self._share(torch.randn(shape, generator=draws))
-        pixels = flip_where(batch.pixels, mirrored < self.job.flip).float() / 127.5 - 1
-        clean = self._encode(pixels, draws, shape)
+        drawn = [
+            torch.rand(every, 2, generator=draws),
+            torch.randint(TRAIN_STEPS, (every,), generator=draws),
+            torch.randn(every, *self.generator.latent_shape, generator=draws),
+        ]
+        if self.generator.vae is not None:  # draws from its posterior
+            drawn.append(torch.randn(every, *self.generator.latent_shape, generator=draws))
+        shares = [values[self.rank :: self.world] for values in drawn]
+        uniform, timesteps, noise, *posterior = send(shares, self.device)
+        mirrored, dropped = uniform.unbind(1)
+        clean = self._clean(batch.pixels, mirrored < self.job.flip, *posterior)
         class_ids = self.class_ids[batch.labels]
         class_ids = class_ids.masked_fill(dropped < recipe.class_dropout, self.generator.null_class)
         noisy = add_noise(clean, noise, timesteps, self.schedule)
@@ -167,16 +198,14 @@ class _Training:
         predicted = estimate_clean(noisy, prediction.chunk(2, dim=1)[0], timesteps, self.schedule)
         return loss + self.minimax.loss(clean, predicted, batch.labels)
 
-    def _encode(self, pixels: Tensor, draws: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-        """Draws from the VAE's posterior, where there is a VAE."""
-        if self.generator.vae is None:
-            return pixels
+    def _clean(self, seen: Tensor, mirrored: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What is to be learnt, float32: pixels, or draws from the VAE's posterior."""
+        if self.job.latents is not None:
+            mean, std = choose_views(seen, mirrored).unbind(1)
+            return self.generator.draw(mean, std, noise)
+        pixels = flip_where(seen, mirrored).float() / 127.5 - 1
         with torch.no_grad(), autocast(self.device, self.dtype):
-            noise = self._share(torch.randn(shape, generator=draws))
             return self.generator.encode(pixels, noise).float()
-
-    def _share(self, drawn: Tensor) -> Tensor:
-        return drawn[self.rank :: self.world].to(self.device)
 
     def _save(self) -> None:
         average = self.average
@@ -184,6 +213,7 @@ class _Training:
             {
                 "network": self._trained(self.network),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "average": self._trained(average.module) if average else {},
                 "averaged": average.n_averaged if average else 0,
                 "minimax": self.minimax.state() if self.minimax else {},
@@ -196,6 +226,7 @@ class _Training:
             return
         self.network.load_state_dict(values["network"], strict=False)
         self.optimizer.load_state_dict(values["optimizer"])
+        restore_scaler(self.scaler, values.get("scaler", {}))
         if self.average:
             self.average.module.load_state_dict(values["average"], strict=False)
             self.average.n_averaged.copy_(values["averaged"])

@@ -20,6 +20,7 @@ from raydd.data.labels import INFO, LabelInfo, block_name, label_arrays
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.errors import Refused
+from raydd.ops.device import move
 from raydd.ops.labels import CompressedLogits, expand_logits
 from raydd.ops.recipe import VIEW_FIELDS, Recipe
 from raydd.store.images import ImageSet
@@ -104,7 +105,7 @@ class LabelData:
         for step in range(self.steps):
             images, labels = self.views.draw(epoch, step)
             logits = self._source.logits(epoch, step, images)
-            rows = rank_rows(len(images), self.rank, self.world).to(images.device)
+            rows = rank_rows(len(images), self.rank, self.world, images.device)
             yield LabelledBatch(images[rows], labels[rows], logits[rows])
 
     def _open_source(self, device: torch.device) -> "_Source":
@@ -158,7 +159,7 @@ class _Stored:
                 f"{step} than this version of torch draws."
             )
         stored = CompressedLogits(*map(torch.tensor, labels))
-        return expand_logits(stored, self.views.info.num_classes).to(images.device)
+        return move(expand_logits(stored, self.views.info.num_classes), images.device)
 
 
 def open_labels(product: str | UPath, device: str = "cpu") -> LabelData:
@@ -217,6 +218,6 @@ def read_info(folder: UPath) -> LabelInfo:
     return LabelInfo.from_text((folder / INFO).read_text())
 
 
-def rank_rows(count: int, rank: int, world: int) -> Tensor:
+def rank_rows(count: int, rank: int, world: int, device: torch.device) -> Tensor:
     """Rows of a batch that a rank trains on; all ranks get as many, some rows go to two of them."""
-    return (torch.arange(count + -count % world) % count)[rank::world]
+    return torch.arange(rank, count + -count % world, world, device=device) % count

@@ -8,9 +8,13 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.labels import LabelInfo
+from raydd.models.exact import deterministic_kernels
 from raydd.models.preprocess import normalise, pad_batch
-from raydd.ops.recipe import VIEW_FIELDS, Recipe, augment_batch, mix_batch
+from raydd.ops.device import move
+from raydd.ops.recipe import VIEW_FIELDS, Recipe
 from raydd.ops.seeds import generator
+from raydd.ops.views.batch import augment_batch, mix_batch
+from raydd.ops.views.draws import draw_batch
 from raydd.store.checkpoint import load_frozen
 from raydd.store.images import ImageSet
 
@@ -30,16 +34,23 @@ class Views:
         # fields younger than the labels are off, as their defaults are
         known = {name: info.views[name] for name in VIEW_FIELDS if name in info.views}
         self._recipe = Recipe(**known)
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._epoch = -1  # whose order is known, here and on the device
+        self._order = self._there = torch.empty(0, dtype=torch.int64)
 
     def order(self, epoch: int, step: int) -> Tensor:
         """Positions of a whole batch's images in the set, int64 [B] on the CPU."""
+        self._open(epoch)
+        return self._order[self._batch(step)]
+
+    def _open(self, epoch: int) -> None:
         if epoch != self._epoch:
             draws = generator(self.info.seed, "labels", epoch, "order")
             self._order = torch.randperm(self.info.num_images, generator=draws)
+            self._there = move(self._order, self.images.labels.device)
             self._epoch = epoch
-        size = self.info.batch_size
-        return self._order[step * size : (step + 1) * size]
+
+    def _batch(self, step: int) -> slice:
+        return slice(step * self.info.batch_size, (step + 1) * self.info.batch_size)
 
     def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Views float32 [B, 3, R, R] of a whole batch, normalised and mixed, and its classes.
@@ -47,11 +58,13 @@ class Views:
         All draws are for the whole batch: a rank takes its rows of the result.
         """
         info, draws = self.info, generator(self.info.seed, "labels", epoch, step)
-        chosen = self.order(epoch, step).to(self.images.labels.device)
+        self._open(epoch)
+        chosen = self._there[self._batch(step)]
         side, flip = info.preprocessing.resolution, info.views["flip"]
-        pixels = augment_batch(self.images.images[chosen], self._recipe, side, flip, draws)
+        drawn = draw_batch(len(chosen), self._recipe, side, flip, draws).to(chosen.device)
+        pixels = augment_batch(self.images.images[chosen], drawn, self._recipe, side)
         images = normalise(pixels, info.preprocessing.mean, info.preprocessing.std)
-        return mix_batch(images, self._recipe, draws)[0], self.images.labels[chosen]
+        return mix_batch(images, drawn)[0], self.images.labels[chosen]
 
 
 class FixedTeacher:
@@ -74,8 +87,7 @@ class FixedTeacher:
     def logits(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] of at most ``size`` views [B, 3, R, R]."""
         padded = pad_batch(images, self.size).contiguous(memory_format=torch.channels_last)
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with exact, torch.autocast(self.device.type, enabled=False):
+        with deterministic_kernels(tf32=False), torch.autocast(self.device.type, enabled=False):
             return self.network(padded)[: len(images)].float()
 
 

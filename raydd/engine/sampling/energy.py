@@ -15,6 +15,7 @@ from raydd.engine.sampling.config import AdversaryConfig
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
+from raydd.ops.device import constant
 from raydd.store.checkpoint import load_checkpoint
 
 
@@ -36,7 +37,7 @@ class Classifier:
 
     Args:
         folder: checkpoint.
-        precision: "auto", "bf16" or "fp32".
+        precision: see :func:`raydd.models.precision.autocast_dtype`.
         device: where to compute.
     """
 
@@ -52,7 +53,7 @@ class Classifier:
         side = self.preprocessing.resolution
         if images.shape[-1] != side:
             # unlike interpolation kernels, its gradient is the same in every run
-            whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=images.device)
+            whole = constant((0.0, 0.0, 1.0, 1.0), images.device)
             images = crop_and_resize(images, whole.expand(len(images), -1), side)
         seen = normalise((images + 1) * 127.5, self.preprocessing.mean, self.preprocessing.std)
         with autocast(seen.device, self.dtype):

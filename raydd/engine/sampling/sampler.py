@@ -3,7 +3,7 @@
 One call samples one batch. It knows nothing of Ray; engine/sample.py spreads the units. Every draw
 of an image comes from a generator of its own, so an image is the same whatever is sampled beside
 it; like all of torch it is equal to the bit only for one device, precision, thread count and batch
-size.
+size. On a GPU ``gradient=full`` is not even that: the gradient of attention adds in any order.
 
 The sampler is DiT's: ancestral steps on respaced time steps with the variance that the network
 learned, classifier-free guidance on the first channels. Guidance by an energy: the estimate of the
@@ -15,7 +15,7 @@ class is sampled, decoded and judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,8 @@ from torch import Tensor
 from raydd.engine.sampling.config import SampleConfig
 from raydd.engine.sampling.energy import Energy
 from raydd.models.diffusion import Generator
-from raydd.models.precision import autocast, autocast_dtype, freeze
+from raydd.models.exact import deterministic_kernels
+from raydd.models.precision import autocast, autocast_dtype, energy_scale, freeze
 from raydd.models.sampling_steps import Step, sampling_steps
 from raydd.ops.diffusion import (
     ancestral_step,
@@ -98,7 +99,12 @@ class Sampler:
 
     @torch.no_grad()
     def run(
-        self, labels: Sequence[int], slots: Sequence[int], seed: int, memory: Tensor | None = None
+        self,
+        labels: Sequence[int],
+        slots: Sequence[int],
+        seed: int,
+        memory: Tensor | None = None,
+        beat: Callable[[int], None] | None = None,
     ) -> Sampled:
         """Sample one image for each class and slot.
 
@@ -108,6 +114,7 @@ class Sampler:
             seed: run seed.
             memory: latents of each image's class in earlier curricula, [B, M, C, h, w]; None, or a
                 deviation of 0, keeps away from nothing.
+            beat: told how many steps are done.
         Raises:
             FloatingPointError: the sampling ended in values that are not finite.
         """
@@ -118,9 +125,11 @@ class Sampler:
         draws = self._draw(labels, slots, seed)
         noisy = draws[0]
         energies: list[Tensor] = []
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-            for step, draw in zip(self.steps, [*draws[1:], None], strict=True):
+        with deterministic_kernels():
+            for done, (step, draw) in enumerate(zip(self.steps, [*draws[1:], None], strict=True)):
                 noisy = self._advance(noisy, step, draw, batch, energies)
+                if beat:
+                    beat(done + 1)
             images = torch.cat([self._decode(part) for part in self._split(noisy)])
         rows = torch.stack(energies) if energies else torch.empty(0, len(labels))
         return Sampled(_to_uint8(images), noisy.half().cpu(), rows.cpu())
@@ -201,8 +210,9 @@ class Sampler:
         clean.requires_grad_(True)
         with torch.enable_grad():
             energies = energy(self._decode(clean), labels)
-            (gradient,) = torch.autograd.grad(energies.sum(), clean)
-        return gradient, energies.detach()
+            scale = energy_scale(self.dtype)
+            (gradient,) = torch.autograd.grad(energies.sum() * scale, clean)
+        return gradient / scale, energies.detach()
 
     def _decode(self, latents: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):

@@ -6,7 +6,7 @@ workers; a finished unit is a file and is never redone.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -162,7 +162,12 @@ class UnitSampler:
     def __call__(self, unit: Unit) -> None:
         """See :func:`raydd.cluster.pool.run_units`."""
         job, started = self.job, time.perf_counter()
-        sampled = _sample_unit(job, self.sampler, unit)
+
+        def beat(step: int) -> None:
+            of, told = len(self.sampler.steps), {"counts": "step", "unit": unit.name}
+            self.journal.beat("sample", step, of, **told)
+
+        sampled = _sample_unit(job, self.sampler, unit, beat)
         # latents first: a part file says that the unit is finished
         write_latents(UPath(job.folder), unit, sampled.latents)
         write_table(
@@ -179,13 +184,15 @@ class UnitSampler:
         )
 
 
-def _sample_unit(job: SampleJob, sampler: Sampler, unit: Unit) -> Sampled:
+def _sample_unit(
+    job: SampleJob, sampler: Sampler, unit: Unit, beat: Callable[[int], None]
+) -> Sampled:
     """Sample a unit in a batch of full size: kernels are chosen by a batch's size."""
     count = len(unit.labels)
     missing = job.config.batch_size - count
     labels, slots = (row + row[-1:] * missing for row in (unit.labels, unit.slots))
     memory = read_memory(job.earlier, labels, sampler.latent_shape) if job.earlier else None
-    full = sampler.run(labels, slots, job.seed, memory)
+    full = sampler.run(labels, slots, job.seed, memory, beat)
     return Sampled(full.images[:count], full.latents[:count], full.energies[:, :count])
 
 

@@ -9,16 +9,17 @@ worker; like all of torch it is equal to the bit only for one device, precision 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from raydd.models.precision import PRECISIONS
+from raydd.engine.synthesis.advance import Objective, PixelSteps, Recording
+from raydd.models.exact import deterministic_kernels
+from raydd.models.precision import PRECISIONS, autocast_dtype
 from raydd.ops import augment
-from raydd.ops.adam import Adam
 from raydd.ops.augment import ViewParameters
 from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.schedules import CROP_SCHEDULES, crop_scale_minimum, smooth_factor
@@ -46,7 +47,8 @@ class LoopConfig:
             images (dataset.flip=0).
         roll: smallest and largest cyclic shift of the view, pixels, both included.
         view_per_image: draw one view per image and step instead of one per batch and step.
-        precision: "bf16", "fp32", or "auto": bf16 where the device computes it in hardware.
+        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device computes it in hardware,
+            else fp16 where a GPU does.
         compile: run the objective through torch.compile; needs a C++ compiler on a CPU.
     """
 
@@ -85,31 +87,6 @@ class LoopConfig:
             raise ValueError(f"zeta must be at least 1, got {self.zeta}")
 
 
-class Objective(Protocol):
-    """Loss terms of a batch of images; may keep state between the steps of one unit."""
-
-    def begin(self, origin: Tensor, labels: Tensor) -> None:
-        """Start a unit: nothing of an earlier one may be left.
-
-        Args:
-            origin: float32 [B, 3, R, R], start images in normalised space.
-            labels: int64 [B].
-        """
-
-    def terms(self, images: Tensor, rows: Tensor, columns: Tensor, step: int) -> dict[str, Tensor]:
-        """Every loss term whose weight is not 0, unweighted, and their weighted "total".
-
-        Args:
-            images: float32 [B, 3, R, R], normalised; requires grad.
-            rows: row matrices of the step's view, see :func:`raydd.ops.augment.view_matrices`.
-            columns: column matrices.
-            step: number of the step in the unit.
-        """
-
-    def stepped(self, images: Tensor) -> None:
-        """Take note of the images after the optimiser's step."""
-
-
 @dataclass(frozen=True)
 class Recovered:
     """Result of one unit.
@@ -136,6 +113,7 @@ class Recovery:
         std: per channel; (1, 1, 1) for networks of raw pixels.
         resolution: R, side of the images, pixels.
         device: where to optimise.
+        recording: of the steps, on a GPU.
     """
 
     def __init__(
@@ -146,16 +124,22 @@ class Recovery:
         std: Sequence[float],
         resolution: int,
         device: torch.device | str,
+        recording: Recording | None = None,
     ):
-        self.objective = objective
+        self.objective, self.recording = objective, recording or Recording()
         self.config = config
         self.resolution = resolution
         self.device = torch.device(device)
+        self.dtype = autocast_dtype(config.precision, self.device)
         self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
 
     def run(
-        self, start: Tensor | None, labels: Tensor, seed_parts: tuple[str | int, ...]
+        self,
+        start: Tensor | None,
+        labels: Tensor,
+        seed_parts: tuple[str | int, ...],
+        beat: Callable[[int, Tensor], None] | None = None,
     ) -> Recovered:
         """Optimise one unit and return its last iterate.
 
@@ -163,6 +147,7 @@ class Recovery:
             start: uint8 [B, 3, R, R] real images; ignored (may be None) when the start is noise.
             labels: int64 [B], class of each image; any B, so a last partial block works.
             seed_parts: names of the unit, e.g. (run seed, stage, unit); they fix every draw.
+            beat: told how many steps are done, and the loss.
 
         Raises:
             ValueError: no start images although the config starts from real ones, or wrong shape.
@@ -172,25 +157,22 @@ class Recovery:
         origin = self._start(start, len(labels), seed_parts).contiguous()
         images = origin.clone().requires_grad_(True)
         self.objective.begin(origin, labels.to(self.device))
-        lowest, highest = -self.mean / self.std, (1 - self.mean) / self.std
         views = self._draw_views(len(labels), seed_parts)
-        adam = Adam(images, config.adam_betas)
+        bounds = -self.mean / self.std, (1 - self.mean) / self.std
+        rates = [
+            config.learning_rate * smooth_factor(step, config.steps, config.zeta)
+            for step in range(config.steps)
+        ]
+        betas, own = config.adam_betas, (self.dtype, self.recording)
+        steps = PixelSteps(self.objective, images, bounds, betas, rates, *own)
         first: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-            for step in range(config.steps):
-                view = ViewParameters(*(draws[step] for draws in views))
-                rows, columns = augment.view_matrices(view, self.resolution)
-                terms = self.objective.terms(images, rows, columns, step)
-                (gradient,) = torch.autograd.grad(terms["total"], images)
-                # the fused step walks through memory: both need one layout, or pixels are mixed up
-                factor = smooth_factor(step, config.steps, config.zeta)
-                adam.step(gradient.contiguous(), config.learning_rate * factor)
-                with torch.no_grad():
-                    images.clamp_(lowest, highest)
-                    self.objective.stepped(images)
-                terms = {name: value.detach() for name, value in terms.items()}
+        with deterministic_kernels():
+            for step, (rows, columns) in enumerate(augment.walk_views(views, self.resolution)):
+                terms = steps(step, rows, columns)
                 first = first or terms
+                if beat:
+                    beat(step + 1, terms["total"])
         return Recovered(self._to_uint8(images.detach()), _floats(first), _floats(terms))
 
     def _start(self, start: Tensor | None, count: int, seed_parts: tuple[str | int, ...]) -> Tensor:

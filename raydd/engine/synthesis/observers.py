@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from upath import UPath
 
 from raydd.engine.passes.statistics import read_targets
-from raydd.engine.synthesis.loop import LoopConfig, Objective
+from raydd.engine.synthesis.advance import Objective
+from raydd.engine.synthesis.loop import LoopConfig
 from raydd.models.observer import ObserverTap
 from raydd.models.precision import autocast, autocast_dtype, freeze
+from raydd.models.statistics import statistic_gap
 from raydd.ops import augment, losses
 from raydd.ops.checks import check_choices
 from raydd.store.checkpoint import load_checkpoint
@@ -103,6 +105,7 @@ class ObserverObjective:
                 ObserverTap(freeze(network, self.device, self.dtype), resolution, patch)
                 for network in observers
             ]
+        self.period = len(self.taps)
         self._read_targets = targets
 
     def begin(self, origin: Tensor, labels: Tensor) -> None:
@@ -156,13 +159,9 @@ class ObserverObjective:
         """The statistics loss of one observer; ``statistics`` [2, W] are the batch's."""
         used = self._averages[number](statistics)
         tap = self.taps[number]
-        first = len(tap.layers[0].sizes)
         shares = (self.config.alpha, 1 - self.config.alpha)
         gaps = [
-            share
-            * losses.statistic_gap(
-                used, target, tap.sizes, first, self.config.first_layer_multiplier
-            )
+            share * statistic_gap(used, target, tap.groups, self.config.first_layer_multiplier)
             for share, target in zip(shares, self._targets[number], strict=True)
             if share > 0
         ]
@@ -188,8 +187,9 @@ class RunningStatistics:
         """Take in a new value and return the average with the new value's gradient."""
         new = statistics.detach()
         if self.average is None:
-            self.average = torch.zeros_like(new) if self.from_zero else new
-        self.average = torch.lerp(new, self.average, self.momentum)
+            self.average = torch.zeros_like(new) if self.from_zero else new.clone()
+        # in place: a recorded step must find it where it was
+        self.average.copy_(torch.lerp(new, self.average, self.momentum))
         return statistics + (self.average - new)
 
 

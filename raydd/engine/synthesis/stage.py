@@ -129,6 +129,7 @@ def _synthesize(
         seed=engine.seed,
         journal=engine.journal,
         device=engine.resources.device,
+        capture=engine.resources.capture,
     )
     ends = [slots.start, slots.stop]
     summary = {"slots": ends, "counts": [len(slots)] * engine.num_classes}

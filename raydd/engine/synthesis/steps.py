@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from raydd.engine.cost import BACKWARD, Networks, TimedStep
-from raydd.engine.synthesis.loop import LoopConfig, Objective, Recovery
+from raydd.engine.synthesis.advance import Objective
+from raydd.engine.synthesis.loop import LoopConfig, Recovery
 from raydd.engine.synthesis.observers import MatchConfig, ObserverObjective
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherObjective
 from raydd.models.registry import ModelConfig

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from upath import UPath
 
-from raydd.engine.synthesis.loop import LoopConfig, Objective
+from raydd.engine.synthesis.advance import Objective
+from raydd.engine.synthesis.loop import LoopConfig
 from raydd.models.fold import fold_batch_norm
 from raydd.models.precision import autocast, autocast_dtype, freeze
-from raydd.models.statistics import StatisticsTap
+from raydd.models.statistics import StatisticsTap, statistic_gap
 from raydd.ops import augment, losses
 from raydd.store.checkpoint import load_checkpoint
 
@@ -90,6 +91,8 @@ class TeacherObjective:
         ValueError: the teacher has no BatchNorm layer but the batch-norm weight is above 0.
     """
 
+    period = 1
+
     def __init__(
         self,
         teacher: nn.Module,
@@ -123,7 +126,7 @@ class TeacherObjective:
         self._origin, self._labels = origin, labels
 
     def terms(self, images: Tensor, rows: Tensor, columns: Tensor, step: int) -> dict[str, Tensor]:
-        """See :class:`raydd.engine.synthesis.loop.Objective`."""
+        """See :class:`raydd.engine.synthesis.advance.Objective`."""
         return self._compute(images, self._origin, self._labels, rows, columns)
 
     def stepped(self, images: Tensor) -> None:
@@ -142,8 +145,10 @@ class TeacherObjective:
         correct = logits.detach().argmax(dim=1) == labels
         terms = {"cross_entropy": F.cross_entropy(logits, labels)}
         if self.weights["batch_norm"] > 0:
-            terms["batch_norm"] = losses.batch_norm_loss(
-                statistics, self.config.first_layer_multiplier
+            assert statistics is not None
+            batch, running, groups = statistics
+            terms["batch_norm"] = statistic_gap(
+                batch, running, groups, self.config.first_layer_multiplier
             )
         if self.weights["start"] > 0:
             # resizing is linear: the view of the difference is the difference of the views

@@ -8,7 +8,8 @@ import torch
 from upath import UPath
 
 from raydd.data.rows import Reader
-from raydd.engine.synthesis.loop import LoopConfig, Objective, Recovery
+from raydd.engine.synthesis.advance import Objective, Recording
+from raydd.engine.synthesis.loop import LoopConfig, Recovery
 from raydd.store.images import pick_pixels
 from raydd.store.journal import Journal
 from raydd.store.tables import write_table
@@ -37,6 +38,7 @@ class SynthesizeJob:
         seed: run seed.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
+        capture: whether steps are recorded on a GPU, see :class:`.advance.Recording`.
     """
 
     folder: str
@@ -48,6 +50,7 @@ class SynthesizeJob:
     seed: int
     journal: str | None
     device: str
+    capture: str = "auto"
 
 
 class Synthesizer:
@@ -63,13 +66,19 @@ class Synthesizer:
             preprocessing.std,
             preprocessing.resolution,
             job.device,
+            Recording(job.capture, lambda message: self.journal.log("capture", note=message)),
         )
 
     def __call__(self, unit: Unit) -> None:
         """See :func:`raydd.cluster.pool.run_units`."""
         job, labels, started = self.job, torch.tensor(unit.labels), time.perf_counter()
         draws = (job.seed, "synthesize", job.curriculum, unit.name)
-        recovered = self.recovery.run(_start_images(job, unit), labels, draws)
+
+        def beat(step: int, loss: torch.Tensor) -> None:
+            told = {"counts": "step", "unit": unit.name, "loss": loss}
+            self.journal.beat("synthesize", step, job.config.steps, **told)
+
+        recovered = self.recovery.run(_start_images(job, unit), labels, draws, beat)
         write_table(
             PART.path(job.folder, unit.name), unit_table(unit, recovered.images, job.curriculum)
         )

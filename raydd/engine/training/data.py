@@ -12,6 +12,7 @@ from upath import UPath
 from raydd.engine.labels.data import LabelData, LabelledBatch, differing_views, rank_rows
 from raydd.engine.training.job import TrainJob
 from raydd.errors import Refused
+from raydd.ops.device import move
 from raydd.ops.seeds import derive_seed, generator
 from raydd.store.images import ImageSet, load_sets
 from raydd.store.journal import Journal
@@ -93,29 +94,37 @@ def open_data(job: TrainJob, rank: int, world: int, device: torch.device) -> Tra
     return open_images(Feed(*parts), rank, world, device)
 
 
-def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "_InMemory | _Streamed":
+def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "InMemory | _Streamed":
     """Images without labels made ahead: in memory if the feed names folders, else streamed."""
     if not feed.images:
         return _Streamed(feed, world, device)
-    return _InMemory(feed, load_sets(feed.images, feed.resolution, device), rank, world)
+    return InMemory(feed, load_sets(feed.images, feed.resolution, device), rank, world)
 
 
-class _InMemory:
+class InMemory:
+    """Images that are all on one device; an epoch goes through each of them once."""
+
     def __init__(self, feed: Feed, images: ImageSet, rank: int, world: int) -> None:
         self.feed, self.images, self.rank, self.world = feed, images, rank, world
         self.steps = -(-len(images) // feed.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
+        """This rank's share of each of the epoch's batches."""
         draws = generator(*self.feed.seed_parts, epoch, "order")
         order = torch.randperm(len(self.images), generator=draws)
         order = torch.cat([order, order[: -len(order) % self.world]])  # every rank gets as many
+        there = move(order, self.images.labels.device)
         size = self.feed.batch_size
         for step in range(self.steps):
-            whole = order[step * size : (step + 1) * size]
-            chosen = whole[rank_rows(len(whole), self.rank, self.world)]
-            places = self.images.places[chosen.numpy()] if len(self.images.places) else _NO_PLACES
-            chosen = chosen.to(self.images.labels.device)
+            share = slice(step * size, (step + 1) * size)
+            chosen = self._own(there[share])
+            places = _NO_PLACES
+            if len(self.images.places):
+                places = self.images.places[self._own(order[share]).numpy()]
             yield Batch(self.images.images[chosen], self.images.labels[chosen], places)
+
+    def _own(self, batch: Tensor) -> Tensor:
+        return batch[rank_rows(len(batch), self.rank, self.world, batch.device)]
 
 
 class _Streamed:
@@ -137,13 +146,13 @@ class _Streamed:
                 drop_last=True,
                 local_shuffle_buffer_size=16 * size,
                 local_shuffle_seed=derive_seed(*self.feed.seed_parts, epoch) % 2**31,
-                device=self.device,
+                device="cpu",  # places are needed here, the rest goes without making us wait
             )
             for batch in batches:
                 # on a second lap an image may come to another rank: it was visited already
                 places = _NO_PLACES if laps else _places(batch["shard"], batch["row"])
-                pixels = batch["pixels"].permute(0, 3, 1, 2)
-                yield Batch(pixels, batch["class_index"].long(), places)
+                pixels = move(batch["pixels"], self.device).permute(0, 3, 1, 2)
+                yield Batch(pixels, move(batch["class_index"].long(), self.device), places)
                 step += 1
                 if step % _RELEASE_EVERY == 0:
                     release_memory()
@@ -156,4 +165,4 @@ _NO_PLACES = np.empty(0, np.int64)
 
 
 def _places(shards: Tensor, rows: Tensor) -> np.ndarray:
-    return encode_places(shards.cpu().numpy(), rows.cpu().numpy())
+    return encode_places(shards.numpy(), rows.numpy())

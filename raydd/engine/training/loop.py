@@ -8,6 +8,7 @@ there, a batch at a time; sets above the memory limit arrive through Ray Data.
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,19 +19,23 @@ from raydd.engine.labels.data import LabelledBatch
 from raydd.engine.passes.forgetting import ForgettingCounter
 from raydd.engine.training.data import Batch, open_data
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.state import OUTCOME, StateFile, distributed, running_average
+from raydd.engine.training.state import (
+    OUTCOME,
+    StateFile,
+    distributed,
+    loss_scaler,
+    restore_scaler,
+)
+from raydd.models.average import running_average
+from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
-from raydd.ops.recipe import (
-    Mix,
-    augment_batch,
-    build_optimizer,
-    learning_rate_factor,
-    mix_batch,
-    training_loss,
-)
+from raydd.ops.recipe import build_optimizer, learning_rate_factor, training_loss
 from raydd.ops.seeds import derive_seed, generator
+from raydd.ops.views.batch import augment_batch, mix_batch
+from raydd.ops.views.draws import draw_batch
+from raydd.ops.views.mixing import Mix
 from raydd.store.checkpoint import CheckpointCard, load_checkpoint, load_frozen, save_checkpoint
 from raydd.store.files import write_atomic
 from raydd.store.images import iterate_pixels
@@ -50,12 +55,19 @@ class _State:
 def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any]:
     """Train to the last epoch, continuing from the newest epoch checkpoint.
 
+    On a CPU a training that was killed ends with the bytes of an undisturbed one. On a GPU its
+    convolutions repeat themselves, which is all of a ResNet or a ConvNet; the gradients of
+    attention, of embeddings and of pooling to sizes that do not divide do not.
+
     Returns:
         ``top1_last`` and ``top1_best`` on the test split ([0, 1], None without a test split), the
         ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
         same in ``outcome.json``.
     """
-    return finished_outcome(job) or Training(job, rank, world).run()
+    if outcome := finished_outcome(job):
+        return outcome
+    with deterministic_kernels():
+        return Training(job, rank, world).run()
 
 
 def finished_outcome(job: TrainJob) -> dict[str, Any] | None:
@@ -69,6 +81,7 @@ class Training:
 
     def __init__(self, job: TrainJob, rank: int, world: int) -> None:
         self.job, self.rank, self.world = job, rank, world
+        self.journal, self.start = Journal(job.journal), 0
         self.folder = UPath(job.folder)
         self.device = torch.device(job.device)
         self.dtype = autocast_dtype(job.recipe.precision, self.device)
@@ -76,6 +89,7 @@ class Training:
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = distributed(self.network, world)
         self.optimizer = build_optimizer(self.network, job.recipe)
+        self.scaler = loss_scaler(self.dtype, self.device)
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
@@ -83,13 +97,13 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """See :func:`train_network`."""
-        job, journal = self.job, Journal(self.job.journal)
-        state = self._restore()
+        job, state = self.job, self._restore()
+        self.start = state.epoch
         if state.workers[-1:] != [self.world]:
             state.workers.append(self.world)
         while state.epoch < job.recipe.epochs:
             started = time.perf_counter()
-            loss = self._epoch(state.epoch)
+            loss = self._epoch(state)
             state.epoch += 1
             point = {"epoch": state.epoch, "loss": loss}
             if job.test and self.rank == 0 and self._is_test_epoch(state.epoch):
@@ -97,7 +111,8 @@ class Training:
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
-                journal.log(job.stage, **job.about, epochs=job.recipe.epochs, **point)
+                epochs = {"epochs": job.recipe.epochs, "start": self.start}
+                self.journal.log(job.stage, **job.about, **epochs, **point)
                 if self.file.is_due:
                     self._save(state)
         return self._finish(state) if self.rank == 0 else {}
@@ -115,8 +130,9 @@ class Training:
         """The network that is tested and kept."""
         return self.average.module if self.average else self.network
 
-    def _epoch(self, epoch: int) -> float:
+    def _epoch(self, state: _State) -> float:
         self.model.train()
+        epoch = state.epoch
         recipe, parts = self.job.recipe, (*self.job.seed_parts, epoch, self.rank)
         torch.manual_seed(derive_seed(*parts, "dropout"))
         draws = generator(*parts, "augment")
@@ -126,9 +142,19 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
             total += self.step(batch, draws)
+            if self.rank == 0:
+                self._beat(state, step + 1, total)
         if self.forgetting:
             self.forgetting.close_epoch(self.rank, self.world)
         return float(total / self.data.steps)
+
+    def _beat(self, state: _State, steps: int, total: Tensor) -> None:
+        """Say how far the training is, and the mean loss of this epoch's steps."""
+        job, at = self.job, state.epoch + steps / self.data.steps
+        known = {"top1": state.curve[-1]["top1"]} if state.curve else {}
+        loss = partial(torch.div, total, steps)
+        told = {"counts": "epoch", "start": self.start, "loss": loss, **known}
+        self.journal.beat(job.stage, at, job.recipe.epochs, **job.about, **told)
 
     def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
         """One step of the optimiser; returns the loss without its graph."""
@@ -139,8 +165,9 @@ class Training:
             self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
         loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
             self.average.update_parameters(self.network)
         return loss.detach()
@@ -152,9 +179,11 @@ class Training:
         job, preprocessing = self.job, self.job.preprocessing
         if isinstance(batch, LabelledBatch):
             return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
-        views = augment_batch(batch.pixels, job.recipe, preprocessing.resolution, job.flip, draws)
+        side = preprocessing.resolution
+        drawn = draw_batch(len(batch.labels), job.recipe, side, job.flip, draws).to(self.device)
+        views = augment_batch(batch.pixels, drawn, job.recipe, side)
         images = normalise(views, preprocessing.mean, preprocessing.std)
-        images, mix = mix_batch(images, job.recipe, draws)
+        images, mix = mix_batch(images, drawn)
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype), torch.no_grad():
             return images, None if self.teacher is None else self.teacher(images), mix
@@ -188,6 +217,7 @@ class Training:
             {
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "average": self.average.state_dict() if self.average else {},
                 "forgetting": self.forgetting.state() if self.forgetting else {},
                 **state.__dict__,
@@ -199,6 +229,7 @@ class Training:
             return _State()
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
+        restore_scaler(self.scaler, values.pop("scaler", {}))
         average, forgetting = values.pop("average"), values.pop("forgetting")
         if self.average:
             self.average.load_state_dict(average)

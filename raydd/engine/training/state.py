@@ -1,4 +1,4 @@
-"""What training loops share: the state that survives a kill, workers, the running average."""
+"""What training loops share: the state that survives a kill, and workers."""
 
 import io
 import time
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from upath import UPath
 
 from raydd.store.files import write_atomic
@@ -54,14 +53,15 @@ class StateFile:
         return torch.load(content, map_location=device, weights_only=True)
 
 
-def running_average(network: nn.Module, decay: float) -> AveragedModel | None:
-    """Average of the weights and buffers with this decay per step; None for a decay of 0.
+def loss_scaler(dtype: torch.dtype, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss where gradients are float16; does nothing for other dtypes."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    Buffers too: old BatchNorm statistics do not fit averaged weights.
-    """
-    if not decay:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+def restore_scaler(scaler: torch.amp.GradScaler, values: dict[str, Any]) -> None:
+    """Continue where a scaler was; a state that was written without one starts it anew."""
+    if values:
+        scaler.load_state_dict(values)
 
 
 def distributed(network: nn.Module, world: int) -> nn.Module:

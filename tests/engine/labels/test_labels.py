@@ -28,6 +28,7 @@ from small_engine import PREPROCESSING, TINY, make_engine
 
 CLASSES, IMAGES, BATCH, EPOCHS = 10, 110, 25, 3
 NAMES = tuple(map(str, range(CLASSES)))
+CPU = torch.device("cpu")
 RECIPE = Recipe(
     epochs=EPOCHS, batch_size=BATCH, learning_rate=0.002, temperature=4.0, precision="fp32"
 )
@@ -119,10 +120,10 @@ def test_ranks_together_see_the_views_and_labels_of_one_worker_bit_for_bit(form,
                 count = len(whole.images)
                 assert len({len(share.images) for share in shares}) == 1  # equal work
                 for rank, share in enumerate(shares):
-                    rows = rank_rows(count, rank, world)
+                    rows = rank_rows(count, rank, world, CPU)
                     for part in ("images", "labels", "logits"):
                         assert torch.equal(getattr(share, part), getattr(whole, part)[rows])
-                rows = torch.cat([rank_rows(count, rank, world) for rank in range(world)])
+                rows = torch.cat([rank_rows(count, rank, world, CPU) for rank in range(world)])
                 assert set(rows.tolist()) == set(range(count))
 
 

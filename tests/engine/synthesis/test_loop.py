@@ -10,6 +10,7 @@ from torch import nn
 
 from raydd.engine.synthesis.loop import Recovery
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherObjective
+from raydd.models.precision import LossScale
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.augment import apply_view, view_matrices
 from raydd.ops.seeds import generator
@@ -256,22 +257,25 @@ def test_every_variant_runs_and_changes_the_images(teacher, student, change):
     assert not torch.equal(changed.images, _run(teacher, student, CONFIG).images)
 
 
-def test_bf16_stays_close_to_fp32(teacher, student):
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_close_to_fp32(teacher, student, precision):
     exact = _run(teacher, student, CONFIG)
-    rough = _run(teacher, student, replace(CONFIG, precision="bf16"))
+    rough = _run(teacher, student, replace(CONFIG, precision=precision))
     for name in ("cross_entropy", "batch_norm"):
         assert rough.first[name] == pytest.approx(exact.first[name], rel=0.01)
 
 
-def test_the_bf16_gradient_points_where_the_fp32_gradient_points(teacher, student):
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_the_half_gradient_points_where_the_fp32_gradient_points(teacher, student, half):
     gradients = []
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", half):
         recovery = _recovery(teacher, student, replace(CONFIG, precision=precision))
         views = recovery._draw_views(CLASSES, (0, "unit"))
         view = type(views)(*(draws[0] for draws in views))
         images = recovery._start(_start(), CLASSES, (0,)).requires_grad_(True)
         terms = _terms(recovery, images, images.detach(), torch.arange(CLASSES), view)
-        gradients.append(torch.autograd.grad(terms["total"], images)[0].flatten())
+        gradient = LossScale(recovery.dtype, recovery.device).gradient(terms["total"], images)
+        gradients.append(gradient.flatten())
     assert F.cosine_similarity(*gradients, dim=0) > 0.97
 
 

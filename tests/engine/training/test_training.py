@@ -219,8 +219,9 @@ def test_the_network_that_is_kept_is_the_running_average(tmp_path, images):
     assert not torch.equal(first["bn1.running_mean"], second["bn1.running_mean"])
 
 
-def test_a_killed_training_continues_its_average(tmp_path, images):
-    recipe = replace(RECIPE, epochs=3, average_decay=0.9)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_killed_training_continues_its_average_and_its_scale(tmp_path, images, precision):
+    recipe = replace(RECIPE, epochs=3, average_decay=0.9, precision=precision)
     train_network(job(tmp_path / "calm", images, recipe=recipe))
     training = Training(job(tmp_path / "killed", images, recipe=recipe), 0, 1)
     for epoch in range(2):
@@ -229,6 +230,32 @@ def test_a_killed_training_continues_its_average(tmp_path, images):
     train_network(job(tmp_path / "killed", images, recipe=recipe))
     calm, killed = weights(tmp_path / "calm"), weights(tmp_path / "killed")
     assert all(torch.equal(calm[name], killed[name]) for name in calm)
+
+
+def test_float16_steps_as_float32_does_by_a_scaled_loss(tmp_path, images):
+    recipe = replace(RECIPE, epochs=1, crop="none")
+    for precision in ("fp32", "fp16"):
+        train_network(
+            job(tmp_path / precision, images, recipe=replace(recipe, precision=precision))
+        )
+    exact, rough = weights(tmp_path / "fp32"), weights(tmp_path / "fp16")
+    for name, value in exact.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(rough[name], value, atol=0.02, rtol=0.02)
+
+
+def test_a_scale_is_kept_and_falls_where_a_step_leaves_the_range(tmp_path, images):
+    recipe = replace(RECIPE, precision="fp16")
+    training = Training(job(tmp_path / "a", images, recipe=recipe), 0, 1)
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    training._save(_State())
+    resumed = Training(job(tmp_path / "a", images, recipe=recipe), 0, 1)
+    resumed._restore()
+    before = [weight.clone() for weight in resumed.network.parameters()]
+    resumed.step(next(resumed.data.batches(0)), generator("test"))
+    assert resumed.scaler.get_scale() == 2.0**59
+    after = resumed.network.parameters()
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
 
 def test_logits_are_matched_with_a_little_of_the_hard_labels():

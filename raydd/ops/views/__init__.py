@@ -1,0 +1,1 @@
+"""Random views of a training batch: drawn on the CPU, sent in one copy, applied on the device."""

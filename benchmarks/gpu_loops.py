@@ -237,7 +237,7 @@ def sampling(machine: Machine) -> dict[str, Any]:
     found: dict[str, Any] = {"unit": "images/s of 50 steps, decoded"}
     for scale, name in ((4.0, "with guidance"), (1.0, "without guidance")):
         rates: dict[str, float | None] = {}
-        for batch in (1, 4) if machine.tiny else (1, 8, 32, 64, 128):
+        for batch in (1, 2) if machine.tiny else (1, 8, 32, 64, 128):
             is_late = machine.left < 10 and not machine.tiny
             rates[str(batch)] = None if is_late else _rate(machine, generator, scale, batch)
         found[name] = rates

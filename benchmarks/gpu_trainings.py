@@ -26,7 +26,7 @@ from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 from raydd.store.tables import write_table
 
 _TOGETHER = 4  # trainings that share a device
-_STARTING = 60.0  # seconds until processes are there
+_STARTING = 120.0  # seconds until processes are there
 
 
 def _preprocessing(side: int) -> Preprocessing:

@@ -1,9 +1,9 @@
 """The table of clusters/PLANS.md: hours of ImageNet-21K-P on a named machine, stage by stage.
 
-    python benchmarks/plans.py                            # both tables
-    python benchmarks/plans.py --decode 200 --ipc 10      # photographs as they are
+    python benchmarks/plans.py --methods curricular --ipc 10
 
-Starts no Ray and reads no data; all hours are assumed, see ``raydd/plan/machines.py``.
+Starts no Ray and reads no data; all hours are assumed, see ``raydd/plan/machines.py``. Two tables:
+of photographs as they are, and of images that were resized beforehand.
 """
 
 from __future__ import annotations
@@ -81,16 +81,15 @@ def main() -> None:
     """Print a row for each group and a column for each method and number of images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machine", default="8xh200")
-    parser.add_argument("--decode", nargs="+", type=float, default=[200, 600])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--ipc", nargs="+", type=int, choices=[10, 20], default=[10, 20])
     chosen = parser.parse_args()
     columns = [(method, ipc) for method in chosen.methods for ipc in chosen.ipc]
     planned = [plan_rows(*column) for column in columns]
-    for decode in chosen.decode:
-        print(f"\n{decode:g} images decoded per second and core")
+    for small in (False, True):
+        print("\nimages resized beforehand" if small else "\nphotographs as they are")
         print("| | " + " | ".join(f"`{method}` {ipc}" for method, ipc in columns) + " |")
-        found = [hours(rows, named_machine(chosen.machine, decode)) for rows in planned]
+        found = [hours(rows, named_machine(chosen.machine, small)) for rows in planned]
         for group in (*dict.fromkeys(GROUPS.values()), "other", "all"):
             print(f"| {group} | " + " | ".join(f"{own.get(group, 0):.1f}" for own in found) + " |")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raydd.engine.passes.stream import DataConfig
     from raydd.engine.training.teacher import TeacherConfig
 
-_ENCODED_BYTES = 110_000  # a mean image of ImageNet; small ones are about as large as their pixels
+ENCODED_BYTES = 110_000  # a mean image of ImageNet; small ones are about as large as their pixels
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Engine:
 
     def encoded_bytes(self, count: float) -> float:
         """Bytes of so many real images as they are stored, roughly."""
-        return count * min(self.preprocessing.resize**2 * 3, _ENCODED_BYTES)
+        return count * min(self.preprocessing.resize**2 * 3, ENCODED_BYTES)
 
 
 def _count(source: Source, known: int | None) -> float:

@@ -14,9 +14,9 @@ assumed after two public figures, and rounded down:
   vector units' peak.
 
 One core decodes 265 JPEGs of 500 x 375 pixels per second into 224 pixels (ours, Pillow); 200 are
-taken, or what ``cluster.plan_decode`` says of other images. All cores of a machine with GPUs decode
-while the devices compute. From an object store a machine of eight devices is taken to read 5 GB/s
-(their networks have 100 Gbit/s and more), one of a single device 1 GB/s.
+taken; 670 of 341 x 256 pixels, 600 taken (``cluster.plan_small_images``). All cores of a machine
+with GPUs decode while the devices compute. From an object store a machine of eight devices is taken
+to read 5 GB/s (their networks have 100 Gbit/s and more), one of a single device 1 GB/s.
 """
 
 import math
@@ -24,12 +24,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from raydd.engine.cost import Cost, Work
+from raydd.engine.engine import ENCODED_BYTES
 from raydd.errors import Refused
 
 _STEP = 4e-3  # seconds: about 400 kernels, launched one by one
 _START = 15.0  # seconds: a fit of several workers
 _VECTOR_SHARE = 0.4
 _DECODE = 200.0  # photographs of 500 x 375 pixels per second and core
+_SMALL_DECODE, _SMALL_BYTES = 600.0, 40_000  # the same, resized to a shorter side of 256 pixels
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Machine:
         start: seconds until a stage with work is under way.
         memory: bytes of one device; None is not known.
         beside: whether its cores decode beside devices that compute; without GPUs they do both.
+        image_bytes: of an encoded image.
         about: where these numbers come from.
     """
 
@@ -85,6 +88,7 @@ class Machine:
     start: float
     memory: int | None = None
     beside: bool = False
+    image_bytes: int = ENCODED_BYTES
     about: str = field(default="", compare=False)
 
 
@@ -103,7 +107,8 @@ def stage_seconds(row: PlanRow, machine: Machine) -> float:
     computing *= _share(row, machine)
     actors = cost.divides == "rows" and not machine.beside
     decoding = cost.decodes / machine.decode / (machine.parallel if actors else machine.cores)
-    moving = (cost.reads + cost.writes) / machine.transfer
+    saved = cost.decodes * (ENCODED_BYTES - machine.image_bytes)
+    moving = (max(cost.reads - saved, 0.0) + cost.writes) / machine.transfer
     apart = [computing + decoding, moving] if actors else [computing, decoding, moving]
     busy = math.nan if any(map(math.isnan, apart)) else max(apart)
     return busy + (machine.start if cost.work or cost.decodes else 0)
@@ -132,12 +137,12 @@ def _share(row: PlanRow, machine: Machine) -> float:
     return math.ceil(units / at_once) / units
 
 
-def named_machine(name: str, decode: float | None = None) -> Machine:
+def named_machine(name: str, small_images: bool = False) -> Machine:
     """A machine by its name.
 
     Args:
         name: of the machine.
-        decode: images per second and core; None is that of photographs.
+        small_images: whether the images were resized beforehand, to a shorter side of 256 pixels.
 
     Raises:
         Refused: nobody described it.
@@ -145,8 +150,14 @@ def named_machine(name: str, decode: float | None = None) -> Machine:
     if name not in _MACHINES:
         known = ", ".join(sorted(_MACHINES))
         raise Refused(f"cluster.plan_for={name} is no machine that is known here: {known}.")
-    machine = replace(_MACHINES[name], decode=decode or _DECODE)
-    return replace(machine, about=f"{machine.about}; {machine.decode:g} per second and core")
+    machine = _MACHINES[name]
+    if small_images:
+        machine = replace(machine, decode=_SMALL_DECODE, image_bytes=_SMALL_BYTES)
+    size = f"{machine.image_bytes / 1000:.0f} kB"
+    return replace(
+        machine,
+        about=f"{machine.about}; images of {size}, {machine.decode:.0f} per second and core",
+    )
 
 
 def _machine(

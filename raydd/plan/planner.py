@@ -55,7 +55,7 @@ class NotedStages(Stages):
 def plan(config: RunConfig, progress: Progress) -> None:
     """Say what a run would do, how large it is and how long it takes; starts no Ray."""
     cluster = config.cluster
-    named = [named_machine(cluster.plan_for, cluster.plan_decode)] if cluster.plan_for else []
+    named = [named_machine(cluster.plan_for, cluster.plan_small_images)] if cluster.plan_for else []
     engine, rows = walk(config, progress)
     machines = [*([_here(config, engine, rows)] if cluster.plan_seconds else []), *named]
     for line in plan_lines(rows, machines):

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from raydd.cluster.config import ClusterConfig
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.counted import CountedSource
@@ -101,14 +100,16 @@ def test_stages_that_run_at_once_share_the_devices():
     assert sum(plan_hours(both, four)) * 3600 == pytest.approx(2 * one)
 
 
-def test_smaller_images_are_decoded_as_fast_as_the_plan_is_told():
-    usual, told = named_machine("8xh200"), named_machine("8xh200", 600)
-    assert (usual.decode, told.decode) == (200, 600)
-    assert "600 per second and core" in told.about
-    decoding = row(divides="batch", decodes=192 * 600)
-    assert stage_seconds(decoding, told) == pytest.approx(1 + told.start)
-    with pytest.raises(ValueError, match="plan_decode must be above 0"):
-        ClusterConfig(plan_decode=0.0)
+def test_images_that_were_resized_beforehand_are_read_and_decoded_faster():
+    usual, small = named_machine("8xh200"), named_machine("8xh200", small_images=True)
+    assert (usual.decode, small.decode) == (200, 600)
+    assert "images of 40 kB, 600 per second and core" in small.about
+    count = 192 * 600 * 100
+    decoding = row(divides="batch", decodes=count, reads=110_000 * count)
+    assert stage_seconds(decoding, small) == pytest.approx(100 + small.start)
+    assert stage_seconds(decoding, usual) == pytest.approx(300 + usual.start)
+    slow = replace(small, transfer=1e9)
+    assert stage_seconds(decoding, slow) == pytest.approx(40_000 * count / 1e9 + small.start)
 
 
 def test_no_step_is_shorter_than_its_launches():

@@ -20,9 +20,9 @@ from raydd.engine.labels.data import LABELS
 from raydd.engine.labels.relabel import relabel
 from raydd.engine.passes.decode import decode_test
 from raydd.engine.training.job import TrainJob
-from raydd.engine.training.loop import finished_outcome, train_network
+from raydd.engine.training.loop import train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
-from raydd.engine.training.state import TRAINED
+from raydd.engine.training.state import TRAINED, finished_outcome
 from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact, Stage
@@ -165,7 +165,7 @@ def train_judges(engine: Engine, asked: Sequence[Judging]) -> list[Artifact]:
 
     def work(folders: Mapping[str, UPath]) -> dict[str, dict[str, Any]]:
         jobs = [job for key, folder in folders.items() for job in known[key].jobs(folder)]
-        found = [finished_outcome(job) for job in jobs]
+        found = [finished_outcome(job.folder) for job in jobs]
         todo = (job for job, outcome in zip(jobs, found, strict=True) if outcome is None)
         made = iter(run_many(train_network, todo, engine.resources))
         done = iter([outcome or next(made) for outcome in found])

@@ -131,11 +131,8 @@ class _Training:
                 total += self._step(batch)
                 self.step, count = self.step + 1, count + 1
                 if self.rank == 0:
-                    told = {
-                        "counts": "step",
-                        "start": start,
-                        "loss": partial(torch.div, total, count),
-                    }
+                    loss = partial(torch.div, total, count)
+                    told = {"counts": "step", "start": start, "loss": loss}
                     journal.beat(self.job.stage, self.step, steps, **told)
                 if self.step % _JOURNAL_STEPS == 0 or self.step == steps:
                     self.loss = float(total / count)

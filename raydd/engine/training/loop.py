@@ -23,6 +23,7 @@ from raydd.engine.training.state import (
     OUTCOME,
     StateFile,
     distributed,
+    finished_outcome,
     loss_scaler,
     restore_scaler,
 )
@@ -64,16 +65,10 @@ def train_network(job: TrainJob, rank: int = 0, world: int = 1) -> dict[str, Any
         ``curve``, the wall ``seconds`` and how many ``workers`` trained, in turn; rank 0 leaves the
         same in ``outcome.json``.
     """
-    if outcome := finished_outcome(job):
+    if outcome := finished_outcome(job.folder):
         return outcome
     with deterministic_kernels():
         return Training(job, rank, world).run()
-
-
-def finished_outcome(job: TrainJob) -> dict[str, Any] | None:
-    """What a finished training came to; None of one that is not."""
-    path = UPath(job.folder) / OUTCOME
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 class Training:
@@ -151,9 +146,8 @@ class Training:
     def _beat(self, state: _State, steps: int, total: Tensor) -> None:
         """Say how far the training is, and the mean loss of this epoch's steps."""
         job, at = self.job, state.epoch + steps / self.data.steps
-        known = {"top1": state.curve[-1]["top1"]} if state.curve else {}
-        loss = partial(torch.div, total, steps)
-        told = {"counts": "epoch", "start": self.start, "loss": loss, **known}
+        told: dict[str, Any] = {"start": self.start, "loss": partial(torch.div, total, steps)}
+        told |= {"top1": state.curve[-1]["top1"]} if state.curve else {}
         self.journal.beat(job.stage, at, job.recipe.epochs, **job.about, **told)
 
     def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """What training loops share: the state that survives a kill, and workers."""
 
 import io
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,12 @@ OUTCOME = "outcome.json"  # of a finished training
 TRAINED = Marker(f"{{}}/{OUTCOME}")  # of trainings in folders of their own
 _STATE = "state.pt"
 _SHARE = 0.02  # of a training's time that quick writes may take
+
+
+def finished_outcome(folder: str) -> dict[str, Any] | None:
+    """What a finished training came to; None of one that is not."""
+    path = UPath(folder) / OUTCOME
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 class StateFile:

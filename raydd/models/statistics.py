@@ -28,7 +28,8 @@ class Groups(NamedTuple):
     @classmethod
     def of(cls, sizes: Sequence[int], first: int, device: torch.device) -> Groups:
         """Groups of these sizes; to be made before a loop, for it copies to the device."""
-        owners = torch.arange(len(sizes)).repeat_interleave(torch.tensor(list(sizes)))
+        lengths = torch.tensor(list(sizes))
+        owners = torch.arange(len(sizes)).repeat_interleave(lengths, output_size=sum(sizes))
         return cls(tuple(sizes), first, owners.to(device))
 
 

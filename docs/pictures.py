@@ -21,8 +21,8 @@ from raydd import browse, run
 from raydd.data.distilled import read_distilled
 
 PICTURES = Path(__file__).parent / "pictures"
-NAME = "ipc"
-SWEEP = (f"name={NAME}", "sweep.space.method.ipc=[2,5,10]", "protocol.seeds=2")
+NAME = "digits"
+SWEEP = (f"name={NAME}", "sweep.space.method.ipc=[2,5,10]")
 SLOTS, SIDE, GAP = 6, 48, 4
 MOST_BYTES = 150_000
 
@@ -43,11 +43,11 @@ def draw_set(folder: Path) -> Image.Image:
 
 
 def photograph(page: Path) -> Image.Image:
-    """The upper part of the browser's page, with the last trial clicked."""
+    """The upper part of the browser's page."""
     chromium = os.environ.get("RAYDD_CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1100, "height": 760})
+        opened = browser.new_page(viewport={"width": 1100, "height": 960})
         opened.goto(page.as_uri())
         opened.wait_for_selector(".scatterlayer")
         picture = opened.screenshot(animations="disabled")

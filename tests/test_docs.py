@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, ListConfig
 
-from raydd.config.compose import compose_tree, config_dir, to_typed
+from raydd.config.compose import compose_tree, to_typed
 from raydd.config.tree import compose_config
 from raydd.evaluate import PRIMARY, EvaluateConfig
 from raydd.evaluate import _compose as compose_evaluate
+from raydd.methods import DRIVERS
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -68,7 +69,7 @@ def test_every_file_that_is_named_exists(page):
         assert (ROOT / path).exists() or "NAME" in path, path
 
 
-def test_a_hidden_table_of_contents_names_pages_that_exist():
+def test_a_table_of_contents_names_pages_that_exist():
     listed = {entry for page in PAGES for block in toctrees(page) for entry in block}
     assert listed
     for entry in listed:
@@ -81,31 +82,36 @@ def toctrees(page: Path) -> list[list[str]]:
     return [[line for line in b.splitlines() if line and line[0] != ":"] for b in blocks]
 
 
-def commands(door: str) -> list[str]:
-    """Every command line of all pages that opens a door, once."""
-    found = {
-        words.strip()
-        for page in PAGES
-        for name, words in COMMAND.findall(code(page))
-        if name == door
-    }
-    return sorted(words for words in found if "..." not in words)
+def commands(page: Path, door: str) -> list[str]:
+    """What follows on the name of a door in every command of a page, once."""
+    found = {words.strip() for name, words in COMMAND.findall(code(page)) if name == door}
+    return sorted(words for words in found if words and "..." not in words)
 
 
-def test_every_run_of_the_pages_composes():
-    runs = commands("run")
-    assert len(runs) >= 25
-    for words in runs:
-        compose_config([word for word in shlex.split(words) if word not in ("--cfg", "job")])
+def options(words: str) -> list[str]:
+    return [word for word in shlex.split(words) if word not in ("--cfg", "job")]
+
+
+run_is_composed = cache(lambda words: compose_config(options(words)))  # pages repeat each other
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p, "run")], ids=name_of)
+def test_every_run_of_a_page_composes(page):
+    for words in commands(page, "run"):
+        run_is_composed(words)
 
 
 def test_every_evaluation_of_the_pages_composes():
-    evaluations = [words for words in commands("evaluate") if words not in ("", "FOLDER")]
-    assert len(evaluations) >= 3
-    for words in evaluations:
-        options = [word for word in shlex.split(words) if word not in ("--cfg", "job")]
-        config = to_typed(compose_evaluate(options), EvaluateConfig)
-        assert config.folder == options[0], words
+    found = {words for page in PAGES for words in commands(page, "evaluate")} - {"FOLDER"}
+    assert len(found) >= 3
+    for words in found:
+        config = to_typed(compose_evaluate(options(words)), EvaluateConfig)
+        assert config.folder == options(words)[0], words
+
+
+def test_the_guides_have_commands():
+    pages = {page.name for page in PAGES if commands(page, "run")}
+    assert {"README.md", "first-run.md", "data.md", "methods.md", "sweeps.md", "gpus.md"} <= pages
 
 
 def test_every_script_of_the_pages_exists_and_knows_its_options():
@@ -116,9 +122,9 @@ def test_every_script_of_the_pages_exists_and_knows_its_options():
     }
     assert len(found) >= 10
     for words in found:
-        script, *options = shlex.split(words)
+        script, *rest = shlex.split(words)
         text = (ROOT / script).read_text()
-        for option in options:
+        for option in rest:
             assert not option.startswith("--") or f'"{option}"' in text, words
 
 
@@ -162,7 +168,7 @@ def printed_keys(page: str) -> set[str]:
 def test_the_page_of_keys_names_every_key():
     from keys import render_keys
 
-    methods = [path.stem for path in (config_dir() / "method").glob("*.yaml")]
+    methods = [method().name for method in DRIVERS]  # a preset has the keys of its driver
     trees = [compose_tree([f"method={method}", "sweep=grid"]) for method in methods]
     trees.append(compose_tree(["judge=full"], PRIMARY))
     wanted = set().union(*map(leaves, trees))

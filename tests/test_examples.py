@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from raydd.data.distilled import read_distilled
 from raydd.data.export import export_imagefolder
 from raydd.run import main
 
@@ -73,7 +72,3 @@ def test_replay_keeps_the_first_task_better_than_no_memory(folder, capsys):
     assert mean["no memory"] < 0.55  # five of ten digits are all that is left
     assert min(mean["distilled"], mean["random real"]) > mean["no memory"]
     assert "15 images of the first digits" in capsys.readouterr().out
-
-
-def test_the_tiny_set_is_one_of_ours(folder):
-    assert read_distilled(folder, verify=True).info.num_images == 30

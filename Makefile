@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-slow lint types imports fmt clean
+.PHONY: help demo test test-slow lint types imports docs fmt clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ types: $(INSTALLED_DEV) ## mypy over the package
 
 imports: $(INSTALLED_DEV) ## the floors of the house
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED_DEV) ## the guides, every key and the reference as a site in build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
 
 fmt: $(INSTALLED_DEV) ## sort imports, mend what ruff can mend, format
 	$(BIN)/ruff check --fix-only .

@@ -17,7 +17,9 @@ from raydd.cluster.failures import follows_death
 from raydd.cluster.fit import fit, rank_and_world
 from raydd.cluster.pool import run_units
 from raydd.cluster.tasks import run_many
-from raydd.engine.passes.stream import map_actors
+from raydd.data.sources import open_source
+from raydd.engine.passes.feed import encoded_rows, map_actors
+from raydd.engine.passes.stream import run_pass
 from raydd.errors import exit_code, known_trouble
 from small_engine import resources
 
@@ -80,6 +82,14 @@ def load(job):
     return fail
 
 
+class Unloadable(Full):
+    """An actor that has no room for its network."""
+
+    def __init__(self, folder: str) -> None:
+        Path(folder, f"start-{os.getpid()}").touch()
+        fail(folder)
+
+
 def through_a_pass():
     rows = rd.from_items([{"row": 1}], override_num_blocks=1)
     list(map_actors(rows, Full, (), 8, resources()).iter_batches(batch_size=None))
@@ -121,6 +131,19 @@ def test_no_worker_is_this_process(tmp_path):
 def test_a_full_gpu_is_told_in_torchs_words(ray4, act, capsys):
     assert exit_code(act) == 1
     assert capsys.readouterr().err == f"raydd: {SENTENCE}\n"
+
+
+def test_a_pass_is_not_begun_again_for_an_actor_that_cannot_load(ray4, tmp_path):
+    source = open_source("digits", "", "train")
+
+    def flow(shards):
+        rows = encoded_rows(source, shards)
+        return map_actors(rows, Unloadable, (str(tmp_path),), 8, resources())
+
+    with pytest.raises(ActorDiedError) as caught:
+        run_pass(UPath(tmp_path / "pass"), source, flow, 0.0)
+    assert known_trouble(caught.value) == SENTENCE
+    assert len(list(tmp_path.glob("start-*"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,10 @@ def _pass(folder: UPath, source: Source, flow: Flow) -> None:
         try:
             _collect(flow(todo), folder)
             break
-        except (ActorDiedError, WorkerCrashedError, NodeDiedError, OutOfMemoryError):
+        except (ActorDiedError, WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
             losses += 1
-            if losses > _RESTARTS:
+            # an actor that could not load its network would fail again
+            if losses > _RESTARTS or getattr(error, "actor_init_failed", False):
                 raise
 
 

@@ -34,6 +34,7 @@ def fake_cuda() -> Iterator[None]:
             patch("torch.amp.autocast_mode.torch.cuda.amp.common.amp_definitely_not_available",
                   lambda: False),
             patch("torch.cuda.is_bf16_supported", lambda including_emulation=True: True),
+            patch("torch.cuda.get_device_capability", lambda device=None: (8, 0)),
             FakeTensorMode(allow_non_fake_inputs=True),
         ):  # fmt: skip
             yield

@@ -24,7 +24,7 @@ def test_what_was_found_done_is_no_speed():
 
 def test_a_unit_in_work_counts_in_part():
     meter = Meter(units=2)
-    meter.hear(beat(1000, 4000, unit="slot0", loss=0.5))
+    meter.hear(beat(1000, 4000, counts="step", unit="slot0", loss=0.5))
     assert meter.describe(60.0) == (
         "0 of 2 units, in work: step 1,000 of 4,000, loss 0.5, 7 min 00 s left"
     )

@@ -1,4 +1,7 @@
-"""Dtypes under CUDA's autocast, in a process of its own: torch ends one that has both devices."""
+"""The cases of :mod:`.autocast_cases`, in a process that has no virtual device.
+
+Torch asks the one accelerator that it knows for a stream, and the virtual one has none for CUDA.
+"""
 
 import subprocess
 import sys
@@ -8,12 +11,9 @@ CASES = Path(__file__).with_name("autocast_cases.py")
 
 
 def test_dtypes_under_cudas_autocast():
-    words = ["-q", "-p", "no:cacheprovider", "--durations=0", str(CASES)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
+    found = subprocess.run(
+        command, cwd=CASES.parents[2], capture_output=True, text=True, timeout=280, check=False
     )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "16 passed" in done.stdout
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "9 passed" in found.stdout

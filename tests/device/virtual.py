@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -89,6 +90,7 @@ _counts = Counts()
 def virtual() -> Iterator[Counts]:
     """The device exists here; what was done on it is counted."""
     global _counts
+    _register()
     before, _counts = _counts, Counts()
     lifts = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(device=) copies, as with CUDA
@@ -280,6 +282,7 @@ class _Backend:
         return [torch.bfloat16]
 
 
-backend_registration._setup_privateuseone_for_python_backend("virt", backend_module=_Backend())
-if not hasattr(torch, "virt"):
-    torch.virt = _Backend()
+@cache
+def _register() -> None:
+    """Make the backend known to torch; it stays so until the process ends."""
+    backend_registration._setup_privateuseone_for_python_backend("virt", backend_module=_Backend())

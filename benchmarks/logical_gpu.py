@@ -60,7 +60,7 @@ class Pace:
 
 def measure(source: Source, checkpoint: Artifact, resources: Resources, rows: int) -> Pace:
     """One pass of the product."""
-    with tempfile.TemporaryDirectory() as folder, Sampler(interval=0.5) as sampler:
+    with tempfile.TemporaryDirectory() as folder, Sampler(interval=2.0) as sampler:
         engine = make_engine(folder, source, SEEN, resources, DataConfig())
         path, started = UPath(folder) / "pass", time.time()
         ask_network(engine, Free, path, checkpoint)
@@ -107,7 +107,7 @@ def main(images: int, rounds: int) -> float:
     cores = os.cpu_count() or 1
     store = 300 << 20  # of a private cluster
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(num_cpus=cores, num_gpus=1, object_store_memory=store, **quiet)
+    ray.init("local", num_cpus=cores, num_gpus=1, object_store_memory=store, **quiet)
     resources = replace(connect(ClusterConfig(use_gpu=True)), device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"

@@ -107,7 +107,7 @@ def answered_rows(batch: pa.Table, reasons: Sequence[str], pixels: np.ndarray) -
 
     ``content`` is a hash of the decoded pixels, int64: equal images of two splits are found by it.
     """
-    hashes = b"".join(blake2b(image.tobytes(), digest_size=8).digest() for image in pixels)
+    hashes = b"".join(blake2b(image.data, digest_size=8).digest() for image in pixels)
     table = batch.drop_columns(["image", "reason"])
     table = table.append_column("reason", pa.array(reasons, pa.string()))
     return table.append_column("content", pa.array(np.frombuffer(hashes, np.int64)))
@@ -132,7 +132,7 @@ def binary_column(values: np.ndarray) -> pa.FixedSizeBinaryArray:
     """An array [N, ...] of any dtype as one column of N rows of bytes."""
     width = int(np.prod(values.shape[1:])) * values.itemsize
     return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), len(values), [None, pa.py_buffer(values.tobytes())]
+        pa.binary(width), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
     )
 
 

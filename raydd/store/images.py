@@ -14,6 +14,8 @@ from raydd.ops.seeds import generator
 from raydd.store.tables import count_rows, encode_places, part_files, read_table
 from raydd.store.units import covering
 
+_HELD_BYTES = 512 << 20  # of test images, which a training looks at again and again
+
 
 def draw_rows(
     folders: Sequence[UPath], count: int, *seed_parts: str | int
@@ -73,6 +75,38 @@ def iterate_pixels(folder: UPath, resolution: int) -> Iterator[ImageSet]:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         ids = tuple(table.column("id").to_pylist())
         yield ImageSet(images, torch.from_numpy(labels), ids, _places(path, table))
+
+
+class HeldImages:
+    """Stored images on a device, in batches; few are kept there from one walk to the next.
+
+    Args:
+        folder: of a ``decode`` or ``fetch`` stage.
+        resolution: of the images, pixels.
+        device: where the batches go.
+    """
+
+    def __init__(self, folder: UPath, resolution: int, device: torch.device) -> None:
+        self.folder, self.resolution, self.device = folder, resolution, device
+        self._held: list[tuple[Tensor, Tensor]] = []
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pixels uint8 [B, 3, R, R] and labels int64 [B], B at most ``size`` at every walk."""
+        if self._held:
+            yield from self._held
+            return
+        walked: list[tuple[Tensor, Tensor]] = []
+        room = _HELD_BYTES
+        for part in iterate_pixels(self.folder, self.resolution):
+            for batch in zip(part.images.split(size), part.labels.split(size), strict=True):
+                pixels, labels = (values.to(self.device) for values in batch)
+                room -= pixels.nbytes
+                if room >= 0:
+                    walked.append((pixels, labels))
+                else:
+                    walked.clear()
+                yield pixels, labels
+        self._held = walked
 
 
 def load_pixels(folder: UPath, resolution: int) -> ImageSet:

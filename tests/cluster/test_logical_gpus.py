@@ -36,7 +36,7 @@ from raydd.cluster.gpus import check_gpus, wait_for_gpus
 from raydd.cluster.pool import run_units
 from raydd.cluster.resources import resolve
 from raydd.cluster.tasks import run_many
-from raydd.engine.passes.stream import map_actors
+from raydd.engine.passes.feed import map_actors
 from raydd.errors import Refused
 
 folder = Path(sys.argv[1])

@@ -1,12 +1,16 @@
-"""Draws of stored images: fixed by their name, nested, the same for any partition."""
+"""Stored images: draws are fixed by their name, nested, equal for any partition; few are held."""
+
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from upath import UPath
 
-from raydd.store.images import draw_rows
+from raydd.store.images import HeldImages, draw_rows, load_pixels
 from raydd.store.tables import write_table
+from small_engine import write_images
 
 
 @pytest.fixture
@@ -45,3 +49,17 @@ def test_a_larger_draw_contains_a_smaller_one(write):
     folder = write("a", 0, 30, 90)
     assert set(drawn([folder], 10, "x")) < set(drawn([folder], 40, "x"))
     assert drawn([folder], 0, "x") == drawn([folder], 90, "x") == list(range(90))
+
+
+@pytest.mark.parametrize("room", [1 << 20, 1000])
+def test_few_images_are_read_once_and_many_at_every_walk(tmp_path, monkeypatch, room):
+    folder = UPath(write_images(tmp_path / "images", 30))  # 768 bytes each
+    monkeypatch.setattr("raydd.store.images._HELD_BYTES", room)
+    held = HeldImages(folder, 16, torch.device("cpu"))
+    first = list(held.batches(8))
+    assert [len(labels) for _, labels in first] == [8, 8, 8, 6]
+    whole = load_pixels(folder, 16)
+    assert torch.equal(torch.cat([pixels for pixels, _ in first]), whole.images)
+    assert torch.equal(torch.cat([labels for _, labels in first]), whole.labels)
+    shutil.rmtree(folder)
+    assert len(list(held.batches(8))) == (4 if room > 30 * 768 else 0)

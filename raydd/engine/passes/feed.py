@@ -23,7 +23,8 @@ from raydd.data.sources import Shard, Source
 END = "end of shard"  # reason of the marker row that closes a shard and carries its length
 _CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
 _BLOCK_BYTES = 16 << 20
-_PIXEL_BYTES = 4 << 20  # of a block of decoded rows
+_PIXEL_BYTES = 12 << 20  # of a table of decoded rows
+_WHOLE = 0.75  # of a table: a block is closed by the table that passes that size, and not cut again
 Work = Callable[[pa.Table], pa.Table]
 _ENCODED = pa.schema(
     [
@@ -121,7 +122,7 @@ def _flow(source: Source, shards: Mapping[int, Shard], work: Work | None, step: 
             else:
                 yield from (work(table.slice(at, step)) for at in range(0, table.num_rows, step))
 
-    _configure(_BLOCK_BYTES if work is None else _PIXEL_BYTES)
+    _configure(_BLOCK_BYTES if work is None else int(_WHOLE * _PIXEL_BYTES))
     indices = rd.from_items([{"index": i} for i in shards], override_num_blocks=len(shards))
     return indices.map_batches(read, batch_size=1)
 

@@ -39,7 +39,7 @@ from raydd.ops.views.draws import draw_batch
 from raydd.ops.views.mixing import Mix
 from raydd.store.checkpoint import CheckpointCard, load_checkpoint, load_frozen, save_checkpoint
 from raydd.store.files import write_atomic
-from raydd.store.images import iterate_pixels
+from raydd.store.images import HeldImages
 from raydd.store.journal import Journal
 
 TEST_BATCH = 500  # images of a test's forward pass
@@ -89,6 +89,8 @@ class Training:
         self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
         self.forgetting = ForgettingCounter() if job.count_forgetting else None
+        shown = job.preprocessing.resolution, self.device
+        self.tests = HeldImages(UPath(job.test), *shown) if job.test else None
 
     def run(self) -> dict[str, Any]:
         """See :func:`train_network`."""
@@ -101,8 +103,8 @@ class Training:
             loss = self._epoch(state)
             state.epoch += 1
             point = {"epoch": state.epoch, "loss": loss}
-            if job.test and self.rank == 0 and self._is_test_epoch(state.epoch):
-                point["top1"] = self._accuracy(job.test)
+            if self.tests and self.rank == 0 and self._is_test_epoch(state.epoch):
+                point["top1"] = self._accuracy(self.tests)
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
@@ -187,18 +189,13 @@ class Training:
         return epoch == self.job.recipe.epochs or epoch % every == 0
 
     @torch.inference_mode()
-    def _accuracy(self, test: str) -> float:
+    def _accuracy(self, tests: HeldImages) -> float:
         """Accuracy over the stored test split, a part at a time: it may be larger than memory."""
         self._judged.eval()
-        right = torch.zeros((), device=self.device)
-        count = 0
-        for part in iterate_pixels(UPath(test), self.job.preprocessing.resolution):
-            for pixels, labels in zip(
-                part.images.split(TEST_BATCH), part.labels.split(TEST_BATCH), strict=True
-            ):
-                predictions = self._logits(pixels.to(self.device)).argmax(1)
-                right += (predictions == labels.to(self.device)).sum()
-            count += len(part)
+        right, count = torch.zeros((), device=self.device), 0
+        for pixels, labels in tests.batches(TEST_BATCH):
+            right += (self._logits(pixels).argmax(1) == labels).sum()
+            count += len(labels)
         return float(right) / count
 
     def _logits(self, pixels: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return report
 
 
-def _compose(words: Sequence[str], needs_folder: bool) -> DictConfig:
+def _compose(words: Sequence[str], needs_folder: bool = True) -> DictConfig:
     """The tree of a command line: a folder and keys."""
     folders = [word for word in words if "=" not in word or UPath(word).exists()]
     if not folders and not needs_folder:

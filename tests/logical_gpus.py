@@ -73,7 +73,9 @@ class Watched(Progress):
         self.held: dict[str, dict[str, float]] = {}
 
     @contextmanager
-    def stage(self, label: str, units: int, done: Callable[[], int] | None) -> Iterator[None]:
+    def stage(
+        self, label: str, units: int, finished: int = 0, count: Callable[[], int] | None = None
+    ) -> Iterator[None]:
         """See :class:`raydd.store.progress.Progress`."""
         stop, held = threading.Event(), {"GPU": 0.0, "CPU": 0.0}
         watcher = threading.Thread(target=_watch, args=(held, stop), daemon=True)

@@ -9,7 +9,7 @@ from raydd.config.compose import ConfigError, config_dir
 
 _HELP = ("-h", "--help")
 _WIDTH = 100
-_INDENT = 36  # columns of a choice's name
+_INDENT = 38  # columns of a choice's name
 
 
 def split_options(words: Sequence[str]) -> tuple[list[str], str | None]:

@@ -189,9 +189,10 @@ class Stages:
             summaries = work(folders)
         release_memory()
         seconds = time.perf_counter() - started
+        whole = sum(stage.units for stage in todo)
         for stage in todo:
             # of several stages the time is divided as their units are
-            part = seconds * stage.units / sum(other.units for other in todo)
+            part = seconds * (stage.units / whole if whole else 1 / len(todo))
             summary = dict(summaries[stage.key])
             self._write(stage, folders[stage.key], part, summary)
             artifact = Artifact(folders[stage.key], stage.key, summary, stage.name)

@@ -83,7 +83,7 @@ def test_presets_differ_from_the_driver_by_named_keys_only():
 
 def test_run_names_spell_fields_and_change_with_what_is_made():
     base = run_name(compose_config([]))
-    assert re.fullmatch(r"curricular-digits-ipc10-s0-[0-9a-f]{6}", base)
+    assert re.fullmatch(r"curricular-digits-ipc2-s0-[0-9a-f]{6}", base)
     assert run_name(compose_config(["cluster.num_workers=2", "verbose=true"])) == base
     assert run_name(compose_config(["method.synthesis.steps=7"])) != base
     assert run_name(compose_config(["name=mine"])) == "mine"

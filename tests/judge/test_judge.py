@@ -22,6 +22,7 @@ def results(seeds):
 def say(capsys, seeds):
     report = {
         "num_images": 10,
+        "num_classes": 5,
         "judged_on": "the test images",
         "headline": headline(results(seeds)),
     }

@@ -10,7 +10,7 @@ from ray import cloudpickle
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.engine.passes import stream
+from raydd.engine.passes import feed
 from raydd.engine.passes.decode import place_images
 from raydd.judge.leak import LeakConfig, check_leaks
 from raydd.judge.leak_pass import Comparison
@@ -98,7 +98,7 @@ def test_test_images_say_what_is_usual(checked):
 
 
 def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "_BATCH_ROWS", 50)
+    monkeypatch.setattr(feed, "_CHUNK_ROWS", 50)
     first = check(make_engine(tmp_path), images)
     assert first.summary == checked.summary
     (first.folder / "manifest.json").unlink()

@@ -45,7 +45,7 @@ def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
 
 
 def mapped_rows(
-    source: Source, shards: Mapping[int, Shard], work: Work, step: int = _CHUNK_ROWS
+    source: Source, shards: Mapping[int, Shard], work: Work, step: int | None = None
 ) -> rd.Dataset:
     """Dataset of what ``work`` makes of the shards' encoded images, one task per shard.
 
@@ -55,9 +55,9 @@ def mapped_rows(
         source: the real images.
         shards: of it, by number.
         work: maps a table of rows of :func:`encoded_rows` to another of as many rows.
-        step: rows of a table, at most.
+        step: rows of a table, at most; None is as many as a reader hands on.
     """
-    return _flow(source, shards, work, step)
+    return _flow(source, shards, work, step or _CHUNK_ROWS)
 
 
 def decoded_rows(

@@ -225,7 +225,7 @@ def test_a_killed_training_continues_its_average_and_its_scale(tmp_path, images,
     train_network(job(tmp_path / "calm", images, recipe=recipe))
     training = Training(job(tmp_path / "killed", images, recipe=recipe), 0, 1)
     for epoch in range(2):
-        training._epoch(epoch)
+        training._epoch(_State(epoch=epoch))
     training._save(_State(epoch=2))
     train_network(job(tmp_path / "killed", images, recipe=recipe))
     calm, killed = weights(tmp_path / "calm"), weights(tmp_path / "killed")

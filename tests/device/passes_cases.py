@@ -76,5 +76,5 @@ def test_sums_of_statistics_stay_on_the_device():
     assert counts.reads.total() == 0
     assert counts.copies.total() <= 2  # who belongs to which class
     times = found[0, 0].sum().item() / expected[0, 0].sum().item()
-    assert math.isclose(times, round(times), rel_tol=1e-9)
-    torch.testing.assert_close(found / round(times), expected, rtol=1e-12, atol=1e-12)
+    assert math.isclose(times, round(times), rel_tol=1e-6)
+    torch.testing.assert_close(found / round(times), expected, rtol=1e-6, atol=1e-9)

@@ -143,7 +143,7 @@ def test_disjoint_intervals_are_called_disjoint() -> None:
     report = example()
     report["headline"]["distilled"]["half_width"] = 0.01
     report["headline"]["random"]["half_width"] = 0.01
-    assert "points won, far beyond what" in text_of(render_report(report, []))
+    assert "points won, and the intervals" in text_of(render_report(report, []))
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan])

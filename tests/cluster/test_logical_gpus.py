@@ -169,10 +169,10 @@ GPU_STAGES = (  # what computes with networks; the others read, decode, choose o
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_every_method_ends_and_every_stage_holds_what_it_should(cluster, tmp_path):
-    found = start([str(ROOT / "tests" / "logical_gpus.py"), str(tmp_path), cluster, *METHODS], 880)
+    found = start([str(ROOT / "tests" / "logical_gpus.py"), str(tmp_path), cluster, *METHODS], 1780)
     for method in METHODS:
         assert found[method]["results"] == 4, method
         for label, held in found[method]["held"].items():

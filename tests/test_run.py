@@ -12,11 +12,13 @@ import pytest
 import ray.data
 import yaml
 from PIL import Image
+from upath import UPath
 
 import raydd
 from doors import refuse_by
 from raydd.data.distilled import read_distilled
 from raydd.run import main
+from raydd.store.journal import read_events
 
 TINY = [
     "method.ipc=3",
@@ -159,7 +161,7 @@ def test_report_has_last_epoch_accuracies_of_both_image_sets(finished):
     assert report["bytes"]["images"] > 0
     assert report["bytes"]["teacher"] > 0
     assert "data:image/png;base64" in (run / "report.html").read_text()
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = list(read_events(UPath(run)))
     told = {(line["stage"], line.get("title")) for line in lines}
     assert {("squeeze", "teacher"), ("train", "student 1"), ("synthesize", None)} <= told
     judged = [line for line in lines if line["stage"] == "evaluate"]

@@ -78,7 +78,8 @@ def verdict(
     if found["overlap"]:
         return Verdict("even", f"{reached}: no difference that {seeds} seeds can show.")
     if found["points"] > 0:
-        return Verdict("won", f"{reached}: {points} won, and the intervals of {seeds} seeds are apart.")
+        apart = f"the intervals of {seeds} seeds are apart"
+        return Verdict("won", f"{reached}: {points} won, and {apart}.")
     if found["points"] < -_FAR:
         return Verdict("failed", f"{reached}: {points} lost, take the random ones.")
     return Verdict("lost", f"{reached}: {points} lost.")

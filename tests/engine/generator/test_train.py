@@ -1,6 +1,5 @@
 """Training and fine-tuning generators: learning, resume, class dropout, what moves."""
 
-import json
 import os
 import pickle
 import signal
@@ -19,6 +18,7 @@ from raydd.engine.generator.stage import generator, tune
 from raydd.engine.generator.train import GeneratorJob, _Training, train_generator
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.training.data import Feed
+from raydd.store.journal import read_events
 from small_engine import make_engine, write_images
 from small_generator import NAMES, SMALL, small_generator
 
@@ -61,7 +61,7 @@ def same(one, two):
 def test_training_lowers_the_loss_and_says_so(tmp_path, images):
     recipe = replace(RECIPE, steps=150, learning_rate=3e-3, checkpoint_seconds=60)
     outcome = train_generator(job(tmp_path / "a", images, recipe))
-    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").open()]
+    lines = list(read_events(UPath(tmp_path / "a")))
     assert [line["step"] for line in lines] == [50, 100, 150]
     assert lines[-1]["loss"] == outcome["loss"] < 0.6 * lines[0]["loss"]
     assert load_generator(UPath(tmp_path / "a")).card.class_names == NAMES

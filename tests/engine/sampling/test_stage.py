@@ -1,7 +1,6 @@
 """Sampling units: the same bytes for any number of workers, every prefix of the slots a result."""
 
 import hashlib
-import json
 from dataclasses import replace
 
 import pytest
@@ -17,6 +16,7 @@ from raydd.models.registry import create_model
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 from raydd.store.images import pick_pixels
+from raydd.store.journal import read_events
 from raydd.store.tables import part_files, read_table
 from small_engine import PREPROCESSING, TINY, make_engine
 from small_generator import SIDE, pixel_generator
@@ -109,7 +109,7 @@ def test_rows_name_slot_curriculum_and_class(calm):
 
 def test_the_journal_tells_the_gain_of_every_guided_unit(calm):
     folder, (_, second) = calm
-    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    events = list(read_events(UPath(folder)))
     plain = [event for event in events if event["curriculum"] == 0]
     guided = [event for event in events if event["curriculum"] == 1]
     assert {event["unit"] for event in guided} == {p.stem for p in part_files(second.folder)}

@@ -1,6 +1,5 @@
 """Training: continuation after a kill, warm start, checkpoints, recipes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from raydd.models.registry import create_model
 from raydd.ops.recipe import training_loss
 from raydd.ops.seeds import generator
 from raydd.store.checkpoint import load_checkpoint
+from raydd.store.journal import read_events
 from small_engine import PREPROCESSING, RECIPE, TINY, make_engine, write_images
 
 NAMES = tuple("0123456789")
@@ -63,10 +63,8 @@ def test_training_learns_and_is_repeatable(tmp_path, images):
     assert outcomes[0]["top1_last"] > 0.5
     one, two = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(one[name], two[name]) for name in one)
-    lines = [
-        json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    events = read_events(UPath(tmp_path / "a"))
+    assert [event["epoch"] for event in events] == list(range(1, 9))
 
 
 @pytest.mark.slow
@@ -98,10 +96,7 @@ def test_killed_training_ends_with_the_weights_of_an_undisturbed_one(tmp_path, i
     torch.set_num_threads(before)
     one, two = weights(tmp_path / "calm"), weights(tmp_path / "killed")
     assert all(torch.equal(one[name], two[name]) for name in one)
-    epochs = [
-        json.loads(line)["epoch"]
-        for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
-    ]
+    epochs = [event["epoch"] for event in read_events(UPath(tmp_path / "killed"))]
     assert len(epochs) <= 31  # at most the epoch in flight was redone
 
 

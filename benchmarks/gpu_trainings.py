@@ -115,12 +115,16 @@ def judges(machine: Machine) -> dict[str, Any]:
     return found
 
 
+def _large(machine: Machine) -> tuple[int, int, ModelConfig]:
+    """Side, images of a batch and network of what is computed on a whole data set."""
+    if machine.tiny:
+        return 16, 4, ModelConfig("resnet10_thin", width=8)
+    return 224, 256, ModelConfig("torchvision/resnet18")
+
+
 def squeeze(machine: Machine) -> dict[str, Any]:
     """Images per second of a teacher's training steps, the images in memory."""
-    side, batch = (16, 4) if machine.tiny else (224, 256)
-    model = ModelConfig("resnet10_thin", width=8)
-    if not machine.tiny:
-        model = ModelConfig("torchvision/resnet18")
+    side, batch, model = _large(machine)
     found: dict[str, Any] = {"side": side, "batch": batch, "unit": "images/s"}
     for precision in ("auto", "fp32"):
         job = TrainJob(
@@ -150,10 +154,7 @@ def squeeze(machine: Machine) -> dict[str, Any]:
 
 def scoring(machine: Machine) -> dict[str, Any]:
     """Images per second of a network that scores decoded images, and of their way to the device."""
-    side, batch = (16, 4) if machine.tiny else (224, 256)
-    model = ModelConfig("resnet10_thin", width=8)
-    if not machine.tiny:
-        model = ModelConfig("torchvision/resnet18")
+    side, batch, model = _large(machine)
     network = create_model(model, 1000, side).eval().requires_grad_(False)
     network = network.to(machine.device).to(memory_format=torch.channels_last)
     preprocessing = _preprocessing(side)

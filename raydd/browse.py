@@ -38,20 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(words: Sequence[str]) -> None:
     folders, out = _parse([word for word in words if word != "--watch"])
-    while "--watch" in words and browse(folders, out, renew=True):
+    while browse(folders, out, watch="--watch" in words):
         time.sleep(_RENEW_SECONDS)
-    browse(folders, out)
 
 
-def browse(folders: Sequence[str], out: UPath, renew: bool = False) -> bool:
+def browse(folders: Sequence[str], out: UPath, watch: bool = False) -> bool:
     """Write the page of some folders and say what is on it.
 
     Args:
         folders: runs, sweeps or storages.
         out: the page's file.
-        renew: whether the page loads itself again from time to time.
+        watch: whether the page loads itself again from time to time while more is to be expected.
     Returns:
-        Whether more is to be expected: a trial has not ended, or has not begun.
+        Whether it does: it is watched, and a trial has not ended or has not begun.
     Raises:
         Refused: a folder that cannot be read, or a file that cannot be written.
     """
@@ -59,18 +58,19 @@ def browse(folders: Sequence[str], out: UPath, renew: bool = False) -> bool:
     pictures = draw_sheets([trial.folder / "distilled" for trial in trials])
     title = ", ".join(dict.fromkeys(UPath(name).absolute().name for name in folders))
     model = page_model(trials, sweeps, pictures, title, time.time())
+    counts = Counter(trial.status for trial in trials)
+    planned = sum(sweep.planned or 0 for sweep in sweeps)
+    begun = sum(trial.sweep is not None for trial in trials)
+    renew = watch and (bool(counts["unfinished"]) or begun < planned)
     page = render_browser(model, _RENEW_SECONDS if renew else None)
     try:
         write_atomic(out, page.encode())
     except OSError as error:
         raise Refused(f"{out} cannot be written: {error.strerror or error}.") from error
-    counts = Counter(trial.status for trial in trials)
     parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
     print(f"{len(trials)} trials: {', '.join(parts) or 'none has begun'}")
     print(f"{out}  ({len(page) / 1e6:.1f} MB)", flush=True)
-    planned = sum(sweep.planned or 0 for sweep in sweeps)
-    in_sweeps = sum(trial.sweep is not None for trial in trials)
-    return bool(counts["unfinished"]) or in_sweeps < planned
+    return renew
 
 
 def _parse(words: Sequence[str]) -> tuple[list[str], UPath]:

@@ -3,10 +3,10 @@
 Imports neither torch nor ray, so that the processes that only decode start quickly.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +38,37 @@ def decode_rows(
     return pixels, reasons
 
 
-def decode_good(
-    preprocessing: Preprocessing, max_pixels: int, rows: Sequence[Row]
-) -> list[tuple[str, int, np.ndarray]]:
-    """Id, class index and pixels uint8 [R, R, 3] of the rows that can be decoded, in order."""
-    good = []
-    for row in rows:
-        if not row.reason:
-            with contextlib.suppress(BrokenImage):
-                pixels = decode(row.image, preprocessing, max_pixels)
-                good.append((row.id, row.class_index, pixels))
-    return good
+class Tried(NamedTuple):
+    """A row that a decoder has tried.
+
+    Attributes:
+        id: of the image.
+        class_index: of it.
+        images: that the row stands for, where it is broken.
+        pixels: uint8 [R, R, 3]; empty where it is broken.
+        reason: why; empty where it is good.
+    """
+
+    id: str
+    class_index: int
+    images: int
+    pixels: np.ndarray
+    reason: str
+
+
+def try_rows(preprocessing: Preprocessing, max_pixels: int, rows: Sequence[Row]) -> list[Tried]:
+    """Decode rows, or say why that cannot be done, in order."""
+    return [_try_row(row, preprocessing, max_pixels) for row in rows]
+
+
+def _try_row(row: Row, preprocessing: Preprocessing, max_pixels: int) -> Tried:
+    pixels, reason = np.empty(0, np.uint8), row.reason or ""
+    if not reason:
+        try:
+            pixels = decode(row.image, preprocessing, max_pixels)
+        except BrokenImage as error:
+            reason = str(error)
+    return Tried(row.id, row.class_index, row.images, pixels, reason)
 
 
 @dataclass(frozen=True)

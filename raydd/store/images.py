@@ -14,7 +14,7 @@ from raydd.ops.seeds import generator
 from raydd.store.tables import count_rows, encode_places, part_files, read_table
 from raydd.store.units import covering
 
-_HELD_BYTES = 512 << 20  # of test images, which a training looks at again and again
+_HELD_BYTES = 128 << 20  # of test images, which a training looks at again and again
 
 
 def draw_rows(

@@ -102,8 +102,7 @@ class _Watch:
     ) -> None:
         self.label, self.meter, self.tail, self.count = label, meter, tail, count
         self.started = self.looked = time.monotonic()
-        if tail:
-            tail.skip()
+        self.begun = time.time()
 
     def look(self) -> str:
         """What is to be said now; what cannot be read is left out: the work itself will say why."""
@@ -112,8 +111,8 @@ class _Watch:
                 self.meter.finished = self.count()
         if self.tail and time.monotonic() - self.looked >= self.tail.seconds:
             with suppress(Exception):
-                for event in self.tail.events():
-                    if event.get("stage") == self.label.split()[0]:
+                for event in self.tail.events():  # a stage of that name may have ended before
+                    if event["stage"] == self.label.split()[0] and event["time"] >= self.begun:
                         self.meter.hear(event)
             self.looked = time.monotonic()
         return self.meter.describe(time.monotonic() - self.started)

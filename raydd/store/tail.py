@@ -17,12 +17,8 @@ class JournalTail:
     """
 
     def __init__(self, folder: UPath) -> None:
-        self.folder, self._read = folder, dict[str, int]()
+        self.folder = folder
         self.seconds = 1.0 if is_local(folder) else 30.0  # one listing, then the newest lines
-        self.skip()
-
-    def skip(self) -> None:
-        """Pass over all that there is."""
         self._read = dict(self._sizes())
 
     def events(self) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,11 @@ def test_nothing_is_said_of_a_stage_that_nobody_tells_of():
 
 @pytest.mark.parametrize("units", [0, 3])
 def test_counting_outside_of_a_stage_does_nothing(units):
+    meter = Meter(units=3)
+    with measuring(meter):
+        advance(units=1)
     advance(units=units)
+    assert meter.finished == 1
 
 
 def test_a_unit_that_was_found_done_and_is_done_again_counts_once():

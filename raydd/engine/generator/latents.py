@@ -17,16 +17,15 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.cluster.pool import run_units
-from raydd.cluster.threads import map_ahead
-from raydd.data.images import BrokenImage, decode
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import binary_column
-from raydd.data.sources import Row, Source
+from raydd.data.rows import Tried, binary_column
+from raydd.data.sources import Source
 from raydd.engine.cost import Cost, Work
 from raydd.engine.engine import Engine
 from raydd.engine.generator.checkpoint import load_generator
 from raydd.engine.generator.config import GeneratorRecipe
 from raydd.engine.generator.cost import config_of, sizes_of, transformer_step, works_in_latents
+from raydd.engine.passes.beside import decode_beside
 from raydd.engine.passes.rejected import REJECTED, conclude
 from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
@@ -37,8 +36,6 @@ from raydd.store.units import PART
 
 DTYPE = np.dtype(np.float16)
 _BATCH = 32  # images that the VAE looks at together
-_DECODERS = 2  # threads beside it
-_NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class LatentsJob:
         views: 2 keeps the mirrored images, too.
         precision: of the VAE, that of the training.
         device: ``cpu`` or ``cuda``.
+        decoders: tasks that decode for each worker; 0 has threads of the worker do it.
     """
 
     folder: str
@@ -64,6 +62,7 @@ class LatentsJob:
     views: int
     precision: str
     device: str
+    decoders: int = 0
 
 
 def is_cached(engine: Engine, start: Artifact, recipe: GeneratorRecipe, images: float) -> bool:
@@ -107,7 +106,8 @@ def cache_latents(engine: Engine, start: Artifact, precision: str) -> Artifact:
         for name in ("parts", "rejected"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         todo = PART.left(folder, units, _name)
-        run_units(LatentEncoder, replace(job, folder=str(folder)), todo, engine.resources)
+        own = replace(job, folder=str(folder), decoders=engine.resources.count_decoders_each())
+        run_units(LatentEncoder, own, todo, engine.resources)
         return conclude(folder, [_name(unit) for unit in units], data.max_rejected, "training")
 
     def cost() -> Cost:
@@ -158,35 +158,26 @@ class LatentEncoder:
         """See :func:`raydd.cluster.pool.run_units`."""
         job = self.job
         good: list[pa.Table] = []
-        broken: list[tuple[str, str, int]] = []
-        numbered = enumerate(job.source.read(job.source.shards()[unit]))
-        tried = map_ahead(self._decode, numbered, _DECODERS, 2 * _BATCH)
-        while group := list(islice(tried, _BATCH)):
-            broken += [(row.id, reason, row.images) for _, row, _, reason in group if reason]
-            good.append(self._table([(p, r, pixels) for p, r, pixels, bad in group if not bad]))
+        broken: list[Tried] = []
+        rows = job.source.read(job.source.shards()[unit])
+        tried = decode_beside(rows, job.preprocessing, job.max_pixels, job.decoders)
+        numbered = enumerate(tried)
+        while group := list(islice(numbered, _BATCH)):
+            broken += [row for _, row in group if row.reason]
+            good.append(self._table([(place, row) for place, row in group if not row.reason]))
         write_table(REJECTED.path(job.folder, _name(unit)), _rejected(broken))
         write_table(PART.path(job.folder, _name(unit)), pa.concat_tables(good or [self._table([])]))
 
-    def _decode(self, numbered: tuple[int, Row]) -> tuple[int, Row, np.ndarray, str]:
-        """Place, row, pixels and, where there are none, the reason."""
-        place, row = numbered
-        try:
-            if row.reason:
-                return place, row, _NO_PIXELS, row.reason
-            return place, row, decode(row.image, self.job.preprocessing, self.job.max_pixels), ""
-        except BrokenImage as error:
-            return place, row, _NO_PIXELS, str(error)
-
-    def _table(self, found: list[tuple[int, Row, np.ndarray]]) -> pa.Table:
+    def _table(self, found: list[tuple[int, Tried]]) -> pa.Table:
         shape = (len(found), self.job.views, 2, *self.generator.latent_shape)
         latents = np.zeros(shape, DTYPE)
         if found:
-            pixels = torch.from_numpy(np.stack([image for _, _, image in found]))
+            pixels = torch.from_numpy(np.stack([row.pixels for _, row in found]))
             latents = self.encode(pixels.permute(0, 3, 1, 2)).cpu().numpy()
         return pa.table(
             {
-                "class_index": pa.array([row.class_index for _, row, _ in found], pa.int32()),
-                "row": pa.array([place for place, _, _ in found], pa.int32()),
+                "class_index": pa.array([row.class_index for _, row in found], pa.int32()),
+                "row": pa.array([place for place, _ in found], pa.int32()),
                 "latents": binary_column(latents),
             }
         )
@@ -201,13 +192,12 @@ class LatentEncoder:
         return torch.stack(kept, 1)[: len(pixels)].half()
 
 
-def _rejected(rows: list[tuple[str, str, int]]) -> pa.Table:
-    ids, reasons, images = zip(*rows, strict=True) if rows else ((), (), ())
+def _rejected(rows: list[Tried]) -> pa.Table:
     return pa.table(
         {
-            "id": pa.array(ids, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
-            "images": pa.array(images, pa.int64()),
+            "id": pa.array([row.id for row in rows], pa.string()),
+            "reason": pa.array([row.reason for row in rows], pa.string()),
+            "images": pa.array([row.images for row in rows], pa.int64()),
         }
     )
 

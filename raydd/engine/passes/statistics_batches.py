@@ -1,6 +1,5 @@
 """The batches of the statistics pass: views of the images of a unit, in order."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,16 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydd.cluster.ahead import map_beside
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import decode_good
 from raydd.data.sources import Source
+from raydd.engine.passes.beside import decode_beside
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
 from raydd.ops.checks import check_at_least_one, check_choices
 from raydd.ops.seeds import uniforms
 
-_CHUNK_ROWS = 32  # that are decoded together
 CHOICES = {
     "view": ("pad", "resized", "none"),
     "variance": ("total", "within"),
@@ -102,15 +99,15 @@ def read_batches(
     all_shards = job.source.shards()
     rows = (row for index in shards for row in job.source.read(all_shards[index]))
     size, preprocessing = job.config.batch, job.preprocessing
-    chunks = iter(lambda: list(islice(rows, _CHUNK_ROWS)), [])
-    decode_chunk = functools.partial(decode_good, preprocessing, job.max_pixels)
-    decoded = (good for chunk in map_beside(decode_chunk, chunks, job.decoders) for good in chunk)
-    while group := list(islice(decoded, size)):
-        pixels = torch.from_numpy(np.stack([p for *_, p in group])).permute(0, 3, 1, 2)
-        names = [name for name, *_ in group]
+    tried = decode_beside(rows, preprocessing, job.max_pixels, job.decoders)
+    # the score stage's table of rejected images says why one is broken
+    good = (row for row in tried if not row.reason)
+    while group := list(islice(good, size)):
+        pixels = torch.from_numpy(np.stack([row.pixels for row in group])).permute(0, 3, 1, 2)
+        names = [row.id for row in group]
         views = draw_views(pixels.to(device), names, job.config, job.flip, job.seed)
         images = normalise(views, preprocessing.mean, preprocessing.std)
-        yield pad_batch(images, size), torch.tensor([label for _, label, _ in group])
+        yield pad_batch(images, size), torch.tensor([row.class_index for row in group])
 
 
 def draw_views(

@@ -21,7 +21,7 @@ from ray import cloudpickle
 from upath import UPath
 
 from raydd.cluster.ahead import apply
-from raydd.data.rows import Reader, decode_good
+from raydd.data.rows import Reader, try_rows
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import class_counts, place_images, stream_pixels
 from raydd.engine.passes.score import score, score_teacher
@@ -244,7 +244,7 @@ def test_processes_that_only_decode_never_import_torch(monkeypatch, tmp_path):
         "import sys, ray.cloudpickle as c; c.loads(sys.stdin.buffer.read()); "
         "print('torch' in sys.modules)"
     )
-    for function in (*sent, apply, decode_good, Reader.fetch):
+    for function in (*sent, apply, try_rows, Reader.fetch):
         done = subprocess.run(
             [sys.executable, "-c", code],
             input=cloudpickle.dumps(function),

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -33,6 +33,7 @@ from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
 from raydd.models.registry import ModelConfig, create_meta_model
 from raydd.ops.checks import check_choices
+from raydd.ops.later import settled
 from raydd.store.artifacts import Stages
 
 _NAME = re.compile(r"\w[\w\-.,=+ ]*")
@@ -153,8 +154,7 @@ def short_digest(values: dict[str, Any]) -> str:
 
 def decisive_values(config: Any) -> dict[str, Any]:
     """The part of a door's configuration that decides what is made, as json values."""
-    values = {key: value for key, value in asdict(config).items() if key not in INDIFFERENT_KEYS}
-    return json.loads(json.dumps(values))
+    return {key: value for key, value in settled(config).items() if key not in INDIFFERENT_KEYS}
 
 
 def check_networks(config: Any, preprocessing: Preprocessing, num_classes: int) -> None:

@@ -11,7 +11,7 @@ Source: the cross-increment accuracy of LGD, which is lower where there is less 
 
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from upath import UPath
@@ -26,6 +26,7 @@ from raydd.engine.training.state import TRAINED
 from raydd.judge.measure import MEASURED, MeasureJob, measure
 from raydd.models.registry import ModelConfig
 from raydd.ops.checks import check_at_least_one
+from raydd.ops.later import settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 
@@ -103,7 +104,7 @@ def diagnose(
         "diagnose",
         work,
         inputs=[*curricula, *discriminators, reference],
-        config={"diagnose": asdict(config), **trained, "discriminators": count},
+        config={"diagnose": settled(config), **trained, "discriminators": count},
         seed=engine.seed,
         cost=lambda: _cost(engine, curricula, reference, config),
         expected=dict,

@@ -5,7 +5,6 @@ A unit is one training, (architecture, seed); each is one Ray task on one core o
 function: that is the point of it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -24,6 +23,7 @@ from raydd.engine.training.loop import train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED, finished_outcome
 from raydd.models.registry import ModelConfig
+from raydd.ops.later import settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact, Stage
 
@@ -138,7 +138,7 @@ def ask_judges(
         "evaluate",
         inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
         config={
-            "protocol": json.loads(json.dumps(protocol, default=vars)),
+            "protocol": settled(protocol),
             "flip": engine.flip,
             "preprocessing": engine.preprocessing.to_json(),
         },

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.later import later
 from raydd.ops.losses import distillation_loss, logit_loss
 from raydd.ops.schedules import smooth_factor, step_factor
 from raydd.ops.views.mixing import Mix
@@ -32,6 +33,7 @@ VIEW_FIELDS = (
     "lighting",
     "mix",
     "mix_alpha",
+    "cutout",
 )
 
 
@@ -62,6 +64,7 @@ class Recipe:
         color_jitter: strength of random brightness, contrast and saturation, in [0, 1]; 0 is off.
         lighting: deviation of random shifts along the principal components of ImageNet's colours;
             0 is off.
+        cutout: side of a square that is blanked in every view, pixels; 0 is off.
         mix: "cutmix", "mixup" or "none"; one draw per batch.
         mix_alpha: both parameters of the Beta distribution of the mixing share.
         loss: of soft labels: "kl" (softened distributions) or "mse" (logits).
@@ -73,6 +76,7 @@ class Recipe:
             of the BatchNorm statistics) with this decay per step; 0 is off.
         precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
             computes it in hardware).
+        stop_epoch: end after so many of the epochs that the schedule is for; 0 trains all.
         test_points: how often the test accuracy is looked at, the last epoch included.
     """
 
@@ -105,6 +109,8 @@ class Recipe:
     average_decay: float = 0.0
     precision: str = "auto"
     test_points: int = 4
+    cutout: int = later(0)
+    stop_epoch: int = later(0)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -122,6 +128,13 @@ class Recipe:
             raise ValueError(f"step_milestones must rise, got {self.step_milestones}")
         if not 0 <= self.color_jitter <= 1 or self.lighting < 0:
             raise ValueError("color_jitter must lie in [0, 1] and lighting be at least 0")
+        if self.cutout < 0 or not 0 <= self.stop_epoch <= self.epochs:
+            raise ValueError("cutout must be at least 0, and stop_epoch lie in [0, epochs]")
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs that are trained."""
+        return self.stop_epoch or self.epochs
 
 
 def training_loss(

@@ -22,6 +22,7 @@ from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image
 from raydd.errors import Refused
 from raydd.ops.device import move
 from raydd.ops.labels import CompressedLogits, expand_logits
+from raydd.ops.later import settled
 from raydd.ops.recipe import VIEW_FIELDS, Recipe
 from raydd.store.images import ImageSet
 from raydd.store.tables import read_table
@@ -204,13 +205,14 @@ def differing_views(
         "preprocessing": info.preprocessing.to_json(),
         "classes": info.num_classes,
     }
-    return sorted(name for name in wanted if wanted[name] != found.get(name))
+    names = {*wanted, *found}
+    return sorted(name for name in names if wanted.get(name) != found.get(name))
 
 
 def view_settings(recipe: Recipe, flip: float) -> dict[str, Any]:
     """What decides the views of a training, as json values."""
-    values = {name: getattr(recipe, name) for name in VIEW_FIELDS}
-    return {**values, "crop_scale": list(recipe.crop_scale), "flip": flip}
+    values = settled(recipe)
+    return {**{name: values[name] for name in VIEW_FIELDS if name in values}, "flip": flip}
 
 
 def read_info(folder: UPath) -> LabelInfo:

@@ -115,7 +115,7 @@ def label_info(engine: Engine, images: Sequence[Artifact], recipe: Recipe) -> La
         form=config.form,
         num_classes=classes,
         top_k=min(config.top_k or classes, classes),
-        epochs=config.epochs or recipe.epochs,
+        epochs=config.epochs or recipe.last_epoch,
         seed=engine.seed,
         views=view_settings(recipe, engine.flip),
         preprocessing=engine.preprocessing,

@@ -6,7 +6,7 @@ finished unit is a file and is never redone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from upath import UPath
@@ -21,6 +21,7 @@ from raydd.engine.synthesis.observers import MatchConfig, ObserverNetworks
 from raydd.engine.synthesis.steps import match_step, recover_step
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
 from raydd.engine.synthesis.worker import NetworkNames, SynthesizeJob, Synthesizer
+from raydd.ops.later import settled
 from raydd.store.artifacts import Artifact
 from raydd.store.units import PART, Unit, name_starts, plan_units
 
@@ -147,7 +148,7 @@ def _synthesize(
         "synthesize",
         work,
         inputs=inputs,
-        config={"synthesis": asdict(config), "slots": ends, "curriculum": curriculum},
+        config={"synthesis": settled(config), "slots": ends, "curriculum": curriculum},
         seed=engine.seed,
         cost=cost,
         expected=lambda: summary,

@@ -6,6 +6,7 @@ Covers CUDD (arXiv 2405.09150) and, with both extra weights 0 and a noise start,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +22,10 @@ from raydd.models.fold import fold_batch_norm
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import StatisticsTap, statistic_gap
 from raydd.ops import augment, losses
+from raydd.ops.later import later
 from raydd.store.checkpoint import load_checkpoint
+
+_LEAST_GAP = 1e-6  # images that already have the statistics
 
 
 @dataclass
@@ -33,12 +37,16 @@ class SynthesisConfig(LoopConfig):
     code: [0, 1] pixels taken as normalised).
 
     Attributes:
-        batch_norm_weight: lambda_bn. The loss is a sum over layers: retune it per architecture.
+        batch_norm_weight: lambda_bn. The loss is a sum over layers: retune it per architecture, or
+            set ``scale_statistics``.
         start_weight: lambda_2, pull towards the start image.
         adversarial_weight: lambda_adv, lowers the student's confidence; needs a student.
         adversarial_smoothing: epsilon of the adversarial target, in [0, 1).
         total_variation_weight: lambda_tv of the SRe2L prior.
         l2_weight: lambda_l2 of the SRe2L prior.
+        scale_statistics: lambda_bn is in units of the statistics term at step 0, on the start
+            images as they are: at 1 that term weighs what a guess does in the cross-entropy, ln C.
+            The weight then carries over from one network to another.
     """
 
     STARTS: ClassVar[tuple[str, ...]] = ("real", "noise", "real_unnormalised")
@@ -49,6 +57,7 @@ class SynthesisConfig(LoopConfig):
     adversarial_smoothing: float = 0.0
     total_variation_weight: float = 0.0
     l2_weight: float = 0.0
+    scale_statistics: bool = later(False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -103,7 +112,7 @@ class TeacherObjective:
         self.config = config
         self.device = torch.device(device)
         self.dtype = autocast_dtype(config.precision, self.device)
-        self.weights = {
+        self.weights: dict[str, float | Tensor] = {
             "cross_entropy": 1.0,
             "batch_norm": config.batch_norm_weight,
             "start": config.start_weight,
@@ -124,10 +133,22 @@ class TeacherObjective:
     def begin(self, origin: Tensor, labels: Tensor) -> None:
         """Start a unit."""
         self._origin, self._labels = origin, labels
+        if self.config.scale_statistics and self.config.batch_norm_weight > 0:
+            self.weights["batch_norm"] = self._scaled_weight(origin)
 
     def terms(self, images: Tensor, rows: Tensor, columns: Tensor, step: int) -> dict[str, Tensor]:
         """See :class:`raydd.engine.synthesis.advance.Objective`."""
         return self._compute(images, self._origin, self._labels, rows, columns)
+
+    @torch.no_grad()
+    def _scaled_weight(self, origin: Tensor) -> Tensor:
+        """The weight that makes the term at step 0 ``batch_norm_weight`` times ln C."""
+        with autocast(self.device, self.dtype):
+            logits, found = self.teacher(origin.contiguous(memory_format=torch.channels_last))
+        assert found is not None
+        batch, running, groups = found
+        gap = statistic_gap(batch, running, groups, self.config.first_layer_multiplier)
+        return self.config.batch_norm_weight * math.log(logits.shape[1]) / gap.clamp(min=_LEAST_GAP)
 
     def stepped(self, images: Tensor) -> None:
         """Nothing is kept between steps."""

@@ -98,7 +98,7 @@ class Training:
         self.start = state.epoch
         if state.workers[-1:] != [self.world]:
             state.workers.append(self.world)
-        while state.epoch < job.recipe.epochs:
+        while state.epoch < job.recipe.last_epoch:
             started = time.perf_counter()
             loss = self._epoch(state)
             state.epoch += 1
@@ -108,7 +108,7 @@ class Training:
                 state.curve.append(point)
             state.seconds += time.perf_counter() - started
             if self.rank == 0:
-                epochs = {"epochs": job.recipe.epochs, "start": self.start}
+                epochs = {"epochs": job.recipe.last_epoch, "start": self.start}
                 self.journal.log(job.stage, **job.about, **epochs, **point)
                 if self.file.is_due:
                     self._save(state)
@@ -150,7 +150,7 @@ class Training:
         job, at = self.job, state.epoch + steps / self.data.steps
         told: dict[str, Any] = {"start": self.start, "loss": partial(torch.div, total, steps)}
         told |= {"top1": state.curve[-1]["top1"]} if state.curve else {}
-        self.journal.beat(job.stage, at, job.recipe.epochs, **job.about, **told)
+        self.journal.beat(job.stage, at, job.recipe.last_epoch, **job.about, **told)
 
     def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
         """One step of the optimiser; returns the loss without its graph."""
@@ -185,8 +185,8 @@ class Training:
             return images, None if self.teacher is None else self.teacher(images), mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
-        every = max(1, self.job.recipe.epochs // self.job.recipe.test_points)
-        return epoch == self.job.recipe.epochs or epoch % every == 0
+        last = self.job.recipe.last_epoch
+        return epoch == last or epoch % max(1, last // self.job.recipe.test_points) == 0
 
     @torch.inference_mode()
     def _accuracy(self, tests: HeldImages) -> float:
@@ -241,7 +241,7 @@ class Training:
             self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
         )
         if self.forgetting:
-            self.forgetting.save(self.folder, self.job.recipe.epochs)
+            self.forgetting.save(self.folder, self.job.recipe.last_epoch)
         save_checkpoint(self.folder, self._judged, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome

@@ -26,6 +26,7 @@ from raydd.engine.training.data import Batch
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import TEST_BATCH, Training, train_network
 from raydd.models.registry import ModelConfig
+from raydd.ops.later import settled
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact
@@ -111,7 +112,7 @@ def train_stage(
         config={
             "draws": list(job.seed_parts[1:]),
             "model": asdict(job.model),
-            "recipe": asdict(job.recipe),
+            "recipe": settled(job.recipe),
             "flip": job.flip,
             "preprocessing": job.preprocessing.to_json(),
         },
@@ -119,7 +120,7 @@ def train_stage(
         cost=cost,
         expected=lambda: {"card": planned_card(job.model, engine).to_json()},
         title=title,
-        units=job.recipe.epochs,
+        units=job.recipe.last_epoch,
     )
 
 
@@ -174,11 +175,11 @@ def training_work(
         tested: whether the test split is looked at.
     """
     batch = max(1, recipe.batch_size if images != images else int(min(recipe.batch_size, images)))
-    views, flops = recipe.epochs * images, (1 + BACKWARD) * sizes(engine, model).flops
+    views, flops = recipe.last_epoch * images, (1 + BACKWARD) * sizes(engine, model).flops
     side = side or engine.preprocessing.resolution
     step = train_step(Networks.of(engine), model, recipe, side, engine.flip, flops)
-    every = max(1, recipe.epochs // recipe.test_points)
-    tests = -(-recipe.epochs // every) * engine.num_tests if tested else 0
+    every = max(1, recipe.last_epoch // recipe.test_points)
+    tests = -(-recipe.last_epoch // every) * engine.num_tests if tested else 0
     return [
         Work(step, views / batch, batch),
         *(asking_work(engine, [model], tests, TEST_BATCH) if tests else ()),

@@ -4,7 +4,7 @@ A teacher is trained on the real set or taken from where it already is; so is ev
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,7 @@ from raydd.engine.passes.decode import decode_test, place_images
 from raydd.engine.training.stage import new_job, train_stage, training_cost
 from raydd.errors import Refused
 from raydd.models.registry import ModelConfig, create_meta_model, create_model
+from raydd.ops.later import later, settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import (
@@ -46,6 +47,8 @@ class TeacherConfig:
             A teacher below it most likely has another class order.
         exchanged_classes: go on with a teacher that nearly always takes some classes for one
             another.
+        seed: of its training; null is the run's. Runs that differ in their seed share a teacher
+            then, and the images alone differ.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -53,6 +56,7 @@ class TeacherConfig:
     checkpoint: str | None = None
     min_top1: float | None = None
     exchanged_classes: bool = False
+    seed: int | None = later(None)
 
     @property
     def is_trained(self) -> bool:
@@ -123,6 +127,8 @@ def make_teacher(engine: Engine, config: TeacherConfig, title: str, run: int = 0
     """
     if not config.is_trained:
         return _adopt(engine, config)
+    if config.seed is not None:
+        engine = replace(engine, seed=config.seed)
     side = engine.preprocessing.resize
     real = place_images(engine, replace(engine.preprocessing, resolution=side))
     job = new_job(
@@ -140,7 +146,7 @@ def make_teacher(engine: Engine, config: TeacherConfig, title: str, run: int = 0
     )
 
     def cost() -> Cost:
-        looked = real.cost(engine, side, config.recipe.epochs)
+        looked = real.cost(engine, side, config.recipe.last_epoch)
         made = training_cost(engine, config.model, config.recipe, real.count, side)
         return replace(made, reads=looked.reads, decodes=looked.decodes)
 
@@ -170,7 +176,8 @@ def _adopt(engine: Engine, config: TeacherConfig) -> Artifact:
 
 def _made_by(config: TeacherConfig) -> dict[str, Any]:
     """What decides an adopted teacher, as json values."""
-    return {name: value for name, value in asdict(config).items() if name != "exchanged_classes"}
+    left_out = ("exchanged_classes", "seed")  # neither decides what is adopted
+    return {name: value for name, value in settled(config).items() if name not in left_out}
 
 
 def _content_key(checkpoint: str) -> str:

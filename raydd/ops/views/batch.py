@@ -8,6 +8,7 @@ from raydd.ops.augment import crop_and_resize, flip_where, pad_windows
 from raydd.ops.recipe import Recipe
 from raydd.ops.views.color import jitter, shift_colors
 from raydd.ops.views.draws import BatchDraws
+from raydd.ops.views.holes import cut_out
 from raydd.ops.views.mixing import Mix, blend, paste
 
 
@@ -40,7 +41,9 @@ def augment_batch(pixels: Tensor, draws: BatchDraws, recipe: Recipe, resolution:
 
 
 def mix_batch(images: Tensor, draws: BatchDraws) -> tuple[Tensor, Mix | None]:
-    """Mix normalised images [B, 3, R, R] as drawn."""
+    """Blank squares of normalised images [B, 3, R, R] and mix them, as drawn."""
+    if draws.holes is not None:
+        images = cut_out(images, draws.holes)
     if draws.permutation is None or draws.shares is None:
         return images, None
     mix = Mix(draws.permutation, draws.shares)

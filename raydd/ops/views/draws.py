@@ -15,6 +15,7 @@ from raydd.ops.augment import pad_offsets, resized_crop_boxes
 from raydd.ops.device import send
 from raydd.ops.recipe import Recipe
 from raydd.ops.views.color import jitter_factors, lighting_shifts
+from raydd.ops.views.holes import draw_holes
 from raydd.ops.views.mixing import draw_share, draw_window
 
 
@@ -28,6 +29,7 @@ class BatchDraws:
         offsets: int64 [2, B, 1], of padded crops.
         factors: float32 [3, B], of brightness, contrast and saturation.
         shifts: float32 [B, 3], of the colours, pixels.
+        holes: int64 [4, B], top, bottom, left and right of a blanked square, pixels.
         permutation: int64 [B], which image each is mixed with.
         shares: float32 [2], of an image's own pixels and of the other's.
         window: int64 [4], top, bottom, left and right of a pasted rectangle, pixels.
@@ -38,6 +40,7 @@ class BatchDraws:
     offsets: Tensor | None = None
     factors: Tensor | None = None
     shifts: Tensor | None = None
+    holes: Tensor | None = None
     permutation: Tensor | None = None
     shares: Tensor | None = None
     window: Tensor | None = None
@@ -72,6 +75,8 @@ def draw_batch(
         values["factors"] = jitter_factors(count, recipe.color_jitter, generator)
     if recipe.lighting:
         values["shifts"] = lighting_shifts(count, recipe.lighting, generator)
+    if recipe.cutout:
+        values["holes"] = draw_holes(count, recipe.cutout, resolution, generator)
     if recipe.mix != "none":
         share = draw_share(recipe.mix_alpha, generator)
         if recipe.mix == "cutmix":

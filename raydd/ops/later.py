@@ -1,0 +1,32 @@
+"""Configuration fields that are younger than the stages that users have made.
+
+A stage's key is a hash of its configuration. A field that is added later, and at its default is
+what was done before, is left out of the key where it has that default: finished stages stay found.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields, is_dataclass
+from typing import Any
+
+_LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """A field of a configuration that was added later; ``default`` is what was done before."""
+    return field(default=default, metadata={_LATER: True})
+
+
+def settled(value: Any) -> Any:
+    """A configuration as json values, without :func:`later` fields that have their default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in fields(value) if not (f.metadata.get(_LATER) and _is_default(value, f))]
+        return {f.name: settled(getattr(value, f.name)) for f in kept}
+    if isinstance(value, Mapping):
+        return {key: settled(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [settled(item) for item in value]
+    return value
+
+
+def _is_default(value: Any, entry: Any) -> bool:
+    return settled(getattr(value, entry.name)) == settled(entry.default)

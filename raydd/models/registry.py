@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from raydd.models.airnet import AirNet
 from raydd.models.convnet import NORMS, ConvNet
 from raydd.models.resnet_ap import ResNetAP
 from raydd.models.resnet_small import SmallResNet
 
 _SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1, 1, 1), 32)}
-_RESNET_AP = "resnet_ap10"
+_RESNET_AP, _AIRNET = "resnet_ap10", "airnet"
 _RESNETS = {**{name: width for name, (_, width) in _SMALL_RESNETS.items()}, _RESNET_AP: 64}
-_CONVNET_WIDTH = 128
+_CONVNET_WIDTH, _AIRNET_WIDTH, _LEAST_AIRNET_RESOLUTION = 128, 64, 16
 _VIT, _VIT_OF_TIMM = "vit_tiny", "vit_tiny_patch16_224"
 _VIT_PATCHES = 8  # along each side: 64 tokens at any resolution
 _LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
 _TORCHVISION_RESNETS = tuple(f"torchvision/{kind}" for kind in ("resnet", "resnext", "wide_resnet"))
+_OWN = (*_RESNETS, _AIRNET)
 _LEAST_INSTANCE_RESOLUTION = 16  # the last of four stages sees 2 pixels a side
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
 
@@ -32,7 +34,8 @@ class ModelConfig:
 
     Attributes:
         name: `convnetD` (D blocks), `resnet18_small` (ResNet-18 with a 3x3 stem, no max-pooling),
-            `resnet10_thin` (for CPUs), `resnet_ap10` (ResNetAP-10: pools instead of strides),
+            `resnet10_thin` (for CPUs), `airnet` (for 32 pixels, fast and strong), `resnet_ap10`
+            (ResNetAP-10: pools instead of strides),
             `vit_tiny` (the smallest ViT of timm, 5.5 million weights, always with 8 x 8 patches),
             `torchvision/NAME`, or any timm name. MobileNets (`mobilenetv3_small_050`) train from
             16 pixels on, in batches of at least two images.
@@ -67,7 +70,7 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     if config.norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {config.norm!r}")
     convnet = re.fullmatch(r"convnet(\d+)", config.name)
-    if convnet is None and config.name not in _RESNETS:
+    if convnet is None and config.name not in _OWN:
         return _create_foreign(config, num_classes, resolution)
     _refuse_pretrained(config)
     if config.width is not None and config.width < 1:
@@ -75,6 +78,8 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     if convnet is not None:
         width = config.width or _CONVNET_WIDTH
         return ConvNet(num_classes, resolution, int(convnet[1]), width, config.norm)
+    if config.name == _AIRNET:
+        return _create_airnet(config, num_classes, resolution)
     width = config.width or _RESNETS[config.name]
     if width < _LEAST_RESNET_WIDTH:
         raise ValueError(
@@ -91,6 +96,15 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     return SmallResNet(num_classes, _SMALL_RESNETS[config.name][0], width, NORMS[config.norm])
 
 
+def _create_airnet(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    if resolution < _LEAST_AIRNET_RESOLUTION:
+        raise ValueError(
+            f"airnet halves its images three times: it needs {_LEAST_AIRNET_RESOLUTION} pixels, "
+            f"got {resolution}"
+        )
+    return AirNet(num_classes, config.width or _AIRNET_WIDTH, NORMS[config.norm])
+
+
 def create_meta_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
     """Build a network without memory, to check its name and count its sizes; errors as above."""
     with torch.device("meta"):
@@ -105,7 +119,7 @@ def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> n
             raise ValueError(_unknown(config.name, timm.list_models()))
     residual = config.name.startswith(_TORCHVISION_RESNETS)
     if config.width is not None or (config.norm != "batch" and not residual):
-        own = ", ".join(["convnetD", *_RESNETS])
+        own = ", ".join(["convnetD", *_OWN])
         raise ValueError(
             f"width and norm can be set for {own} only (norm also for torchvision/resnetD), not "
             f"for {config.name!r}"
@@ -169,7 +183,7 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    candidates = [*_RESNETS, "convnet3", "convnet4", _VIT, *names]
+    candidates = [*_OWN, "convnet3", "convnet4", _VIT, *names]
     close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names."
     return f"there is no network named {name!r}: {hint}"

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSw
 from hydra.errors import HydraException
 
 from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.later import LATER
 from raydd.ops.seeds import derive_seed
 
 SEARCHES = ("grid", "random", "bayes")
@@ -27,6 +28,8 @@ class SweepConfig:
             estimator; needs the package optuna).
         space: values of configuration keys: a list, or text in Hydra's notation of sweeps, as
             ``range(1,10,2)``, ``interval(0.1,0.4)`` or ``tag(log,interval(1e-3,1))``.
+        arms: named sets of keys and values that belong together, as an ablation's; each is tried
+            with every combination of the space. No arms are one that changes nothing.
         samples: combinations that are tried, of a random or Bayesian search.
         seeds: trials per combination; they differ in the run seed, 0 ... seeds - 1.
         early_stop: give trials up by successive halving (ASHA) on the curve of their first judged
@@ -39,6 +42,7 @@ class SweepConfig:
     name: str = "grid"
     search: str = "grid"
     space: dict[str, Any] = field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict, metadata=LATER)
     samples: int = 10
     seeds: int = 1
     early_stop: bool = False
@@ -56,6 +60,10 @@ class SweepConfig:
             raise ValueError(f"sweep.concurrent must be at least 1, got {self.concurrent}")
         if self.search == "bayes" and self.seeds > 1:
             raise ValueError("sweep.search=bayes asks one seed per combination: use sweep.seeds=1")
+        if self.search == "bayes" and self.arms:
+            raise ValueError(
+                "sweep.search=bayes chooses values of single keys: leave out sweep.arms"
+            )
 
     @property
     def is_choosing(self) -> bool:
@@ -97,7 +105,7 @@ Domain = Choice | Interval
 def draw_trials(
     config: SweepConfig, space: Mapping[str, Domain], seed: int
 ) -> list[dict[str, Any]]:
-    """Combinations of a grid or a random search, each with every run seed; none twice.
+    """Combinations of a grid or a random search, with every arm and every run seed; none twice.
 
     Args:
         config: how many.
@@ -109,6 +117,7 @@ def draw_trials(
         points = [dict(point) for point in product(*axes)]
     else:
         points = [_draw(space, seed, number) for number in range(config.samples)]
+    points = [{**arm, **point} for arm in config.arms.values() or [{}] for point in points]
     if config.seeds > 1:
         points = [{**point, "seed": run} for point in points for run in range(config.seeds)]
     return [point for i, point in enumerate(points) if point not in points[:i]]

@@ -5,21 +5,21 @@ what was done before, is left out of the key where it has that default: finished
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any
 
-_LATER = "later"
+LATER = {"later": True}  # metadata of a field with a default_factory
 
 
 def later(default: Any) -> Any:
     """A field of a configuration that was added later; ``default`` is what was done before."""
-    return field(default=default, metadata={_LATER: True})
+    return field(default=default, metadata=LATER)
 
 
 def settled(value: Any) -> Any:
     """A configuration as json values, without :func:`later` fields that have their default."""
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [f for f in fields(value) if not (f.metadata.get(_LATER) and _is_default(value, f))]
+        kept = [f for f in fields(value) if not (f.metadata.get("later") and _is_default(value, f))]
         return {f.name: settled(getattr(value, f.name)) for f in kept}
     if isinstance(value, Mapping):
         return {key: settled(item) for key, item in value.items()}
@@ -29,4 +29,5 @@ def settled(value: Any) -> Any:
 
 
 def _is_default(value: Any, entry: Any) -> bool:
-    return settled(getattr(value, entry.name)) == settled(entry.default)
+    default = entry.default if entry.default is not MISSING else entry.default_factory()
+    return settled(getattr(value, entry.name)) == settled(default)

@@ -5,7 +5,6 @@ Called by ``python -m raydd.run ... sweep=NAME``; see :mod:`raydd.sweep.tune` fo
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from raydd.config.tree import (
     short_digest,
 )
 from raydd.errors import Refused
+from raydd.ops.later import settled
 from raydd.report.tracker import check_tracker
 from raydd.session import check, run
 from raydd.store.artifacts import Guard
@@ -67,7 +67,7 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     cluster, note = config.cluster, progress.note
     concurrent = count_concurrent(cluster, config.sweep.concurrent, count, note)
     connect(cluster, concurrent, note)
-    claim_folder(folder, {**decisive_values(config), "sweep": asdict(config.sweep)})
+    claim_folder(folder, {**decisive_values(config), "sweep": settled(config.sweep)})
     _write_record(folder, words, config.sweep, count)
     progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")
     watch = _Watch(folder / TRIALS, progress)
@@ -121,11 +121,12 @@ class _Watch:
 
 
 def _check(config: RunConfig, sweep: SweepConfig, space: Mapping[str, Domain]) -> None:
-    if not space and sweep.seeds == 1:
+    if not space and not sweep.arms and sweep.seeds == 1:
         raise Refused(f"this sweep varies nothing: name keys, like {PREFIX}method.ipc=[10,20].")
-    if own := [key for key in space if key.split(".")[0] in _OWN_KEYS]:
+    keys = [*space, *(key for arm in sweep.arms.values() for key in arm)]
+    if own := [key for key in keys if key.split(".")[0] in _OWN_KEYS]:
         raise Refused(f"a sweep cannot vary {', '.join(own)}: it says how trials are carried out.")
-    if sweep.seeds > 1 and "seed" in space:
+    if sweep.seeds > 1 and "seed" in keys:
         raise Refused("sweep.seeds and sweep.space.seed vary the same key: use one of them.")
     if not config.evaluate:
         raise Refused("a sweep compares what its trials' images teach: it needs evaluate=true.")
@@ -171,7 +172,7 @@ def _base(words: Sequence[str]) -> list[str]:
 def _name(config: RunConfig) -> str:
     sweep = config.sweep
     assert sweep is not None
-    digest = short_digest({**decisive_values(config), "sweep": asdict(sweep)})
+    digest = short_digest({**decisive_values(config), "sweep": settled(sweep)})
     fields = ("sweep", sweep.name, config.method.name, config.dataset.name, digest)
     return config.name or "-".join(fields)
 
@@ -182,6 +183,7 @@ def _write_record(folder: UPath, words: Sequence[str], sweep: SweepConfig, count
         "search": sweep.search,
         "early_stop": sweep.early_stop,
         "space": sweep.space,
+        "arms": sweep.arms,
         "base": list(words),
         "trials": count,
     }

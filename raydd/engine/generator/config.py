@@ -5,9 +5,10 @@ from typing import Any
 
 from raydd.models.precision import PRECISIONS
 from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.later import later
 
-# decides nothing about the weights, or has a stage of its own in the key
-_HOW = ("checkpoint_seconds", "cache_latents")
+# decides nothing about the weights, or stands in the key by itself
+_HOW = ("checkpoint_seconds", "cache_latents", "seed")
 
 
 @dataclass
@@ -34,6 +35,8 @@ class GeneratorRecipe:
         cache_latents: encode every image once and keep what the VAE says, rounded to float16, on
             disk (16 KB an image of 256 pixels and as much of the mirrored one); null does where
             there is a VAE and more views are shown than that takes.
+        seed: of the weights and draws; null is the run's. Runs that differ in their seed share a
+            generator then.
     """
 
     steps: int = 400_000
@@ -47,6 +50,7 @@ class GeneratorRecipe:
     precision: str = "auto"
     checkpoint_seconds: float = 60.0
     cache_latents: bool | None = None
+    seed: int | None = later(None)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""

@@ -33,7 +33,7 @@ def generator(engine: Engine, config: GeneratorConfig) -> Artifact:
     """
     if not config.is_trained:
         return _start(engine, config, "adopted", 0)
-    fresh = _start(engine, config, "untrained", engine.seed)
+    fresh = _start(engine, config, "untrained", _seeded(engine, config.recipe).seed)
     return _fit(engine, "generator", fresh, config.recipe)
 
 
@@ -80,7 +80,13 @@ def _start(engine: Engine, config: GeneratorConfig, title: str, seed: int) -> Ar
     )
 
 
+def _seeded(engine: Engine, recipe: GeneratorRecipe) -> Engine:
+    """The engine with the training's own seed, if it has one."""
+    return engine if recipe.seed is None else replace(engine, seed=recipe.seed)
+
+
 def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) -> Artifact:
+    engine = _seeded(engine, recipe)
     resources, side = engine.resources, engine.preprocessing.resolution
     images = class_counts(engine).sum().item()
     if is_cached(engine, start, recipe, images):

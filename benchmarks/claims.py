@@ -1,0 +1,163 @@
+"""What finished runs say about the papers' claims: one Markdown table.
+
+    python -m raydd.run +experiment=claims/cudd dataset.root=/data/cifar10
+    python benchmarks/claims.py runs
+
+Looks for sweeps of ``+experiment=claims/NAME`` in a storage and reads their trials. Nothing is trained.
+Two arms are compared in pairs: trials of one run seed, whose networks start and are shown their
+images alike. The mean of a run over its judge seeds is one value; the interval is Student's t over
+the runs, so that it holds the spread of synthesis and of training. The spread of training alone,
+between judge seeds of one run, is given beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from raydd.ops.intervals import mean_and_interval, quantile
+
+CLAIMS = Path(__file__).with_suffix(".yaml")
+EXPERIMENT = "+experiment=claims/"
+POINT = 0.01  # a difference that matters, as a fraction
+HEAD = "| claim | paper | better | worse | difference, points | runs x networks | verdict |"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run of a sweep.
+
+    Attributes:
+        arm: its name in the experiment.
+        overrides: what it varies.
+        ours: last-epoch accuracy of each judged network, [0, 1].
+        random: the same of networks trained on random real images.
+    """
+
+    arm: str
+    overrides: Mapping[str, Any]
+    ours: Sequence[float]
+    random: Sequence[float]
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return int(self.overrides.get("seed", 0))
+
+
+def read_trials(storage: Path) -> dict[str, list[Trial]]:
+    """Finished trials of every experiment of claims below a storage."""
+    found: dict[str, list[Trial]] = {}
+    for record in sorted(storage.glob("*/sweep.json")):
+        sweep = json.loads(record.read_text())
+        names = [w.removeprefix(EXPERIMENT) for w in sweep["base"] if w.startswith(EXPERIMENT)]
+        for name in names:
+            trials = found.setdefault(name, [])
+            trials += _trials(record.parent / "trials", sweep["arms"])
+    return found
+
+
+def _trials(folder: Path, arms: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
+    trials = []
+    for path in sorted(folder.glob("*/report.json")):
+        overrides = json.loads((path.parent / "trial.json").read_text())["overrides"]
+        best = json.loads(path.read_text())["headline"]
+        values = best["distilled"]["values"], best["random"]["values"]
+        trials.append(Trial(arm_of(overrides, arms), overrides, *values))
+    return trials
+
+
+def arm_of(overrides: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The arm with the most keys whose values the overrides have."""
+    fitting = [n for n, arm in arms.items() if all(overrides.get(k) == v for k, v in arm.items())]
+    return max(fitting, key=lambda name: len(arms[name]))
+
+
+def values_of(trials: Sequence[Trial], arm: str, where: Mapping[str, Any]) -> dict[int, list]:
+    """Accuracies of each judged network by run seed; ``random`` is any arm's baseline."""
+    chosen = [t for t in trials if all(t.overrides.get(k) == v for k, v in where.items())]
+    if arm == "random":
+        return {trial.seed: list(trial.random) for trial in reversed(chosen)}
+    return {trial.seed: list(trial.ours) for trial in chosen if trial.arm == arm}
+
+
+def spreads(values: Mapping[int, Sequence[float]]) -> tuple[float, float, float]:
+    """Mean over runs, its 95 % half-width over runs, and that of training alone; fractions.
+
+    Args:
+        values: accuracies of the networks by run seed.
+    """
+    mean, half = mean_and_interval([float(np.mean(v)) for v in values.values()])
+    inner = [np.var(v, ddof=1) for v in values.values() if len(v) > 1]
+    count = sum(map(len, values.values()))
+    if not inner:
+        return mean, half, float("nan")
+    freedom = count - len(values)
+    return mean, half, float(quantile(freedom + 1) * np.sqrt(np.mean(inner) / count))
+
+
+def judge_claim(difference: float, half: float) -> str:
+    """Verdict on "more is better than less", from the paired difference and its half-width."""
+    low, high = difference - half, difference + half
+    if low > 0:
+        return "holds"
+    if high < POINT:
+        return "does not hold" if high > 0 else "the opposite holds"
+    return "cannot tell"
+
+
+def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
+    """A row of the table; None where no two runs can be compared."""
+    where = claim.get("where", {})
+    more, less = (values_of(trials, claim[side], where) for side in ("more", "less"))
+    pairs = sorted(more.keys() & less.keys())
+    if len(pairs) < 2:
+        return None
+    gaps = [float(np.mean(more[seed]) - np.mean(less[seed])) for seed in pairs]
+    difference, half = mean_and_interval(gaps)
+    at = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in where.items())
+    sides = [_cell(claim[side], values) for side, values in (("more", more), ("less", less))]
+    cells = [
+        f"{claim['claim']}{at}",
+        claim["paper"],
+        *sides,
+        f"{100 * difference:+.1f} +- {100 * half:.1f}",
+        f"{len(pairs)} x {len(more[pairs[0]])}",
+        f"**{judge_claim(difference, half)}**",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(arm: str, values: Mapping[int, Sequence[float]]) -> str:
+    mean, half, training = (100 * value for value in spreads(values))
+    alone = "" if np.isnan(training) else f" (training {training:.1f})"
+    return f"`{arm}` {mean:.1f} +- {half:.1f}{alone}"
+
+
+def main() -> None:
+    """Print the table of what there is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("storage", type=Path, help="folder of finished runs")
+    parser.add_argument("--claims", type=Path, default=CLAIMS, help="what is claimed")
+    arguments = parser.parse_args()
+    claims, trials = yaml.safe_load(arguments.claims.read_text()), read_trials(arguments.storage)
+    lines = [line_of(claim, trials.get(name, [])) for name in claims for claim in claims[name]]
+    known = list(filter(None, lines))
+    print("\n".join([HEAD, "|---" * (HEAD.count("|") - 1) + "|", *known]))
+    missing = [n for n in claims if not trials.get(n)]
+    if missing:
+        print(f"\nnot run: {', '.join(EXPERIMENT + name for name in missing)}")
+    print(f"value: {len(known)} claims")
+
+
+if __name__ == "__main__":
+    main()

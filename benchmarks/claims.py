@@ -3,7 +3,7 @@
     python -m raydd.run +experiment=claims/cudd dataset.root=/data/cifar10
     python benchmarks/claims.py runs
 
-Looks for sweeps of ``+experiment=claims/NAME`` in a storage and reads their trials. Nothing is trained.
+Looks for sweeps of ``+experiment=claims/NAME`` in a storage and reads their trials; trains nothing.
 Two arms are compared in pairs: trials of one run seed, whose networks start and are shown their
 images alike. The mean of a run over its judge seeds is one value; the interval is Student's t over
 the runs, so that it holds the spread of synthesis and of training. The spread of training alone,

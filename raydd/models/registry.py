@@ -14,17 +14,20 @@ from raydd.models.airnet import AirNet
 from raydd.models.convnet import NORMS, ConvNet
 from raydd.models.resnet_ap import ResNetAP
 from raydd.models.resnet_small import SmallResNet
+from raydd.models.wide_resnet import WideResNet16
 
-_SMALL_RESNETS = {"resnet18_small": ((2, 2, 2, 2), 64), "resnet10_thin": ((1, 1, 1, 1), 32)}
-_RESNET_AP, _AIRNET = "resnet_ap10", "airnet"
-_RESNETS = {**{name: width for name, (_, width) in _SMALL_RESNETS.items()}, _RESNET_AP: 64}
-_CONVNET_WIDTH, _AIRNET_WIDTH, _LEAST_AIRNET_RESOLUTION = 128, 64, 16
+_SMALL_RESNETS = {"resnet18_small": (2, 2, 2, 2), "resnet10_thin": (1, 1, 1, 1)}
+_RESNET_AP, _AIRNET, _WIDE = "resnet_ap10", "airnet", "wrn16"
+# raydd's own networks beside ConvNets, and their usual width
+_OWN = {"resnet18_small": 64, "resnet10_thin": 32, _RESNET_AP: 64, _AIRNET: 64, _WIDE: 32}
+_CONVNET_WIDTH = 128
 _VIT, _VIT_OF_TIMM = "vit_tiny", "vit_tiny_patch16_224"
 _VIT_PATCHES = 8  # along each side: 64 tokens at any resolution
-_LEAST_RESNET_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
+_LEAST_WIDTH = 8  # oneDNN issue 6035: strided 1x1 convolutions of fewer channels, on AVX2
 _TORCHVISION_RESNETS = tuple(f"torchvision/{kind}" for kind in ("resnet", "resnext", "wide_resnet"))
-_OWN = (*_RESNETS, _AIRNET)
-_LEAST_INSTANCE_RESOLUTION = 16  # the last of four stages sees 2 pixels a side
+# with instance norms: the last of their norms sees 2 pixels a side
+_LEAST_RESOLUTIONS = dict.fromkeys(_OWN, 16) | {_AIRNET: 24, _WIDE: 8}
+_LEAST_AIRNET_RESOLUTION = 10
 _TORCHVISION_WEIGHTS = "IMAGENET1K_V1"  # the public teachers of the papers are the first version
 
 
@@ -35,7 +38,7 @@ class ModelConfig:
     Attributes:
         name: `convnetD` (D blocks), `resnet18_small` (ResNet-18 with a 3x3 stem, no max-pooling),
             `resnet10_thin` (for CPUs), `airnet` (for 32 pixels, fast and strong), `resnet_ap10`
-            (ResNetAP-10: pools instead of strides),
+            (ResNetAP-10: pools instead of strides), `wrn16` (WRN-16-2),
             `vit_tiny` (the smallest ViT of timm, 5.5 million weights, always with 8 x 8 patches),
             `torchvision/NAME`, or any timm name. MobileNets (`mobilenetv3_small_050`) train from
             16 pixels on, in batches of at least two images.
@@ -78,31 +81,34 @@ def create_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.M
     if convnet is not None:
         width = config.width or _CONVNET_WIDTH
         return ConvNet(num_classes, resolution, int(convnet[1]), width, config.norm)
-    if config.name == _AIRNET:
-        return _create_airnet(config, num_classes, resolution)
-    width = config.width or _RESNETS[config.name]
-    if width < _LEAST_RESNET_WIDTH:
+    return _create_own(config, num_classes, resolution)
+
+
+def _create_own(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
+    width, norm = config.width or _OWN[config.name], NORMS[config.norm]
+    if width < _LEAST_WIDTH:
         raise ValueError(
-            f"{config.name} needs a width of at least {_LEAST_RESNET_WIDTH}, got {width}: narrower "
-            "ones corrupt memory on some CPUs"
+            f"{config.name} needs a width of at least {_LEAST_WIDTH}, got {width}: narrower ones "
+            "corrupt memory on some CPUs"
         )
-    if config.norm == "instance" and resolution < _LEAST_INSTANCE_RESOLUTION:
+    least = _LEAST_RESOLUTIONS[config.name]
+    if config.norm == "instance" and resolution < least:
         raise ValueError(
             f"{config.name} ends as one pixel at a resolution of {resolution}, where an instance "
-            f"norm is always 0: use norm=batch or images of {_LEAST_INSTANCE_RESOLUTION} pixels"
+            f"norm is always 0: use norm=batch or images of {least} pixels"
         )
+    if config.name == _AIRNET:
+        if resolution < _LEAST_AIRNET_RESOLUTION:
+            raise ValueError(
+                f"airnet halves its images three times: it needs {_LEAST_AIRNET_RESOLUTION} "
+                f"pixels, got {resolution}"
+            )
+        return AirNet(num_classes, width, norm)
+    if config.name == _WIDE:
+        return WideResNet16(num_classes, width, norm)
     if config.name == _RESNET_AP:
-        return ResNetAP(num_classes, resolution, width=width, norm_layer=NORMS[config.norm])
-    return SmallResNet(num_classes, _SMALL_RESNETS[config.name][0], width, NORMS[config.norm])
-
-
-def _create_airnet(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
-    if resolution < _LEAST_AIRNET_RESOLUTION:
-        raise ValueError(
-            f"airnet halves its images three times: it needs {_LEAST_AIRNET_RESOLUTION} pixels, "
-            f"got {resolution}"
-        )
-    return AirNet(num_classes, config.width or _AIRNET_WIDTH, NORMS[config.norm])
+        return ResNetAP(num_classes, resolution, width=width, norm_layer=norm)
+    return SmallResNet(num_classes, _SMALL_RESNETS[config.name], width, norm)
 
 
 def create_meta_model(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:

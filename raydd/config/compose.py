@@ -60,7 +60,7 @@ def compose_tree(overrides: Sequence[str], primary: str = "config") -> DictConfi
         if key is None:
             raise
         raise ConfigError(
-            f"{key[1]} is null here and takes no keys: choose a preset or an experiment that has it."
+            f"{key[1]} is null here and takes no keys: choose a preset or experiment that has it."
         ) from error
     put_paths(tree, paths)
     with open_dict(tree):

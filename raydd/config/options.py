@@ -9,6 +9,7 @@ from raydd.config.compose import ConfigError, config_dir
 
 _HELP = ("-h", "--help")
 _WIDTH = 100
+_BASE = "_base"  # end of a folder of what choices have in common
 _INDENT = 38  # columns of a choice's name
 
 
@@ -50,8 +51,10 @@ def describe_choices(groups: Sequence[str]) -> str:
 
 
 def _describe_group(group: str) -> str:
-    paths = sorted((config_dir() / group.lstrip("+")).glob("*.yaml"))
-    lines = [f"  {path.stem:<{_INDENT - 2}}{_half_line(path)}".rstrip() for path in paths]
+    folder = config_dir() / group.lstrip("+")
+    paths = sorted(path for path in folder.rglob("*.yaml") if not path.parent.name.endswith(_BASE))
+    names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in paths}
+    lines = [f"  {names[path]:<{_INDENT - 2}}{_half_line(path)}".rstrip() for path in paths]
     return "\n".join([f"{group}=", *lines])
 
 

@@ -18,6 +18,8 @@ from raydd.models.registry import ModelConfig, create_model
         ("resnet_ap10", 16),
         ("torchvision/shufflenet_v2_x0_5", 32),
         ("deit_tiny_patch16_224", 32),
+        ("airnet", 16),
+        ("wrn16", 8),
         ("vit_tiny", 16),
         ("vit_tiny", 64),
         ("mobilenetv3_small_050", 32),
@@ -161,3 +163,15 @@ def test_an_instance_norm_of_one_pixel_is_refused():
     with pytest.raises(ValueError, match="ends as one pixel at a resolution of 8"):
         create_model(config, 10, 8)
     assert create_model(config, 10, 16)(torch.randn(2, 3, 16, 16)).std() > 0
+
+
+def test_wrn16_has_the_weights_of_wrn_16_2():
+    network = create_model(ModelConfig("wrn16"), 10, 32)
+    assert sum(weights.numel() for weights in network.parameters()) == 691_674  # 0.7 million
+
+
+def test_airnet_with_instance_norms_needs_more_than_one_pixel_at_its_end():
+    with pytest.raises(ValueError, match="always 0"):
+        create_model(ModelConfig("airnet", norm="instance"), 10, 16)
+    images = torch.randn(1, 3, 24, 24)
+    assert create_model(ModelConfig("airnet", norm="instance"), 10, 24)(images).std() > 0

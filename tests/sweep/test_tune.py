@@ -136,3 +136,13 @@ def test_random_draws_stay_in_their_domains_and_follow_the_seed():
     below = sum(point["log"] < 1 for point in points)
     assert 110 < below < 190  # half of the draws lie in the lower half of the logarithm
     assert all(0.01 <= point["log"] <= 100 for point in points)
+
+
+def test_every_arm_is_tried_with_every_combination_and_seed():
+    arms = {"whole": {}, "without": {"method.x": 0, "method.y": [1]}}
+    space = {"method.ipc": Choice((1, 2))}
+    points = draw_trials(SweepConfig(arms=arms, seeds=2), space, 0)
+    assert len(points) == 8
+    assert {"method.x": 0, "method.y": [1], "method.ipc": 2, "seed": 1} in points
+    assert {"method.ipc": 1, "seed": 0} in points
+    assert draw_trials(SweepConfig(arms=arms), {}, 0) == list(arms.values())

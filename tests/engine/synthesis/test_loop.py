@@ -1,6 +1,7 @@
 """Claims about raydd.engine.synthesis.loop: the invariants of the recover loop."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -110,6 +111,19 @@ def test_the_unnormalised_start_is_the_low_contrast_image_of_the_official_code(t
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     expected = (mean + std * _start() / 255) * 255
     assert (images - expected).abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("start", ["real", "noise"])
+def test_a_scaled_statistics_term_weighs_the_same_for_any_network(start):
+    for seed, width in ((2, 8), (3, 24)):
+        torch.manual_seed(seed)
+        network = create_model(ModelConfig("resnet10_thin", width=width), CLASSES, SIDE).eval()
+        whole = {"crop": False, "flip": False, "roll": (0, 0), "start": start, "start_weight": 0.0}
+        config = replace(CONFIG, **whole, batch_norm_weight=0.5, scale_statistics=True)
+        first = _run(network, None, config).first
+        assert first["batch_norm"] > 1  # what it is multiplied by differs between the networks
+        expected = first["cross_entropy"] + 0.5 * math.log(CLASSES)
+        assert first["total"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_zero_extra_weights_make_a_student_irrelevant(teacher, student):

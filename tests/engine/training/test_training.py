@@ -262,3 +262,32 @@ def test_logits_are_matched_with_a_little_of_the_hard_labels():
     plain = ((student - teacher) ** 2).sum() / 40
     plain += 0.5 * -student.log_softmax(1)[range(4), labels].mean()
     torch.testing.assert_close(loss, plain)
+
+
+def test_a_training_that_stops_early_took_the_first_steps_of_the_whole_one(tmp_path, images):
+    whole = Training(job(tmp_path / "whole", images, recipe=replace(RECIPE, epochs=4)), 0, 1)
+    state = _State()
+    for epoch in range(2):
+        state.epoch = epoch
+        whole._epoch(state)
+    stopped = job(tmp_path / "stopped", images, recipe=replace(RECIPE, epochs=4, stop_epoch=2))
+    outcome = train_network(stopped)
+    assert [point["epoch"] for point in outcome["curve"]][-1] == 2
+    found = weights(tmp_path / "stopped")
+    assert all(
+        torch.equal(found[name], value) for name, value in whole.network.state_dict().items()
+    )
+
+
+def test_a_teachers_own_seed_makes_it_the_same_for_every_run_seed(tmp_path):
+    config = TeacherConfig(TINY, replace(RECIPE, epochs=1))
+    engine = make_engine(tmp_path, teacher=config)
+    keys = {
+        (own, seed): make_teacher(
+            replace(engine, seed=seed), replace(config, seed=own), "teacher"
+        ).key
+        for own in (None, 0)
+        for seed in (0, 1)
+    }
+    assert keys[None, 0] == keys[0, 0] == keys[0, 1]
+    assert keys[None, 1] != keys[None, 0]

@@ -3,9 +3,10 @@
 A synthetic set (``--classes`` classes in groups that resemble each other), a teacher trained on
 many images of it, and a distilled set of ``--ipc`` images per class. The labels of all epochs are
 made in every form by the engine itself; students of the same initialisations and recipe are trained
-from full float16 logits, from the k largest with the probability of the rest, and from full logits
-of fewer epochs that are gone round again. Bytes are those of the files. Last line: bytes of full
-float16 logits over bytes of the ``--top-k`` largest.
+from full float16 logits, from the k largest with the probability of the rest, from full logits of
+fewer epochs that are gone round again, from int8 logits, and from those with hard labels in the
+middle half of the training. Bytes are those of the files. Last line: bytes of full float16 logits
+over bytes of the ``--top-k`` largest.
 
     python benchmarks/labels.py --quick
     python benchmarks/labels.py --seeds 5
@@ -39,6 +40,8 @@ from raydd.store.artifacts import Artifact
 from raydd.store.tables import write_table
 
 SIDE, GROUP = 16, 10
+HARD = "hard"
+HARD_SPAN, SMOOTHING = (0.25, 0.75), 0.8  # of protocol=hald
 PREPROCESSING = Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 FLIP = 0.0
 
@@ -159,13 +162,13 @@ class Bench:
         assert made is not None  # no form of these leaves it to the teacher
         return Path(str(made.folder))
 
-    def students(self, name: str, **change: object) -> list[float]:
+    def students(self, name: str, recipe: Recipe, **change: object) -> list[float]:
         """Test accuracy of the students of one form, one for each seed."""
         return [
             self.train(
                 f"{name}-{seed}",
                 self.images["set"],
-                self.recipe,
+                recipe,
                 16,
                 seed_parts=(seed, "student"),
                 **change,
@@ -192,12 +195,21 @@ def main() -> None:
         }
         kept = sorted({*chosen.kept, chosen.top_k})
         forms |= {f"top {k}": LabelConfig("stored", top_k=k) for k in kept}
+        forms["int8"] = LabelConfig("stored", logits="int8")
+        few = {
+            f"int8/{n}": LabelConfig("stored", epochs=max(1, chosen.epochs // n), logits="int8")
+            for n in chosen.reuse
+        }
+        forms |= few | {f"{name} {HARD}": config for name, config in few.items()}
         views = chosen.classes * chosen.ipc * chosen.epochs
         print(
-            f"{'form':<9}{'label bytes':>13}{'/view':>8}{'teacher':>10}{'s':>7}   student, top-1 %"
+            f"{'form':<13}{'label bytes':>13}{'/view':>8}{'teacher':>10}{'s':>7}   student, top-1 %"
         )
-        online = bench.students("online", teacher=str(Path(root) / "teacher"))
+        online = bench.students("online", bench.recipe, teacher=str(Path(root) / "teacher"))
         print(row("online", 0, views, teacher_size, 0.0, online, None))
+        smooth = replace(bench.recipe, label_smoothing=SMOOTHING)
+        print(row(HARD, 0, views, 0, 0.0, bench.students(HARD, smooth), None))
+        spanned = replace(smooth, hard_span=HARD_SPAN)
         sizes: dict[str, int] = {}
         full: list[float] | None = None
         for name, config in forms.items():
@@ -205,7 +217,8 @@ def main() -> None:
             folder = bench.label(name, config)
             seconds = time.perf_counter() - started
             sizes[name] = files_size(folder / LABELS)
-            scores = bench.students(f"student {name}", labels=str(folder / LABELS))
+            recipe = spanned if name.endswith(HARD) else bench.recipe
+            scores = bench.students(f"student {name}", recipe, labels=str(folder / LABELS))
             beside = files_size(folder / TEACHER)
             print(row(name, sizes[name], views, beside, seconds, scores, full), flush=True)
             full = scores if name == "full" else full
@@ -222,7 +235,7 @@ def row(
     full: list[float] | None,
 ) -> str:
     """One line of the table; the difference to full logits is paired by seed."""
-    text = f"{name:<9}{size:>13}{size / views:>8.1f}{teacher:>10}{seconds:>7.1f}"
+    text = f"{name:<13}{size:>13}{size / views:>8.1f}{teacher:>10}{seconds:>7.1f}"
     text += f"   {statistics.mean(scores):5.2f}"
     if full is not None:
         mean, half = mean_and_interval([a - b for a, b in zip(scores, full, strict=True)])

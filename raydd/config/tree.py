@@ -74,6 +74,8 @@ class CommonConfig:
                 f"name={self.name} is no name of a folder below the storage: letters, digits and "
                 "-_.,=+ are, and it begins with a letter or digit"
             )
+        if self.protocol.labels == "hard" and self.protocol.recipe.hard_epochs:
+            raise ValueError("protocol.recipe.hard_span needs protocol.labels=soft: all are hard")
 
 
 @dataclass

@@ -2,12 +2,13 @@
 
 ``labels.json`` says which views the labels are of: the views themselves are drawn again from its
 seed, as each is a function of (seed, epoch, step). A row of ``labels/block*.parquet`` is the label
-of one view: epoch, step, image (position in the set), logits and, where not all classes are kept,
-classes and residual (see :mod:`raydd.ops.labels`). Rows follow the order of the views.
+of one view: epoch, step, image (position in the set), logits; where not all classes are kept,
+classes and residual; where logits are int8, scale and offset (see :mod:`raydd.ops.labels`). Rows
+follow the order of the views.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -17,13 +18,16 @@ import pyarrow as pa
 from raydd.data.preprocessing import Preprocessing
 
 INFO = "labels.json"
-FORMAT = 1  # raise when the meaning of a field or column changes
+# Raise when the meaning of a field or column changes. Labels in float16 are written in the first
+# format still, so that earlier versions read them.
+FORMAT, FLOAT16_FORMAT = 2, 1
 
+# Without compression parquet holds an int8 in four bytes, or as one byte in a dictionary.
+_VALUES = "logits.list.element"
+_DICTIONARIES = {"float16": ["epoch", "step"], "int8": ["epoch", "step", _VALUES]}
 # On normal logits, splitting the bytes of a float16 saves 4 to 8 %, and a dictionary costs 1 to 3.
-ENCODING: dict[str, Any] = {
-    "use_dictionary": ["epoch", "step"],
-    "column_encoding": {"logits.list.element": "BYTE_STREAM_SPLIT"},
-}
+_SPLIT = {"float16": [_VALUES], "int8": ["scale", "offset"]}
+LOGIT_BYTES = {"float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class LabelInfo:
         block: batches per parquet file.
         check: what the first batch must look like: ``views`` and ``logits``, some evenly spaced
             values, and ``sha256`` of all its logits.
+        logits: how a stored logit is kept: ``float16`` or ``int8``.
     """
 
     form: str
@@ -56,6 +61,21 @@ class LabelInfo:
     block: int
     images: str = ""
     check: Mapping[str, Any] = field(default_factory=dict)
+    logits: str = "float16"
+
+    @property
+    def label_bytes(self) -> int:
+        """Bytes of one view's stored label before compression, at most."""
+        values = LOGIT_BYTES[self.logits] * self.top_k
+        scale = 4 if self.logits == "int8" else 0
+        others = 4 + 4 * self.top_k if self.top_k < self.num_classes else 0
+        return 12 + values + scale + others
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """What of pyarrow's makes the smallest files."""
+        split = dict.fromkeys(_SPLIT[self.logits], "BYTE_STREAM_SPLIT")
+        return {"use_dictionary": _DICTIONARIES[self.logits], "column_encoding": split}
 
     @property
     def batch_size(self) -> int:
@@ -88,10 +108,18 @@ class LabelInfo:
         epoch, step = divmod(batch, self.steps)
         return epoch * self.num_images + step * self.batch_size
 
+    def values(self) -> dict[str, Any]:
+        """All fields but a ``logits`` of float16: keys and files are those of earlier versions."""
+        values = asdict(self)
+        if self.logits == "float16":
+            del values["logits"]
+        return values
+
     def to_text(self) -> str:
         """Return the text of ``labels.json``."""
-        record = {**asdict(self), "preprocessing": self.preprocessing.to_json()}
-        return json.dumps({"format": FORMAT, **record}, indent=1) + "\n"
+        number = FLOAT16_FORMAT if self.logits == "float16" else FORMAT
+        record = {**self.values(), "preprocessing": self.preprocessing.to_json()}
+        return json.dumps({"format": number, **record}, indent=1) + "\n"
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -101,10 +129,10 @@ class LabelInfo:
             ValueError: of another format.
         """
         record = json.loads(text)
-        if (found := record.pop("format", None)) != FORMAT:
+        if (found := record.pop("format", None)) not in (FLOAT16_FORMAT, FORMAT):
             raise ValueError(
-                f"these labels have format {found!r}, this raydd reads format {FORMAT}; use the "
-                "raydd version that made them."
+                f"these labels have format {found!r}, this raydd reads formats up to {FORMAT}; use "
+                "the raydd version that made them."
             )
         return cls(**{**record, "preprocessing": Preprocessing.from_json(record["preprocessing"])})
 
@@ -115,7 +143,7 @@ def block_name(block: int) -> str:
 
 
 def label_table(
-    info: LabelInfo, epoch: int, step: int, images: np.ndarray, labels: Sequence[np.ndarray]
+    info: LabelInfo, epoch: int, step: int, images: np.ndarray, labels: Mapping[str, np.ndarray]
 ) -> pa.Table:
     """Labels of one batch as rows.
 
@@ -124,30 +152,30 @@ def label_table(
         epoch: of the batch.
         step: of the batch.
         images: int64 [B], position of each view's image in the set.
-        labels: logits float16 [B, k]; where k is below C also classes int64 [B, k] and residual
-            float32 [B].
+        labels: ``logits`` float16 or int8 [B, k]; where k is below C also ``classes`` int64 [B, k]
+            and ``residual`` float32 [B]; with int8 also ``scale`` and ``offset``, float16 [B].
     """
     columns = {
         "epoch": pa.array(np.full(len(images), epoch, np.int32)),
         "step": pa.array(np.full(len(images), step, np.int32)),
         "image": pa.array(images.astype(smallest_type(info.num_images))),
-        "logits": _lists(labels[0]),
     }
-    if len(labels) > 1:
-        columns["classes"] = _lists(labels[1].astype(smallest_type(info.num_classes)))
-        columns["residual"] = pa.array(labels[2])
+    for name, values in labels.items():
+        kept = values.astype(smallest_type(info.num_classes)) if name == "classes" else values
+        columns[name] = pa.array(kept) if kept.ndim == 1 else _lists(kept)
     # without nulls parquet stores no level for each value
     fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
-def label_arrays(table: pa.Table) -> tuple[np.ndarray, list[np.ndarray]]:
+def label_arrays(table: pa.Table) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Images int64 [B] and labels of rows; inverse of `label_table`."""
     images = table["image"].to_numpy().astype(np.int64)
-    if "classes" not in table.column_names:
-        return images, [_matrix(table["logits"])]
-    classes = _matrix(table["classes"]).astype(np.int64)
-    return images, [_matrix(table["logits"]), classes, table["residual"].to_numpy()]
+    labels = {"logits": _matrix(table["logits"])}
+    if "classes" in table.column_names:
+        labels["classes"] = _matrix(table["classes"]).astype(np.int64)
+    scalars = [name for name in ("residual", "scale", "offset") if name in table.column_names]
+    return images, labels | {name: table[name].to_numpy() for name in scalars}
 
 
 def smallest_type(count: int) -> type[np.unsignedinteger[Any]]:

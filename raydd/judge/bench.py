@@ -79,7 +79,8 @@ class Bench:
         own = self.own_labels(engine, protocol)
         if own:  # the rivals get labels of the same form from the same teacher
             info = read_info(own.folder / LABELS)
-            engine = replace(engine, labels=LabelConfig(info.form, info.top_k, info.epochs))
+            form = LabelConfig(info.form, info.top_k, info.epochs, info.logits)
+            engine = replace(engine, labels=form)
         brought = own if name == "distilled" else None
         return ask_judges(engine, self.sets[name], protocol, self.teacher, name, brought)
 

@@ -4,6 +4,7 @@ The same type describes how a teacher is squeezed, a student is trained and a di
 judged.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,7 @@ CHOICES = {
     "schedule": ("cosine", "step"),
     "loss": ("kl", "mse"),
 }
+_ROUNDING = 1e-6  # epochs: 0.1 * 30 is not 3
 # Fields of a recipe that decide its views: labels made ahead hold for these values only.
 VIEW_FIELDS = (
     "batch_size",
@@ -77,6 +79,9 @@ class Recipe:
         precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
             computes it in hardware).
         stop_epoch: end after so many of the epochs that the schedule is for; 0 trains all.
+        hard_span: [from, to] in fractions of the epochs: a training with soft labels uses hard
+            ones, mixed and smoothed, on fresh views in the epochs that lie wholly in between (HALD,
+            arXiv 2512.15647); [0, 0] is off.
         test_points: how often the test accuracy is looked at, the last epoch included.
     """
 
@@ -111,6 +116,7 @@ class Recipe:
     test_points: int = 4
     cutout: int = later(0)
     stop_epoch: int = later(0)
+    hard_span: tuple[float, float] = later((0.0, 0.0))
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -130,11 +136,33 @@ class Recipe:
             raise ValueError("color_jitter must lie in [0, 1] and lighting be at least 0")
         if self.cutout < 0 or not 0 <= self.stop_epoch <= self.epochs:
             raise ValueError("cutout must be at least 0, and stop_epoch lie in [0, epochs]")
+        if not 0 <= self.hard_span[0] <= self.hard_span[1] <= 1:
+            raise ValueError(f"hard_span must rise within [0, 1], got {list(self.hard_span)}")
+        if not self.soft_epochs:
+            raise ValueError(
+                f"hard_span={list(self.hard_span)} leaves no epoch for soft labels: use labels=hard"
+            )
 
     @property
     def last_epoch(self) -> int:
         """Epochs that are trained."""
         return self.stop_epoch or self.epochs
+
+    @property
+    def hard_epochs(self) -> range:
+        """Epochs of the hard span, from 0 on; none where it is off."""
+        first, last = (share * self.epochs for share in self.hard_span)
+        return range(math.ceil(first - _ROUNDING), math.floor(last + _ROUNDING))
+
+    @property
+    def soft_epochs(self) -> int:
+        """Epochs that are trained on soft labels, where there are such."""
+        return self.soft_before(self.last_epoch)
+
+    def soft_before(self, epoch: int) -> int:
+        """How many of the first epochs lie outside the hard span."""
+        hard = self.hard_epochs
+        return epoch - len(range(hard.start, min(hard.stop, epoch)))
 
 
 def training_loss(

@@ -7,7 +7,9 @@ import pytest
 
 from raydd.config.compose import ConfigError, config_dir
 from raydd.config.tree import compose_config, run_name
+from raydd.plan.planner import walk
 from raydd.store.files import differing_keys
+from raydd.store.progress import Progress
 
 ADDED = {"experiment": "+experiment", "synthesis": "+synthesis@method.synthesis"}
 GROUPS = [
@@ -58,6 +60,9 @@ def test_the_groups_of_the_founding_methods_and_data_sets_exist():
         (["protocol.labels=wet"], ["protocol.labels", "wet"]),
         (["teacher.recipe.optimizer=magic"], ["optimizer", "magic", "adamw"]),
         (["export=floppy"], ["export", "floppy"]),
+        (["protocol=hald_cpu", "protocol.labels=hard"], ["hard_span needs protocol.labels=soft"]),
+        (["protocol.recipe.hard_span=[0.5,0.2]"], ["hard_span", "rise"]),
+        (["labels.logits=int8"], ["labels.logits=int8 needs labels.form=stored"]),
         (["method.ipc"], ["method.ipc"]),
     ],
 )
@@ -79,6 +84,17 @@ def test_presets_differ_from_the_driver_by_named_keys_only():
     ) == ("noise", 0, 0)
     assert noise.boundaries == []
     assert compose_config(["method=cda"]).method.synthesis.crop_schedule == "cosine"
+
+
+def test_labels_are_made_for_the_epochs_that_use_them(tmp_path):
+    words = ["labels.form=stored", f"storage={tmp_path}"]
+    found = {}
+    for protocol in ("hald_cpu", "hald_cpu protocol.recipe.hard_span=[0,0]"):
+        _, rows = walk(compose_config([*f"protocol={protocol}".split(), *words]), Progress())
+        found[protocol] = [row.cost.writes for row in rows if row.stage.startswith("relabel")]
+    half, whole = found.values()
+    assert half
+    assert [2 * written for written in half] == whole
 
 
 def test_run_names_spell_fields_and_change_with_what_is_made():

@@ -72,14 +72,24 @@ def test_a_training_step_copies_twice_at_most_reads_nothing_and_equals_the_cpu(
     assert all(torch.equal(*pair) for pair in zip(found, run(2, "cpu"), strict=True))
 
 
-@pytest.mark.parametrize(("form", "top_k"), [("seeded", 0), ("stored", 0), ("stored", 3)])
+@pytest.mark.parametrize(
+    ("form", "top_k", "logits", "hard"),
+    [
+        ("seeded", 0, "float16", False),
+        ("stored", 0, "float16", False),
+        ("stored", 3, "float16", False),
+        ("stored", 0, "int8", False),
+        ("stored", 3, "int8", True),
+    ],
+)
 def test_labels_made_ahead_are_those_of_the_cpu_and_cost_two_copies_a_step(
-    form, top_k, images, teacher, tmp_path
+    form, top_k, logits, hard, images, teacher, tmp_path
 ):
-    recipe = Recipe(**PLAIN)
+    recipe = Recipe(**PLAIN, hard_span=(0.0, 0.5) if hard else (0.0, 0.0))
     info = LabelInfo(
         form=form, num_classes=10, top_k=top_k or 10, epochs=1, seed=0,
         views=view_settings(recipe, 0.5), preprocessing=PREPROCESSING, num_images=IMAGES, block=2,
+        logits=logits,
     )  # fmt: skip
 
     def label(device):

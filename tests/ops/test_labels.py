@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,8 +69,61 @@ def test_certain_and_clueless_teachers_give_finite_labels():
 
 
 def test_labels_carry_no_gradient():
-    labels = compress_logits(draw(3, 20).requires_grad_(True), 5)
-    assert not any(part.requires_grad for part in labels)
+    logits = draw(3, 20).requires_grad_(True)
+    assert not any(part.requires_grad for part in compress_logits(logits, 5, "int8"))
+    labels = compress_logits(logits, 5)
     residual = labels.residual.clone().requires_grad_(True)
     learnt = CompressedLogits(labels.logits, labels.classes, residual)
     assert not expand_logits(learnt, 20).requires_grad
+
+
+def reference_int8(kept):
+    """Values, scale and offset of one view in plain numpy, and the logits that they stand for."""
+    offset = np.float16((kept.min() + kept.max()) / 2)
+    centred = kept - np.float32(offset)
+    scale = np.float16(max(np.abs(centred).max() / 127, 2.0**-14))
+    values = np.clip(np.rint(centred / np.float32(scale)), -127, 127).astype(np.int8)
+    return values, scale, offset, values * np.float32(scale) + np.float32(offset)
+
+
+@pytest.mark.parametrize("top_k", [0, 10])
+@pytest.mark.parametrize(("spread", "level"), [(4.0, 0.0), (0.3, 25.0), (30.0, -7.0)])
+def test_int8_logits_are_those_of_the_formula_and_off_by_half_a_scale_at_most(top_k, spread, level):
+    logits = draw(20, 60, spread) + level
+    labels = compress_logits(logits, top_k, "int8")
+    back = expand_logits(labels, 60)
+    kept = logits if labels.classes is None else logits.gather(1, labels.classes)
+    found = back if labels.classes is None else back.gather(1, labels.classes)
+    assert (labels.logits.dtype, labels.scale.dtype) == (torch.int8, torch.float16)
+    for row in range(20):
+        values, scale, offset, wanted = reference_int8(kept[row].numpy())
+        assert np.array_equal(labels.logits[row].numpy(), values)
+        assert (labels.scale[row].item(), labels.offset[row].item()) == (scale, offset)
+        assert np.array_equal(found[row].numpy(), wanted)
+    # half a scale, and the rounding of a float32 of this size
+    bound = labels.scale.float() / 2 + 1e-6 * (abs(level) + kept.abs().amax(1))
+    assert ((found - kept).abs().amax(1) <= bound).all()
+    assert labels.logits.abs().amax(1).eq(127).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-300, 300), st.floats(0, 1e-2), st.integers(2, 50))
+def test_int8_logits_that_are_nearly_equal_come_back_within_half_a_scale(level, spread, classes):
+    logits = level + draw(3, classes, spread)
+    labels = compress_logits(logits, 0, "int8")
+    error = (expand_logits(labels, classes) - logits).abs().amax(1)
+    assert (error <= labels.scale.float() / 2 + 1e-6 * abs(level)).all()
+
+
+@pytest.mark.parametrize("top_k", [0, 10])
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_int8_labels_teach_what_float16_ones_do(top_k, temperature):
+    logits = draw(50, 100) + 3.0
+    soft, byte = (
+        expand_logits(compress_logits(logits, top_k, dtype), 100) for dtype in ("float16", "int8")
+    )
+    logs = [(labels / temperature).log_softmax(1) for labels in (byte, soft)]
+    divergence = torch.nn.functional.kl_div(*logs, log_target=True, reduction="none").sum(1)
+    assert divergence.amax() < 1e-3 / temperature**2
+    # the level of the logits is kept for the mean squared error
+    torch.testing.assert_close(byte.mean(1), soft.mean(1), rtol=0.0, atol=0.02)

@@ -41,8 +41,39 @@ def test_mixed_hard_labels_need_no_teacher():
         ({"step_milestones": [0.9, 0.5]}, "step_milestones must rise"),
         ({"color_jitter": 1.5}, "color_jitter must lie"),
         ({"lighting": -0.1}, "color_jitter must lie"),
+        ({"hard_span": (0.5, 0.2)}, "hard_span must rise"),
+        ({"hard_span": (0.5, 1.1)}, "hard_span must rise"),
+        ({"hard_span": (0.0, 1.0)}, "leaves no epoch for soft labels"),
+        ({"hard_span": (0.0, 0.5), "stop_epoch": 150}, "leaves no epoch for soft labels"),
     ],
 )
 def test_bad_recipes_are_refused(values, sentence):
     with pytest.raises(ValueError, match=sentence):
         Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "span", "hard"),
+    [
+        (300, (0.25, 0.75), range(75, 225)),  # the halves of HALD
+        (30, (0.1, 0.7), range(3, 21)),  # 0.1 * 30 is above 3 in binary
+        (5, (0.25, 0.75), range(2, 3)),  # only epochs that lie wholly in the span
+        (1, (0.25, 0.75), range(0)),
+        (10, (0.0, 0.0), range(0)),
+        (10, (0.4, 0.4), range(0)),
+    ],
+)
+def test_hard_epochs_are_those_within_the_span_and_soft_ones_are_counted_without(
+    epochs, span, hard
+):
+    recipe = Recipe(epochs=epochs, hard_span=span)
+    assert list(recipe.hard_epochs) == list(hard)
+    counted = 0
+    for epoch in range(epochs):
+        assert recipe.soft_before(epoch) == counted
+        counted += epoch not in hard
+    assert recipe.soft_epochs == counted
+
+
+def test_an_early_end_leaves_out_the_soft_epochs_behind_it():
+    assert Recipe(epochs=8, hard_span=(0.25, 0.75), stop_epoch=7).soft_epochs == 3

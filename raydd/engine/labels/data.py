@@ -16,13 +16,13 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.distilled import read_distilled
-from raydd.data.labels import INFO, LabelInfo, block_name, label_arrays
+from raydd.data.labels import INFO, LOGIT_BYTES, LabelInfo, block_name, label_arrays
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.errors import Refused
 from raydd.ops.device import move
 from raydd.ops.labels import CompressedLogits, expand_logits
-from raydd.ops.later import settled
+from raydd.ops.later import later, settled
 from raydd.ops.recipe import VIEW_FIELDS, Recipe
 from raydd.store.images import ImageSet
 from raydd.store.tables import read_table
@@ -44,12 +44,15 @@ class LabelConfig:
         top_k: logits kept of a stored view, the others share the probability that is left; 0 keeps
             all of them.
         epochs: label epochs, a longer training goes round again; null is as many as the
-            protocol's recipe has.
+            protocol's recipe trains on soft labels.
+        logits: how a stored logit is kept: "float16" or, in one byte instead of two, "int8":
+            values from -127 to 127, with a scale and an offset of two bytes each for a view.
     """
 
     form: str = "online"
     top_k: int = 0
     epochs: int | None = None
+    logits: str = later("float16")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -59,6 +62,10 @@ class LabelConfig:
             raise ValueError(f"labels.top_k must be 0 (all classes) or more, got {self.top_k}")
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"labels.epochs must be at least 1, got {self.epochs}")
+        if self.logits not in LOGIT_BYTES:
+            raise ValueError(f"labels.logits must be float16 or int8, got {self.logits!r}")
+        if self.logits == "int8" and self.form != "stored":
+            raise ValueError(f"labels.logits=int8 needs labels.form=stored, not {self.form}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ class _Stored:
                 f"{self.folder / block_name(block)} labels other images at epoch {epoch}, step "
                 f"{step} than this version of torch draws."
             )
-        stored = CompressedLogits(*map(torch.tensor, labels))
+        stored = CompressedLogits(**{name: torch.tensor(part) for name, part in labels.items()})
         return move(expand_logits(stored, self.views.info.num_classes), images.device)
 
 

@@ -10,15 +10,16 @@ one file holds many batches, every row names its image.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import torch
+from torch import Tensor
 from upath import UPath
 
 from raydd.cluster.pool import run_units
-from raydd.data.labels import ENCODING, INFO, LabelInfo, block_name, label_table
+from raydd.data.labels import INFO, LabelInfo, block_name, label_table
 from raydd.engine.cost import (
     Cost,
     asking_memory,
@@ -32,7 +33,7 @@ from raydd.engine.labels.data import LABELS, TEACHER, view_settings
 from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.errors import Refused
 from raydd.models.precision import round_weights
-from raydd.ops.labels import compress_logits, expand_logits
+from raydd.ops.labels import CompressedLogits, compress_logits, expand_logits
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_checkpoint, save_checkpoint
@@ -98,7 +99,7 @@ def relabel(
         "relabel",
         work,
         inputs=[*images, teacher],
-        config=asdict(info),
+        config=info.values(),
         seed=info.seed,
         cost=lambda: _cost(engine, info, teacher),
         expected=dict,
@@ -115,14 +116,15 @@ def label_info(engine: Engine, images: Sequence[Artifact], recipe: Recipe) -> La
         form=config.form,
         num_classes=classes,
         top_k=min(config.top_k or classes, classes),
-        epochs=config.epochs or recipe.last_epoch,
+        epochs=config.epochs or recipe.soft_epochs,
         seed=engine.seed,
         views=view_settings(recipe, engine.flip),
         preprocessing=engine.preprocessing,
         num_images=count_images(images),
         block=1,
+        logits=config.logits,
     )
-    fitting = _BLOCK_BYTES // (info.batch_size * label_bytes(info))
+    fitting = _BLOCK_BYTES // (info.batch_size * info.label_bytes)
     return replace(info, block=max(1, min(_BLOCK_BATCHES, fitting)))
 
 
@@ -132,17 +134,11 @@ def _cost(engine: Engine, info: LabelInfo, teacher: Artifact) -> Cost:
     asked = models_of(engine, teacher)
     return Cost(
         reads=info.num_images * engine.pixel_bytes,
-        writes=label_bytes(info) * all_views if is_stored else weights(engine, teacher) // 2,
+        writes=info.label_bytes * all_views if is_stored else weights(engine, teacher) // 2,
         memory=asking_memory(engine, teacher, info.batch_size),
         work=asking_work(engine, asked, views, info.batch_size, "exact"),
         divides="units" if is_stored else "none",
     )
-
-
-def label_bytes(info: LabelInfo) -> int:
-    """Bytes of one view's stored label before compression, at most."""
-    kept = 2 * info.top_k
-    return 12 + kept if info.top_k == info.num_classes else 16 + kept + 4 * info.top_k
 
 
 def label_units(info: LabelInfo) -> list[int | None]:
@@ -174,22 +170,25 @@ class Labeller:
             write_atomic(path, replace(self.info, **self._describe()).to_text().encode())
         else:
             batches = [self._label_batch(*batch) for batch in self.info.batches(block)]
-            write_table(path, pa.concat_tables(batches), **ENCODING)
+            write_table(path, pa.concat_tables(batches), **self.info.encoding)
 
     def _describe(self) -> dict[str, Any]:
         """``images`` and ``check`` of the :class:`LabelInfo`."""
         first, _ = self.views.draw(0, 0)
         logits = self.teacher.logits(first)
         if self.info.form == "stored":
-            logits = expand_logits(compress_logits(logits, self.info.top_k), self.info.num_classes)
+            logits = expand_logits(self._compress(logits), self.info.num_classes)
         return {"images": image_digest(self.images), "check": describe_batch(first, logits)}
 
     def _label_batch(self, epoch: int, step: int) -> pa.Table:
         images, _ = self.views.draw(epoch, step)
-        labels = compress_logits(self.teacher.logits(images), self.info.top_k)
-        arrays = [part.cpu().numpy() for part in labels if part is not None]
+        labels = self._compress(self.teacher.logits(images))._asdict()
+        arrays = {name: part.cpu().numpy() for name, part in labels.items() if part is not None}
         order = self.views.order(epoch, step).numpy()
         return label_table(self.info, epoch, step, order, arrays)
+
+    def _compress(self, logits: Tensor) -> CompressedLogits:
+        return compress_logits(logits, self.info.top_k, self.info.logits)
 
 
 def _save_rounded(source: UPath, target: UPath) -> None:

@@ -13,6 +13,7 @@ from raydd.engine.labels.data import LabelData, LabelledBatch, differing_views, 
 from raydd.engine.training.job import TrainJob
 from raydd.errors import Refused
 from raydd.ops.device import move
+from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import derive_seed, generator
 from raydd.store.images import ImageSet, load_sets
 from raydd.store.journal import Journal
@@ -88,10 +89,13 @@ class TrainData(Protocol):
 
 def open_data(job: TrainJob, rank: int, world: int, device: torch.device) -> TrainData:
     """The images of a job, with their labels if it names them."""
-    if job.labels:
-        return open_label_data(job, load_sets(job.images, job.resolution, device), rank, world)
     parts = (job.images, job.resolution, job.num_images, job.recipe.batch_size, job.seed_parts)
-    return open_images(Feed(*parts), rank, world, device)
+    feed = Feed(*parts)
+    if not job.labels:
+        return open_images(feed, rank, world, device)
+    images = load_sets(job.images, job.resolution, device)
+    labels = open_label_data(job, images, rank, world)
+    return _SoftHardSoft(job.recipe, labels, InMemory(feed, images, rank, world))
 
 
 def open_images(feed: Feed, rank: int, world: int, device: torch.device) -> "InMemory | _Streamed":
@@ -125,6 +129,22 @@ class InMemory:
 
     def _own(self, batch: Tensor) -> Tensor:
         return batch[rank_rows(len(batch), self.rank, self.world, batch.device)]
+
+
+class _SoftHardSoft:
+    """Labels made ahead, but in the recipe's hard span the images alone, of which views are new.
+
+    Epochs of the span are skipped in the labels: none is stored for them, and none is read.
+    """
+
+    def __init__(self, recipe: Recipe, labels: LabelData, images: InMemory) -> None:
+        assert labels.steps == images.steps
+        self.recipe, self.labels, self.images, self.steps = recipe, labels, images, labels.steps
+
+    def batches(self, epoch: int) -> Iterator[Batch | LabelledBatch]:
+        if epoch in self.recipe.hard_epochs:
+            return self.images.batches(epoch)
+        return self.labels.batches(self.recipe.soft_before(epoch))
 
 
 class _Streamed:

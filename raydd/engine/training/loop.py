@@ -138,7 +138,7 @@ class Training:
             factor = learning_rate_factor(recipe, epoch * self.data.steps + step, self.data.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor
-            total += self.step(batch, draws)
+            total += self.step(batch, draws, epoch in recipe.hard_epochs)
             if self.rank == 0:
                 self._beat(state, step + 1, total)
         if self.forgetting:
@@ -152,9 +152,11 @@ class Training:
         told |= {"top1": state.curve[-1]["top1"]} if state.curve else {}
         self.journal.beat(job.stage, at, job.recipe.last_epoch, **job.about, **told)
 
-    def step(self, batch: Batch | LabelledBatch, draws: torch.Generator) -> Tensor:
-        """One step of the optimiser; returns the loss without its graph."""
-        images, teacher_logits, mix = self._views(batch, draws)
+    def step(
+        self, batch: Batch | LabelledBatch, draws: torch.Generator, is_hard: bool = False
+    ) -> Tensor:
+        """One step of the optimiser; returns the loss without its graph. Hard: asks no teacher."""
+        images, teacher_logits, mix = self._views(batch, draws, None if is_hard else self.teacher)
         with autocast(self.device, self.dtype):
             logits = self.model(images)
         if self.forgetting and isinstance(batch, Batch) and len(batch.places):
@@ -169,7 +171,7 @@ class Training:
         return loss.detach()
 
     def _views(
-        self, batch: Batch | LabelledBatch, draws: torch.Generator
+        self, batch: Batch | LabelledBatch, draws: torch.Generator, teacher: nn.Module | None
     ) -> tuple[Tensor, Tensor | None, Mix | None]:
         """Views of a batch and the teacher's logits of them: those it brings, or new ones."""
         job, preprocessing = self.job, self.job.preprocessing
@@ -182,7 +184,7 @@ class Training:
         images, mix = mix_batch(images, drawn)
         images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype), torch.no_grad():
-            return images, None if self.teacher is None else self.teacher(images), mix
+            return images, None if teacher is None else teacher(images), mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
         last = self.job.recipe.last_epoch

@@ -170,12 +170,13 @@ def training_work(
         recipe: of the training.
         images: in an epoch; nan is not known.
         side: of the stored images, pixels; None is the resolution.
-        teacher: who is asked about every view; None where nobody is.
+        teacher: who is asked about every view that has soft labels; None where nobody is.
         asked: kind of the teacher's work.
         tested: whether the test split is looked at.
     """
     batch = max(1, recipe.batch_size if images != images else int(min(recipe.batch_size, images)))
     views, flops = recipe.last_epoch * images, (1 + BACKWARD) * sizes(engine, model).flops
+    taught = recipe.soft_epochs * images
     side = side or engine.preprocessing.resolution
     step = train_step(Networks.of(engine), model, recipe, side, engine.flip, flops)
     every = max(1, recipe.last_epoch // recipe.test_points)
@@ -183,7 +184,7 @@ def training_work(
     return [
         Work(step, views / batch, batch),
         *(asking_work(engine, [model], tests, TEST_BATCH) if tests else ()),
-        *(asking_work(engine, models_of(engine, teacher), views, batch, asked) if teacher else ()),
+        *(asking_work(engine, models_of(engine, teacher), taught, batch, asked) if teacher else ()),
     ]
 
 

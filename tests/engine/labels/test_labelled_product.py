@@ -58,7 +58,10 @@ def distil(storage, config):
     return engine, product
 
 
-@pytest.mark.parametrize("config", [LabelConfig("seeded"), LabelConfig("stored", 3)], ids=vars)
+FORMS = (LabelConfig("seeded"), LabelConfig("stored", 3), LabelConfig("stored", logits="int8"))
+
+
+@pytest.mark.parametrize("config", FORMS, ids=vars)
 def test_the_judge_trains_from_the_labels_that_the_product_carries(storage, tmp_path, config):
     engine, product = distil(storage, config)
     results = judge(engine, product, PROTOCOL)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from upath import UPath
 
-from raydd.data.labels import INFO, LabelInfo
+from raydd.data.labels import INFO, LabelInfo, label_arrays, label_table
 from raydd.data.rows import image_table
 from raydd.engine.labels.data import LabelConfig, LabelData, open_labels, rank_rows
 from raydd.engine.labels.relabel import relabel
@@ -19,11 +19,12 @@ from raydd.engine.training.loop import train_network
 from raydd.errors import Refused
 from raydd.models.precision import round_weights
 from raydd.models.registry import ModelConfig, create_meta_model
+from raydd.ops.labels import compress_logits
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_checkpoint
 from raydd.store.images import load_sets
-from raydd.store.tables import write_table
+from raydd.store.tables import read_table, write_table
 from small_engine import PREPROCESSING, TINY, make_engine
 
 CLASSES, IMAGES, BATCH, EPOCHS = 10, 110, 25, 3
@@ -94,6 +95,11 @@ def stored(ray4, made, tmp_path_factory):
     return label(tmp_path_factory.mktemp("stored"), made, LabelConfig("stored"))
 
 
+@pytest.fixture(scope="module")
+def int8(ray4, made, tmp_path_factory):
+    return label(tmp_path_factory.mktemp("int8"), made, LabelConfig("stored", logits="int8"))
+
+
 def image_set(made):
     return load_sets([str(made[0].folder)], 16, torch.device("cpu"))
 
@@ -108,7 +114,7 @@ def contents(labels):
     return {str(f): f.read_bytes() for f in files if f.parent.name in kept}
 
 
-@pytest.mark.parametrize("form", ["seeded", "stored"])
+@pytest.mark.parametrize("form", ["seeded", "stored", "int8"])
 def test_ranks_together_see_the_views_and_labels_of_one_worker_bit_for_bit(form, made, request):
     labels = request.getfixturevalue(form)
     for epoch in (0, EPOCHS - 1):
@@ -160,8 +166,9 @@ def test_an_answer_does_not_depend_on_the_size_of_the_batch(seeded, made):
 
 
 @pytest.mark.slow
-def test_files_do_not_depend_on_workers_and_a_lost_one_is_made_again(stored, made, ray4, tmp_path):
-    config = LabelConfig("stored", top_k=3)
+@pytest.mark.parametrize("logits", ["float16", "int8"])
+def test_files_do_not_depend_on_workers_and_a_lost_one_is_made_again(logits, made, ray4, tmp_path):
+    config = LabelConfig("stored", top_k=3, logits=logits)
     alone = label(tmp_path, made, config)
     before = contents(alone)
     parts = sorted(alone.folder.glob("labels/*.parquet"))
@@ -180,6 +187,48 @@ def test_stored_logits_of_all_classes_equal_seeded_ones_to_float16(stored, seede
         assert torch.equal(one.images, two.images)
         # the weights of one and the logits of the other are rounded to 11 bits
         torch.testing.assert_close(one.logits, two.logits, rtol=4e-3, atol=2e-2)
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_int8_labels_teach_what_float16_ones_do(top_k, int8, stored, made, tmp_path):
+    few, many = int8, stored
+    if top_k:
+        few, many = (
+            label(tmp_path / kind, made, LabelConfig("stored", top_k, logits=kind))
+            for kind in ("int8", "float16")
+        )
+    data = open_data(few, made)
+    assert data.is_exact
+    for one, two in zip(data.batches(1), open_data(many, made).batches(1), strict=True):
+        assert torch.equal(one.images, two.images)
+        spread = two.logits.amax(1) - two.logits.amin(1)
+        assert ((one.logits - two.logits).abs().amax(1) <= spread / 254 + 0.02).all()
+        logs = [batch.logits.div(4.0).log_softmax(1) for batch in (one, two)]
+        assert torch.nn.functional.kl_div(*logs, log_target=True, reduction="batchmean") < 1e-4
+
+
+def test_int8_files_are_little_more_than_half_of_float16_ones(tmp_path):
+    logits, sizes = 3 * torch.randn(1000, 200, generator=torch.Generator().manual_seed(0)), []
+    for dtype in ("float16", "int8"):
+        views, path = {"batch_size": 1000}, UPath(tmp_path / dtype)
+        info = LabelInfo("stored", 200, 200, 1, 0, views, PREPROCESSING, 1000, 1, logits=dtype)
+        labels = compress_logits(logits, 0, dtype)._asdict()
+        parts = {name: part.numpy() for name, part in labels.items() if part is not None}
+        table = label_table(info, 0, 0, torch.arange(1000).numpy(), parts)
+        assert table.nbytes <= 1000 * info.label_bytes
+        write_table(path, table, **info.encoding)
+        sizes.append(path.stat().st_size)
+        _, back = label_arrays(read_table(path))
+        assert all((back[name] == part).all() for name, part in parts.items())
+    assert 0.45 < sizes[1] / sizes[0] < 0.58
+
+
+def test_labels_of_float16_are_those_that_earlier_versions_read(stored, int8):
+    records = [json.loads((s.folder / "labels" / INFO).read_text()) for s in (stored, int8)]
+    assert [record["format"] for record in records] == [1, 2]
+    assert "logits" not in records[0]
+    assert records[1]["logits"] == "int8"
+    assert LabelInfo.from_text(json.dumps(records[0])).logits == "float16"
 
 
 def weights(folder):
@@ -343,8 +392,17 @@ def test_a_product_without_labels_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [{"form": "cached"}, {"top_k": -1}, {"epochs": 0}], ids=lambda v: next(iter(v))
+    "values",
+    [{"form": "cached"}, {"top_k": -1}, {"epochs": 0}, {"logits": "int4"}],
+    ids=lambda v: next(iter(v)),
 )
 def test_a_configuration_that_cannot_run_is_refused(values):
     with pytest.raises(ValueError, match=f"labels.{next(iter(values))} must be"):
         LabelConfig(**values)
+
+
+def test_labels_that_are_not_stored_have_no_bytes_to_save():
+    with pytest.raises(
+        ValueError, match=r"labels.logits=int8 needs labels.form=stored, not seeded"
+    ):
+        LabelConfig("seeded", logits="int8")

@@ -1,8 +1,9 @@
 """CCFS: keep a small distilled core, then add real images coarse to fine, curriculum by curriculum.
 
 Source: Chen et al., CVPR 2025, arXiv 2503.18872. Presets of this driver: ``random`` (no core, no
-filter) and ``forgetting`` (no core, easiest or hardest images first). Deviations from the paper and
-the official code, and our numbers: ``ccfs.md`` beside this file.
+filter); ``forgetting``, ``aum`` and ``el2n`` (easiest or hardest images first) and ``ccs`` (strata
+of difficulty) likewise. Deviations from the papers and the official code, and our numbers:
+``ccfs.md`` beside this file.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from raydd.engine.product import Curriculum, Product, arrangement
-from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
+from raydd.engine.selection.coarse_to_fine import SelectionConfig, ranking
+from raydd.engine.selection.difficulty import check_difficulty, difficulty
 from raydd.engine.selection.filter import FilterConfig
-from raydd.engine.selection.ranking import Ranking
 from raydd.engine.selection.select import check_supply
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import (
@@ -26,20 +27,11 @@ from raydd.engine.vocabulary import (
     synthesize,
     train,
 )
-from raydd.ops.checks import check_choices
-from raydd.ops.scores import Columns, coarse_rungs, teacher_correct
-
-CHOICES = {
-    "coarse": ("misclassified", "correct", "off"),
-    "teacher_correct": ("on", "off", "top_k"),
-    "fine": ("simple", "hard", "random"),
-    "shortfall": ("error", "rollover", "easiest"),
-}
 
 
 @dataclass
-class CcfsConfig:
-    """Knobs of the driver.
+class CcfsConfig(SelectionConfig):
+    """Knobs of the driver; those of its selections are a :class:`SelectionConfig`'s.
 
     Attributes:
         name: label of the preset in run names and reports.
@@ -49,16 +41,6 @@ class CcfsConfig:
         core: folder of a distilled set whose first slots are the core; null synthesises it.
         synthesis: constants of a synthesised core.
         filter_model: network of the coarse stage.
-        coarse: candidates are the images that the filter gets "misclassified", "correct"
-            (ablation), or all of them ("off": no filter is trained).
-        teacher_correct: candidates must be right under the teacher: "on", "off", or "top_k".
-        top_k: of "top_k".
-        fine: order inside the candidates of a class: "simple" first, "hard" first, or "random".
-        difficulty: what is simple.
-        balanced: the same number of every class; else one list over all classes.
-        shortfall: a class with too few candidates is an "error", has the rest asked for in the
-            next curriculum ("rollover"), or is filled with the "easiest" images left, last with
-            those that the teacher gets wrong.
     """
 
     name: str = "ccfs"
@@ -68,17 +50,10 @@ class CcfsConfig:
     core: str | None = None
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     filter_model: FilterConfig = field(default_factory=FilterConfig)
-    coarse: str = "misclassified"
-    teacher_correct: str = "on"
-    top_k: int = 5
-    fine: str = "simple"
-    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
-    balanced: bool = True
-    shortfall: str = "error"
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        check_choices(self, CHOICES)
+        super().__post_init__()
         if self.ipc < 1 or self.curricula < 1 or not 0 <= self.alpha <= 1:
             raise ValueError("ipc and curricula must be at least 1, and alpha within [0, 1]")
         if self.coarse != "off" and not arrangement(self.ipc, self.alpha, self.curricula)[0]:
@@ -125,25 +100,3 @@ def distil(engine: Engine, config: CcfsConfig) -> Product:
         product.curricula.append(Curriculum(images, chosen, config.difficulty.by, network, scores))
         nominal += ipc
     return product
-
-
-def ranking(config: CcfsConfig, static: int) -> Ranking:
-    """The coarse and the fine stage as one order; ``static`` tables are made by no filter."""
-
-    def rung(tables: list[Columns]) -> np.ndarray:
-        trusted = teacher_correct(tables[0], config.teacher_correct, config.top_k)
-        asked = tables[static] if config.coarse != "off" else None
-        return coarse_rungs(trusted, asked, config.coarse, config.shortfall == "easiest")
-
-    chosen = {name: getattr(config, name) for name in ("coarse", "teacher_correct", "top_k")}
-    return Ranking(
-        ladder=("candidate", "easiest left") if config.shortfall == "easiest" else ("candidate",),
-        spare="teacher wrong" if config.shortfall == "easiest" else None,
-        rung=rung,
-        columns=("prediction", "true_rank", "true_logit", "forgetting", "difficulty"),
-        difficulty=config.difficulty.of_rows,
-        order=config.fine,
-        balanced=config.balanced,
-        shortfall=config.shortfall,
-        settings={"difficulty": config.difficulty.by} | chosen,
-    )

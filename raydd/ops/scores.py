@@ -41,6 +41,20 @@ def coarse_rungs(
     return np.where(candidate, 0, others).astype(np.int8)
 
 
+def margin_difficulty(tables: Sequence[Columns]) -> np.ndarray:
+    """Minus the mean of the ``aum`` columns, float64 [N]: a low margin is difficult.
+
+    Inf where a training never met the image.
+    """
+    margin = np.stack([table["aum"] for table in tables]).astype(np.float64).mean(0)
+    return np.where(np.isnan(margin), np.inf, -margin)
+
+
+def error_difficulty(tables: Sequence[Columns]) -> np.ndarray:
+    """Mean of the ``error_norm`` columns, float64 [N]."""
+    return np.stack([table["error_norm"] for table in tables]).astype(np.float64).mean(0)
+
+
 def forgetting_difficulty(tables: Sequence[Columns]) -> np.ndarray:
     """Mean of the ``forgetting`` columns, float64 [N]; inf where a training never met the image."""
     events = np.stack([table["forgetting"] for table in tables])

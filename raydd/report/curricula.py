@@ -14,6 +14,8 @@ from raydd.report.figures import Spreads, spreads
 _LISTED_CLASSES = 50
 _DIFFICULTY = {  # low is simple in all of them
     "forgetting": "forgetting events, how often a network in training lost the image again",
+    "aum": "minus the mean margin of the true class in a network's training (AUM)",
+    "el2n": "EL2N, the length of the error of young networks, from 0 to the root of 2",
     "logit": "minus the true-class logit of each curriculum's own filter",
     "table": "the scores of the table that was given, turned round if high is easy in it",
 }

@@ -50,7 +50,7 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
             SELECTION = {  # DIFFICULTY and "filter" may be None
              "asked": count over all classes, "chosen": [count per class],
              "candidates": [count per class, before the cut],
-             "difficulty_name": "forgetting" | "logit" | "table" | None,
+             "difficulty_name": "forgetting" | "aum" | "el2n" | "logit" | "table" | None,
              "difficulty": DIFFICULTY of the chosen (low is simple), "difficulty_candidates",
              "filter": {"name", "top1_train", "top1" (test split, may be None)}}
             DIFFICULTY = {"min", "q10", "q25", "median", "q75", "q90", "max", "mean",

@@ -32,6 +32,12 @@ def read_table(path: UPath, columns: list[str] | None = None) -> pa.Table:
         return opened.read(None if columns is None else [n for n in columns if n in present])
 
 
+def column_names(path: UPath) -> list[str]:
+    """Columns of one parquet file, from its footer."""
+    with path.open("rb") as file:
+        return list(pq.ParquetFile(file).schema_arrow.names)
+
+
 def count_rows(path: UPath) -> int:
     """Rows of one parquet file, from its footer."""
     with path.open("rb") as file:

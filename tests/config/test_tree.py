@@ -32,7 +32,7 @@ def test_every_config_composes(choice):
 
 def test_the_groups_of_the_founding_methods_and_data_sets_exist():
     names = set(GROUPS)
-    for method in ("curricular", "sre2l", "cda", "ccfs", "random", "forgetting"):
+    for method in ("curricular", "sre2l", "cda", "ccfs", "random", "forgetting", "aum", "ccs"):
         assert f"method={method}" in names
     for dataset in (
         "digits",

@@ -1,5 +1,8 @@
 """Training on a device: at most two copies and no read in a step, and the weights of the CPU."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +42,8 @@ def train(job, steps):
     draws, done = generator("draws"), 0
     while True:
         for batch in training.data.batches(0):
-            training.step(batch, draws)
+            places = np.arange(len(batch.labels)) if job.notes_dynamics else np.empty(0, int)
+            training.step(replace(batch, places=places) if len(places) else batch, draws)
             done += 1
             if done == steps:
                 return [value.cpu() for value in training.network.state_dict().values()]
@@ -70,6 +74,18 @@ def test_a_training_step_copies_twice_at_most_reads_nothing_and_equals_the_cpu(
     assert step.copies.total() <= COPIES
     assert not step.reads
     assert all(torch.equal(*pair) for pair in zip(found, run(2, "cpu"), strict=True))
+
+
+def test_noting_what_an_image_s_margin_is_reads_and_copies_nothing_more(images, tmp_path):
+    recipe = Recipe(**PLAIN, crop="pad", mix="none")
+
+    def run(steps, device=DEVICE, notes=True):
+        return train(train_job(tmp_path, images, recipe, device, notes_dynamics=notes), steps)
+
+    step, _ = per_step(run)
+    without, _ = per_step(lambda steps: run(steps, notes=False))
+    assert step.copies == without.copies
+    assert not step.reads
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,7 @@ def test_random_selection_shows_neither_filter_nor_difficulty() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [("forgetting", "forgetting events"), ("logit", "minus the true-class logit"),
+     ("aum", "minus the mean margin"), ("el2n", "EL2N, the length of the error"),
      ("table", "the scores of the table"), ("margin", "margin")],
 )  # fmt: skip
 def test_axis_of_difficulties_is_explained(name: str, words: str) -> None:

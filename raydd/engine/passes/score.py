@@ -1,11 +1,11 @@
 """Stage ``score``: one streaming pass of one model over the real set writes the score table.
 
 One row per good image: id, class_index, row (in its shard), prediction, true_logit,
-true_probability, true_rank (classes with a larger logit than the true one) and, where the network
-was trained here, forgetting (see :mod:`.forgetting`; -1: never met). The tables of two
-models over one source have the same rows in the same order, part by part, so that a selection may
-walk through them side by side. Logits are computed in float32 and in batches padded to one size:
-a decision must not depend on how the stream was cut.
+true_probability, true_rank (classes with a larger logit than the true one); where it is asked for,
+error_norm; where the network was trained here, forgetting and aum (see :mod:`.dynamics`; -1 and
+NaN: never met). The tables of two models over one source have the same rows in the same order, part
+by part, so that a selection may walk through them side by side. Logits are computed in float32 and
+in batches padded to one size: a decision must not depend on how the stream was cut.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.engine.engine import Engine
-from raydd.engine.passes.forgetting import ForgettingTable
+from raydd.engine.passes.dynamics import DynamicsTable
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
@@ -29,13 +29,14 @@ _NEARLY_ALWAYS = 0.8  # of a class's images
 ROW_BYTES = 32  # measured: zstd parquet, short ids
 
 
-def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
+def score(engine: Engine, checkpoint: Artifact, title: str, error_norm: bool = False) -> Artifact:
     """Score every real training image with a checkpoint's network.
 
     Args:
         engine: of the run.
         checkpoint: artifact of ``squeeze`` or ``train``.
         title: what the progress line says, e.g. ``filter 1``.
+        error_norm: the table has the column error_norm, too: float32, length of the error vector.
     Returns:
         Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary counts ``rows`` and
         ``rejected`` images, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1],
@@ -43,7 +44,8 @@ def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
     """
 
     def work(folder: UPath) -> dict[str, Any]:
-        return ask_network(engine, Scorer, folder, checkpoint) | _accuracy(
+        actor = ErrorScorer if error_norm else Scorer
+        return ask_network(engine, actor, folder, checkpoint) | _accuracy(
             folder, engine.num_classes
         )
 
@@ -51,7 +53,9 @@ def score(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
         "score",
         work,
         inputs=[checkpoint, engine.train_source.fingerprint],
-        config={"max_pixels": engine.data.max_pixels},
+        # tables of older versions have no such column: one that has it is another stage
+        config={"max_pixels": engine.data.max_pixels}
+        | ({"error_norm": True} if error_norm else {}),
         seed=0,
         cost=lambda: asking_cost(engine, checkpoint, ROW_BYTES),
         expected=lambda: {"top1": 1.0},
@@ -143,46 +147,67 @@ def exchanged_classes(wrong: np.ndarray, counts: np.ndarray) -> list[tuple[int, 
 class Scorer(RowNetwork):
     """A network on one device; decodes and scores batches of encoded rows."""
 
+    error_norm = False
+
     def __init__(self, folder: str, config: DataConfig, device: str, threads: int) -> None:
         super().__init__(folder, config, device, threads)
-        self.forgetting = ForgettingTable(UPath(folder))
+        self.dynamics = DynamicsTable(UPath(folder))
 
     @torch.inference_mode()
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
         images, rows = self.read(batch)
         labels = torch.from_numpy(rows.column("class_index").to_numpy().astype(np.int64))
-        scores = _columns(ask(self.network(images)[: len(labels)], labels.to(self.device)))
-        if self.forgetting.exists:
+        logits = self.network(images)[: len(labels)]
+        scores = _columns(ask(logits, labels.to(self.device), self.error_norm))
+        if self.dynamics.columns:
             places = rows.column("shard").to_numpy(), rows.column("row").to_numpy()
-            scores["forgetting"] = pa.array(self.forgetting.lookup(*places))
+            scores |= self.dynamics.lookup(*places)
         for name, values in scores.items():
-            rows = rows.append_column(name, values)
+            rows = rows.append_column(name, pa.array(values))
         return rows
 
 
-def ask(logits: Tensor, labels: Tensor) -> Tensor:
+class ErrorScorer(Scorer):
+    """A scorer that tells the length of the error vector, too."""
+
+    error_norm = True
+
+
+def ask(logits: Tensor, labels: Tensor, error_norm: bool = False) -> Tensor:
     """What the score table keeps of each image, on the device of the logits.
 
     Args:
         logits: [B, C].
         labels: int64 [B]; a broken row may have none, below 0.
+        error_norm: tell the length of the error vector, too: the Euclidean norm of the
+            probabilities minus the one-hot label, [0, sqrt(2)] (EL2N, arXiv 2107.07075).
     Returns:
-        float64 [4, B]: prediction, logit and probability of the true class, and its rank.
+        float64 [4, B], or [5, B] with the norm last: prediction, logit and probability of the true
+        class, and its rank.
     """
     logits, rows = logits.float(), labels.clamp(min=0)[:, None]
-    true = logits.gather(1, rows)
-    probability = logits.softmax(1).gather(1, rows)
-    values = logits.argmax(1), true[:, 0], probability[:, 0], (logits > true).sum(1)
+    true, probabilities = logits.gather(1, rows), logits.softmax(1)
+    probability = probabilities.gather(1, rows)
+    values = [logits.argmax(1), true[:, 0], probability[:, 0], (logits > true).sum(1)]
+    if error_norm:
+        values.append(probabilities.scatter(1, rows, probability - 1).norm(dim=1))
     return torch.stack([value.double() for value in values])
 
 
-def _columns(answers: Tensor) -> dict[str, pa.Array]:
+_COLUMNS = {  # of the score table, in the order of :func:`ask`
+    "prediction": np.int32,
+    "true_logit": np.float32,
+    "true_probability": np.float32,
+    "true_rank": np.int32,
+    "error_norm": np.float32,
+}
+
+
+def _columns(answers: Tensor) -> dict[str, np.ndarray]:
     """Columns of the score table; the one place where answers leave the device."""
-    prediction, logit, probability, rank = answers.cpu().numpy()
+    found = answers.cpu().numpy()
     return {
-        "prediction": pa.array(prediction.astype(np.int32)),
-        "true_logit": pa.array(logit.astype(np.float32)),
-        "true_probability": pa.array(probability.astype(np.float32)),
-        "true_rank": pa.array(rank.astype(np.int32)),
+        name: values.astype(dtype)
+        for (name, dtype), values in zip(_COLUMNS.items(), found, strict=False)
     }

@@ -1,32 +1,38 @@
-"""How difficult each real image is: forgetting events, a network's logit, or a file of the user's.
+"""How difficult each real image is: by a training, a network, or a file of the user's.
 
-A file is brought into the shape of a score table once (stage ``difficulty``), row by row beside the
-teacher's, so that a selection may walk through both.
+Each is a column of a score table: the teacher's, or one that stands row by row beside it.
 """
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 from upath import UPath
 
-from raydd.cluster.tasks import run_many
-from raydd.data.difficulty_table import ORDERS, DifficultyTable, check_classes, check_order
+from raydd.data.difficulty_table import ORDERS, check_order
 from raydd.data.difficulty_table import read_table as read_table_file
-from raydd.data.distilled import hash_file
-from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.score import ROW_BYTES, score
-from raydd.engine.selection.shortlist import hash_ids
-from raydd.engine.training.teacher import make_teacher
+from raydd.engine.passes.score import score
+from raydd.engine.selection.table import import_table
+from raydd.engine.training.teacher import TeacherConfig, make_teacher
 from raydd.errors import Refused
-from raydd.ops.scores import Columns, forgetting_difficulty
+from raydd.ops.later import later
+from raydd.ops.scores import (
+    Columns,
+    error_difficulty,
+    forgetting_difficulty,
+    margin_difficulty,
+)
 from raydd.store.artifacts import Artifact
-from raydd.store.tables import count_rows, part_files, read_table, write_table
+from raydd.store.tables import column_names, part_files
 
-KINDS = ("forgetting", "logit", "table")
+COLUMNS = {  # of score tables, that each kind of difficulty is read from
+    "forgetting": "forgetting",
+    "aum": "aum",
+    "el2n": "error_norm",
+    "logit": "true_logit",
+    "table": "difficulty",
+}
+NOTED = ("forgetting", "aum")  # while the teacher is trained
 
 
 @dataclass
@@ -34,9 +40,14 @@ class DifficultyConfig:
     """The score by which candidates are ordered.
 
     Attributes:
-        by: "forgetting" (events counted while the teacher is squeezed), "logit" (true-class logit
-            of the current filter, high is simple) or "table" (a file of the user's).
-        runs: trainings that forgetting events are averaged over; the teacher's own is the first.
+        by: "forgetting" (events counted while the teacher is squeezed), "aum" (the mean margin of
+            the true class meanwhile, high is simple; arXiv 2001.10528), "el2n" (length of the error
+            vector early in training; arXiv 2107.07075), "logit" (true-class logit of the current
+            filter, high is simple) or "table" (a file of the user's).
+        runs: trainings that "forgetting" and "aum" are averaged over, the teacher's own is the
+            first; networks that "el2n" is averaged over.
+        epochs: after which the networks of "el2n", trained as the teacher is, are stopped; null is
+            a tenth of the teacher's.
         table: .npy, .npz, .parquet or .csv file with a value for every training image; its rows are
             known by ids, or checked by their classes, see :mod:`raydd.data.difficulty_table`.
         column: of the values; not used for .npy.
@@ -50,15 +61,18 @@ class DifficultyConfig:
     column: str = "scores"
     order: str | None = None
     high_is_easy: bool = False
+    epochs: int | None = later(None)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
-        if self.by not in KINDS:
-            raise ValueError(f"difficulty.by must be one of {', '.join(KINDS)}, got {self.by!r}")
+        if self.by not in COLUMNS:
+            raise ValueError(f"difficulty.by must be one of {', '.join(COLUMNS)}, got {self.by!r}")
         if (self.by == "table") != (self.table is not None):
             raise ValueError("difficulty.by=table and difficulty.table go together")
         if self.runs < 1:
             raise ValueError("difficulty.runs must be at least 1")
+        if self.epochs is not None and (self.by != "el2n" or self.epochs < 1):
+            raise ValueError("difficulty.epochs goes with difficulty.by=el2n and is at least 1")
         if self.order not in ORDERS:
             raise ValueError(f"difficulty.order must be null or source, got {self.order!r}")
 
@@ -68,17 +82,23 @@ class DifficultyConfig:
         """
         if self.by == "forgetting":
             return forgetting_difficulty(tables[: self.runs])
+        if self.by == "aum":
+            return margin_difficulty(tables[: self.runs])
+        if self.by == "el2n":
+            return error_difficulty(tables[1 : 1 + self.runs])
         return tables[1]["difficulty"] if self.by == "table" else -tables[-1]["true_logit"]
 
 
 def check_difficulty(engine: Engine, config: DifficultyConfig) -> None:
     """Refuse, before any work, a difficulty that nobody will have measured."""
     teacher = engine.teacher
-    if config.by == "forgetting" and not (teacher.is_trained and teacher.recipe.mix == "none"):
+    if config.by in NOTED and not (teacher.is_trained and teacher.recipe.mix == "none"):
         raise Refused(
-            "difficulty.by=forgetting needs a teacher that is trained here with "
+            f"difficulty.by={config.by} needs a teacher that is trained here with "
             "teacher.recipe.mix=none; use difficulty.by=logit or a table."
         )
+    if config.by == "el2n":
+        _young(teacher, config)
     if config.table is not None:
         try:
             table = read_table_file(UPath(config.table), config.column)
@@ -90,125 +110,58 @@ def check_difficulty(engine: Engine, config: DifficultyConfig) -> None:
 def difficulty(engine: Engine, config: DifficultyConfig, scores: Artifact) -> list[Artifact]:
     """Score tables beyond the teacher's that a difficulty is read from.
 
-    The user's file, or further trainings of the teacher whose forgetting events count too.
+    The user's file, further trainings of the teacher that count too, or networks like it that are
+    stopped early.
 
     Args:
         engine: of the run.
         config: what is simple.
         scores: the teacher's score table.
-    """
-    if config.by == "table":
-        return [_import_table(engine, config, scores)]
-    runs = range(1, config.runs if config.by == "forgetting" else 1)
-    titles = {run: f"teacher run {run}" for run in runs}
-    trained = [make_teacher(engine, engine.teacher, title, run) for run, title in titles.items()]
-    return [score(engine, *made) for made in zip(trained, titles.values(), strict=True)]
-
-
-def _import_table(engine: Engine, config: DifficultyConfig, scores: Artifact) -> Artifact:
-    """Stage ``difficulty``: the file's values in the order of a score table.
-
-    Returns:
-        Artifact with ``parts/*.parquet``: class_index, row, difficulty (low is simple).
     Raises:
-        Refused: the file has another length or lacks an image.
+        Refused: the teacher's training was not asked for its margins.
     """
-    path = UPath(str(config.table)).absolute()
-
-    def work(folder: UPath) -> dict[str, Any]:
-        # in a task: the values of all real images are not for the driver
-        job = partial(_import, folder, path, config, engine.class_names)
-        try:
-            (rows,) = run_many(job, [scores.folder], engine.resources, on_cpu=True)
-        except ValueError as error:
-            raise Refused(str(error.args[0])) from error
-        return {"rows": rows}
-
-    def cost() -> Cost:
-        size = engine.num_images * ROW_BYTES
-        return Cost(size, size, size)
-
-    return engine.stages.run(
-        "difficulty",
-        work,
-        inputs=[scores, str(hash_file(path)["sha256"])],
-        config={"column": config.column, "high_is_easy": config.high_is_easy},
-        seed=0,
-        cost=cost,
-        expected=dict,
-        title="table",
-    )
+    if config.table is not None:
+        return [import_table(engine, config.table, config.column, config.high_is_easy, scores)]
+    teacher, runs, what = engine.teacher, range(1, 1), "teacher run"
+    if config.by in NOTED:
+        runs = range(1, config.runs)
+    if config.by == "el2n":
+        teacher, runs, what = _young(teacher, config), range(1, 1 + config.runs), "young network"
+    titles = {run: f"{what} {run}" for run in runs}
+    trained = [make_teacher(engine, teacher, title, run) for run, title in titles.items()]
+    tables = [
+        score(engine, network, title, error_norm=config.by == "el2n")
+        for network, title in zip(trained, titles.values(), strict=True)
+    ]
+    if config.by == "aum":
+        for table in (scores, *tables):
+            _check_margins(table)
+    return tables
 
 
-def _import(
-    folder: UPath,
-    path: UPath,
-    config: DifficultyConfig,
-    class_names: tuple[str, ...],
-    scores: UPath,
-) -> int:
-    """Write the parts and return their rows."""
-    (folder / "parts").mkdir(parents=True, exist_ok=True)
-    known = read_table_file(path, config.column)
-    values = _ValuesById(known) if known.id_column else _ValuesByNumber(known, class_names)
-    sign = -1.0 if config.high_is_easy else 1.0
-    rows = begin = 0
-    for part in part_files(scores):
-        table = read_table(part, ["id", "class_index", "row"])
-        columns = {name: table[name] for name in ("class_index", "row")}
-        out = pa.table({**columns, "difficulty": sign * values.find(table, begin)})
-        write_table(folder / "parts" / part.name, out)
-        rows += table.num_rows
-        begin += table.num_rows + count_rows(scores / "rejected" / part.name)
-    values.check_length(begin)
-    return rows
+def _young(teacher: TeacherConfig, config: DifficultyConfig) -> TeacherConfig:
+    """The teacher's training, stopped early; refuses where that has no meaning."""
+    recipe = teacher.recipe
+    epochs = config.epochs or max(1, recipe.epochs // 10)
+    if not teacher.is_trained:
+        raise Refused(
+            "difficulty.by=el2n needs a teacher that is trained here: its networks are trained as "
+            "the teacher is; use difficulty.by=logit or a table."
+        )
+    if epochs > recipe.last_epoch:
+        raise Refused(
+            f"difficulty.epochs={epochs} is more than the {recipe.last_epoch} that the teacher is "
+            "trained for; EL2N asks networks early in training."
+        )
+    return replace(teacher, recipe=replace(recipe, stop_epoch=epochs))
 
 
-class _ValuesByNumber:
-    """One value per image in the source's order, broken images included."""
-
-    def __init__(self, table: DifficultyTable, class_names: tuple[str, ...]) -> None:
-        self.array, self.class_names = table.values(), class_names
-        self.what = f"difficulty.table={table.path}"
-        self.classes = table.classes() if table.class_column else None
-
-    def find(self, table: pa.Table, begin: int) -> np.ndarray:
-        at = begin + table["row"].to_numpy().astype(np.int64)
-        if len(at) and at.max() >= len(self.array):
-            raise ValueError(
-                f"{self.what} has only {len(self.array)} values, fewer than the training images."
-            )
-        if self.classes is not None and len(at):
-            labels = table["class_index"].to_numpy()
-            first = int(at[0])
-            check_classes(self.classes[at], labels, self.class_names, self.what, first)
-        return self.array[at]
-
-    def check_length(self, count: int) -> None:
-        if len(self.array) != count:
-            raise ValueError(
-                f"{self.what} has {len(self.array)} values for {count} training images."
-            )
-
-
-class _ValuesById:
-    """Values of ids in any order; 16 bytes per image are held."""
-
-    def __init__(self, table: DifficultyTable) -> None:
-        keys = hash_ids(table.ids(), 0)
-        order = np.argsort(keys)
-        self.keys, self.values = keys[order], table.values()[order]
-        self.what = f"difficulty.table={table.path}"
-
-    def find(self, table: pa.Table, begin: int) -> np.ndarray:
-        wanted = hash_ids(table["id"].combine_chunks(), 0)
-        at = np.searchsorted(self.keys, wanted)
-        known = at < len(self.keys)
-        known[known] = self.keys[at[known]] == wanted[known]
-        if not known.all():
-            name = table["id"][int(np.flatnonzero(~known)[0])].as_py()
-            raise ValueError(f"{self.what} has no row for the image {name!r}.")
-        return self.values[at]
-
-    def check_length(self, count: int) -> None:
-        """A table may know more images than this source holds."""
+def _check_margins(scores: Artifact) -> None:
+    """Refuse a score table without margins: every part has the same columns."""
+    first = next(iter(part_files(scores.folder)), None)  # None: a plan
+    if first and COLUMNS["aum"] not in column_names(first):
+        raise Refused(
+            f"the score table {scores.folder} has no margins, for its network was trained by an "
+            "older version of raydd: use difficulty.by=forgetting, or train it again with another "
+            "teacher.seed or storage."
+        )

@@ -2,11 +2,11 @@
 
 Every row gets a rung (lower is better) and, within a rung, a key. One walk through the parts of the
 tables keeps the best rows of each class: a few times the rows that are asked for, however many
-there are. Threads of the driver do it: reading and sorting leave Python's lock, and starting
-processes that import all of this would take longer than ImageNet-21K's 14 million rows.
+there are. Strata need another walk before it, and some bytes for each row. Threads of the driver do
+it: reading and sorting leave Python's lock, and starting processes that import all of this would
+take longer than ImageNet-21K's 14 million rows.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,25 +14,22 @@ import numpy as np
 import pyarrow as pa
 from upath import UPath
 
-from raydd.cluster.threads import map_ahead
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.score import ROW_BYTES as SCORE_BYTES
-from raydd.engine.selection.chosen import ROW_BYTES, places, write_selection
+from raydd.engine.selection.chosen import ROW_BYTES, write_selection
 from raydd.engine.selection.ranking import ANY, Ranking
-from raydd.engine.selection.shortlist import Shortlist
+from raydd.engine.selection.shortlist import Shortlist, hash_ids
+from raydd.engine.selection.strata import Strata, order, plan_strata
+from raydd.engine.selection.walk import SIGN, Offer, Walk
 from raydd.errors import Refused
 from raydd.ops.describe import describe
-from raydd.ops.scores import Columns
 from raydd.ops.seeds import derive_seed
 from raydd.store.artifacts import Artifact
-from raydd.store.tables import encode_places, part_files, read_table
 
 HELD_OUT = "validation"  # the draw of the images that no other selection takes
 _SHORTLIST_BYTES, _READ_ROWS = 100, 1_000_000  # columns and an id of a row; rows read ahead
-_THREADS = min(8, os.cpu_count() or 1)
-_SIGN = {"simple": 1.0, "hard": -1.0}
-_KEYS = ("class_index", "row")  # columns that every score table has
+_STRATA_BYTES = 40  # of every candidate: its place, its class, and their order
 
 
 def select(
@@ -71,7 +68,10 @@ def select(
     def cost() -> Cost:
         rows = int(asked.sum())
         reads = len(tables) * engine.num_images * SCORE_BYTES
-        return Cost(reads, rows * ROW_BYTES, (4 * rows + _READ_ROWS) * _SHORTLIST_BYTES)
+        memory: float = (4 * rows + _READ_ROWS) * _SHORTLIST_BYTES
+        if ranking.order == "stratified":
+            reads, memory = 2 * reads, memory + engine.num_images * _STRATA_BYTES
+        return Cost(reads, rows * ROW_BYTES, memory)
 
     return engine.stages.run(
         "select",
@@ -103,56 +103,44 @@ def _choose(
     used: Sequence[Artifact],
     seed: int,
 ) -> dict[str, Any]:
-    """Walk through the tables once; ``asked`` is int64 [C]."""
-    parts = list(enumerate(zip(*(part_files(table.folder) for table in tables), strict=True)))
-    shortlist, candidates = Shortlist(asked, ranking.balanced, seed), np.zeros(len(asked), int)
-    taken = np.sort(np.concatenate([np.empty(0, np.int64), *(places(u.folder) for u in used)]))
+    """Walk through the tables once, or twice for strata; ``asked`` is int64 [C]."""
+    walk, candidates = Walk(tables, ranking, used), np.zeros(len(asked), int)
+    strata = _strata(walk, asked, seed) if ranking.order == "stratified" else None
+    shortlist = Shortlist(asked, ranking.balanced, seed, strata)
 
-    def walk(part: tuple[int, Sequence[UPath]]) -> tuple[pa.Table, np.ndarray]:
-        return _walk_part(*part, ranking, shortlist, taken)
+    def work(offer: Offer) -> tuple[pa.Table, np.ndarray]:
+        columns = offer.columns
+        labels, rung = columns["class_index"], columns["rung"]
+        if strata:
+            kept = strata.keeps(labels, _order(offer, seed))
+            rung = np.where(kept, rung, -1).astype(np.int8)
+        found = np.bincount(labels[rung == 0], minlength=len(asked))
+        return shortlist.hopeful(columns | {"rung": rung}, offer.ids, offer.part), found
 
-    for hopeful, found in map_ahead(walk, parts, _THREADS, 2 * _THREADS):
+    for hopeful, found in walk.each(work):
         shortlist.merge(hopeful)
         candidates += found
     kept = shortlist.table().drop_columns(["tie"])
     return conclude_selection(folder, kept, ranking, asked, candidates)
 
 
-def _walk_part(
-    number: int,
-    paths: Sequence[UPath],
-    ranking: Ranking,
-    shortlist: Shortlist,
-    taken: np.ndarray,
-) -> tuple[pa.Table, np.ndarray]:
-    """Rows of a part that may be chosen, and how many candidates of each class it holds."""
-    tables = [read_table(path, [*_KEYS, "id", *ranking.columns]) for path in paths]
-    columns = [_numbers(table) for table in tables]
-    labels, rows = columns[0]["class_index"], columns[0]["row"]
-    for other in columns[1:]:
-        if not all(np.array_equal(columns[0][name], other[name]) for name in _KEYS):
-            raise RuntimeError(f"score tables are not aligned in {paths[0].name}")
-    rung = np.where(_is_in(number, rows, taken), -1, ranking.rung(columns)).astype(np.int8)
-    candidates = np.bincount(labels[rung == 0], minlength=shortlist.num_classes)
-    offered = {"class_index": labels, "row": rows, "rung": rung, "key": _key(ranking, columns)}
-    return shortlist.hopeful(offered, tables[0]["id"], number), candidates
+def _strata(walk: Walk, asked: np.ndarray, seed: int) -> Strata:
+    """Where the strata of the candidates lie; the difficulties of all of them are held."""
+    ranking = walk.ranking
+
+    def work(offer: Offer) -> tuple[np.ndarray, np.ndarray]:
+        candidates = np.flatnonzero(offer.columns["rung"] == 0)
+        labels = offer.columns["class_index"][candidates if ranking.balanced else slice(0)]
+        return _order(offer, seed)[candidates], labels
+
+    order, labels = (np.concatenate(column) for column in zip(*walk.each(work), strict=True))
+    return plan_strata(order, labels, asked, ranking.balanced, ranking.strata, ranking.hard_cutoff)
 
 
-def _is_in(part: int, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Whether rows of a part are among the taken places, which are sorted; bool [N]."""
-    here = slice(*np.searchsorted(taken, encode_places(np.array([part, part + 1]), np.zeros(2))))
-    return np.isin(encode_places(np.full(len(rows), part), rows), taken[here])
-
-
-def _numbers(table: pa.Table) -> Columns:
-    return {name: table[name].to_numpy() for name in table.column_names if name != "id"}
-
-
-def _key(ranking: Ranking, columns: list[Columns]) -> np.ndarray:
-    """Lower is chosen first: the difficulty, its negative, or nothing."""
-    if ranking.difficulty is None or not ranking.is_ordered:
-        return np.zeros(len(columns[0]["row"]))
-    return _SIGN[ranking.order] * ranking.difficulty(columns).astype(np.float64)
+def _order(offer: Offer, seed: int) -> np.ndarray:
+    """Places of rows by difficulty; the hash is not that of the draw, which would favour some."""
+    ties = hash_ids(offer.ids.combine_chunks(), derive_seed(seed, "cutoff"))
+    return order(offer.columns["key"], ties)
 
 
 def conclude_selection(
@@ -171,7 +159,7 @@ def conclude_selection(
         The summary of :func:`select`; refuses as it does.
     """
     labels, rungs = kept["class_index"].to_numpy(), kept["rung"].to_numpy()
-    difficulty = kept["key"].to_numpy() * _SIGN.get(ranking.order, 1.0)
+    difficulty = kept["key"].to_numpy() * SIGN.get(ranking.order, 1.0)
     table = kept.drop_columns(["key"]).append_column("difficulty", pa.array(difficulty))
     write_selection(folder, table)
     chosen = np.bincount(labels, minlength=len(asked))
@@ -218,7 +206,8 @@ def _check_supply(ranking: Ranking, asked: np.ndarray, chosen: np.ndarray) -> No
     who = f"class {label} has" if ranking.balanced else "all classes have"
     have = int(chosen[label] if ranking.balanced else chosen.sum())
     want = int(asked[label] if ranking.balanced else asked.sum())
+    knob = "method.hard_cutoff, method.ipc" if ranking.order == "stratified" else "method.ipc"
     raise Refused(
         f"{who} only {have} images left to choose from, but {want} are asked for; lower "
-        "method.ipc or, where the method has it, choose another method.shortfall."
+        f"{knob} or, where the method has it, choose another method.shortfall."
     )

@@ -1,7 +1,8 @@
 """The best rows of each class out of a stream of rows, in memory that the stream does not grow.
 
-Rows are ordered by (rung, key, tie). The tie is a hash of the image's id and the seed: the order of
-equals is uniform, and the same however the rows are cut into parts or spread over workers.
+Rows are ordered by (rung, key, tie), those of a stratum by (rung, tie). The tie is a hash of the
+image's id and the seed: the order of equals is uniform, and the same however the rows are cut into
+parts or spread over workers.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+
+from raydd.engine.selection.strata import Strata
 
 _FOLD_ROWS = 1_000_000
 
@@ -32,11 +35,16 @@ class Shortlist:
         counts: int64 [C].
         balanced: False keeps the best ``sum(counts)`` rows over all classes instead.
         seed: of the order of equals.
+        strata: keep as many rows of every stratum as it gives instead, whatever their key.
     """
 
-    def __init__(self, counts: np.ndarray, balanced: bool, seed: int) -> None:
-        self.balanced, self.seed, self.num_classes = balanced, seed, len(counts)
+    def __init__(
+        self, counts: np.ndarray, balanced: bool, seed: int, strata: Strata | None = None
+    ) -> None:
+        self.balanced, self.seed, self.strata = balanced, seed, strata
         self.counts = counts if balanced else np.array([counts.sum()])
+        if strata:
+            self.counts = strata.quotas
         self._tables = [SCHEMA.empty_table()]
         self._rows = 0
         # (rung, key) that a row must not exceed, once its class is full; replaced as one, for
@@ -53,8 +61,8 @@ class Shortlist:
             ids: strings [N].
             part: number of the part they come from.
         """
-        group = self._groups(columns["class_index"])
-        rung, key = columns["rung"], columns["key"]
+        group = self._groups(columns["class_index"], columns["key"])
+        rung, key = columns["rung"], self._worth(columns["key"])
         worst, limit = (bar[group] for bar in self._bar)
         hopeful = (rung >= 0) & ((rung < worst) | ((rung == worst) & (key <= limit)))
         places = np.flatnonzero(hopeful)
@@ -75,19 +83,25 @@ class Shortlist:
         """What was kept, by class and within a class best first."""
         self._fold()
         (kept,) = self._tables
-        if self.balanced:
+        if self.balanced:  # groups are classes, or lie within one
             return kept
         by_class = np.argsort(kept["class_index"].to_numpy(), kind="stable")
         return kept.take(pa.array(by_class))
 
-    def _groups(self, class_index: np.ndarray) -> np.ndarray:
+    def _groups(self, class_index: np.ndarray, key: np.ndarray) -> np.ndarray:
+        if self.strata:
+            return self.strata.of(class_index, key)
         return class_index if self.balanced else np.zeros(len(class_index), np.int64)
+
+    def _worth(self, key: np.ndarray) -> np.ndarray:
+        """What orders the rows of a rung, beside the tie."""
+        return np.zeros_like(key) if self.strata else key
 
     def _fold(self) -> None:
         """Cut to the best of every group and raise the bar for later rows."""
         rows = pa.concat_tables(self._tables)
-        group = self._groups(rows["class_index"].to_numpy())
-        rung, key = rows["rung"].to_numpy(), rows["key"].to_numpy()
+        group = self._groups(rows["class_index"].to_numpy(), rows["key"].to_numpy())
+        rung, key = rows["rung"].to_numpy(), self._worth(rows["key"].to_numpy())
         order = np.lexsort((rows["tie"].to_numpy(), key, rung, group))
         ends = np.searchsorted(group[order], np.arange(len(self.counts) + 1))
         rank = np.arange(len(order)) - ends[:-1][group[order]]

@@ -49,7 +49,7 @@ class Batch:
     Attributes:
         pixels: uint8 [B, 3, S, S].
         labels: int64 [B].
-        places: int64 [B], where real images lie, see :mod:`raydd.engine.passes.forgetting`; else
+        places: int64 [B], where real images lie, see :mod:`raydd.engine.passes.dynamics`; else
             empty.
     """
 

@@ -33,7 +33,7 @@ class TrainJob:
         about: what tells it from the stage's other trainings, in the journal.
         journal: path of ``metrics.jsonl``.
         device: ``cpu`` or ``cuda``.
-        count_forgetting: note for every real image how often the network forgot it.
+        notes_dynamics: note for every real image how often the network forgot it, and its margin.
         checkpoint_seconds: from one epoch checkpoint to the next; less where writing is quick.
     """
 
@@ -55,5 +55,5 @@ class TrainJob:
     test: str | None = None
     journal: str | None = None
     device: str = "cpu"
-    count_forgetting: bool = False
+    notes_dynamics: bool = False
     checkpoint_seconds: float = 20.0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from upath import UPath
 
 from raydd.engine.labels.data import LabelledBatch
-from raydd.engine.passes.forgetting import ForgettingCounter
+from raydd.engine.passes.dynamics import TrainingDynamics
 from raydd.engine.training.data import Batch, open_data
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.state import (
@@ -88,7 +88,7 @@ class Training:
         self.average = running_average(self.network, job.recipe.average_decay)
         self.file = StateFile(self.folder, job.checkpoint_seconds)
         self.data = open_data(job, rank, world, self.device)
-        self.forgetting = ForgettingCounter() if job.count_forgetting else None
+        self.dynamics = TrainingDynamics() if job.notes_dynamics else None
         shown = job.preprocessing.resolution, self.device
         self.tests = HeldImages(UPath(job.test), *shown) if job.test else None
 
@@ -141,8 +141,8 @@ class Training:
             total += self.step(batch, draws, epoch in recipe.hard_epochs)
             if self.rank == 0:
                 self._beat(state, step + 1, total)
-        if self.forgetting:
-            self.forgetting.close_epoch(self.rank, self.world)
+        if self.dynamics:
+            self.dynamics.close_epoch(self.rank, self.world)
         return float(total / self.data.steps)
 
     def _beat(self, state: _State, steps: int, total: Tensor) -> None:
@@ -159,8 +159,8 @@ class Training:
         images, teacher_logits, mix = self._views(batch, draws, None if is_hard else self.teacher)
         with autocast(self.device, self.dtype):
             logits = self.model(images)
-        if self.forgetting and isinstance(batch, Batch) and len(batch.places):
-            self.forgetting.visit(batch.places, logits.detach().argmax(1) == batch.labels)
+        if self.dynamics and isinstance(batch, Batch) and len(batch.places):
+            self.dynamics.visit(batch.places, logits, batch.labels)
         loss = training_loss(logits, batch.labels, teacher_logits, mix, self.job.recipe)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -212,7 +212,7 @@ class Training:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "average": self.average.state_dict() if self.average else {},
-                "forgetting": self.forgetting.state() if self.forgetting else {},
+                "forgetting": self.dynamics.state() if self.dynamics else {},
                 **state.__dict__,
             }
         )
@@ -223,11 +223,11 @@ class Training:
         self.network.load_state_dict(values.pop("network"))
         self.optimizer.load_state_dict(values.pop("optimizer"))
         restore_scaler(self.scaler, values.pop("scaler", {}))
-        average, forgetting = values.pop("average"), values.pop("forgetting")
+        average, dynamics = values.pop("average"), values.pop("forgetting")
         if self.average:
             self.average.load_state_dict(average)
-        if self.forgetting:
-            self.forgetting.restore(forgetting)
+        if self.dynamics:
+            self.dynamics.restore(dynamics)
         return _State(**values)
 
     def _finish(self, state: _State) -> dict[str, Any]:
@@ -242,8 +242,8 @@ class Training:
         card = CheckpointCard(
             self.job.model, self.job.class_names, self.job.preprocessing, outcome["top1_last"]
         )
-        if self.forgetting:
-            self.forgetting.save(self.folder, self.job.recipe.last_epoch)
+        if self.dynamics:
+            self.dynamics.save(self.folder, self.job.recipe.last_epoch)
         save_checkpoint(self.folder, self._judged, card)
         write_atomic(self.folder / OUTCOME, json.dumps(outcome).encode())
         return outcome

@@ -117,7 +117,7 @@ def make_teacher(engine: Engine, config: TeacherConfig, title: str, run: int = 0
     """Stage ``squeeze``: train a network on the real set, or take it from where it already is.
 
     The real set is read from memory where it fits, streamed where it does not. Without mixing, the
-    checkpoint folder also tells how often every image was forgotten.
+    checkpoint folder also tells how often every image was forgotten, and its mean margin.
 
     Args:
         engine: of the run.
@@ -141,7 +141,7 @@ def make_teacher(engine: Engine, config: TeacherConfig, title: str, run: int = 0
         images=real.folders,
         num_images=real.count,
         # a mixed view has no class of its own to be right about
-        count_forgetting=config.recipe.mix == "none",
+        notes_dynamics=config.recipe.mix == "none",
         about={"title": title},
     )
 

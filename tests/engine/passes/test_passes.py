@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,11 @@ from raydd.cluster.ahead import apply
 from raydd.data.rows import Reader, try_rows
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import class_counts, place_images, stream_pixels
-from raydd.engine.passes.score import score, score_teacher
+from raydd.engine.passes.dynamics import DynamicsTable, TrainingDynamics, margins
+from raydd.engine.passes.score import ask, score, score_teacher
 from raydd.engine.passes.stream import DataConfig
+from raydd.engine.training.loop import Training, _State, train_network
+from raydd.engine.training.stage import new_job
 from raydd.engine.training.teacher import TeacherConfig, squeeze
 from raydd.errors import Refused
 from raydd.models.preprocess import normalise
@@ -71,6 +76,74 @@ def test_a_squeezed_network_s_table_tells_what_it_forgot(squeezed):
     # two epochs: an image was forgotten at most once, or never learned; every image was met
     assert set(np.unique(told)) <= {0, 1, RECIPE.epochs}
     assert 0.1 < (told == 0).mean() < 1
+
+
+class Noted(TrainingDynamics):
+    """Keeps what it is told, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = defaultdict(list)
+
+    def visit(self, places, logits, labels):
+        super().visit(places, logits, labels)
+        right = (logits.argmax(1) == labels).tolist()
+        for place, *seen in zip(places, right, margins(logits, labels).tolist(), strict=True):
+            self.told[int(place)].append(seen)
+
+
+def test_a_training_notes_what_a_recount_finds_also_after_a_kill(squeezed, tmp_path):
+    engine, _ = squeezed
+    real = place_images(engine, PREPROCESSING)
+
+    def job(name):
+        (tmp_path / name).mkdir(exist_ok=True)
+        made = new_job(engine, TINY, replace(RECIPE, epochs=4), "squeeze", ("recount",))
+        more = {"images": real.folders, "num_images": real.count, "notes_dynamics": True}
+        return replace(made, folder=str(tmp_path / name), **more)
+
+    training = Training(job("calm"), 0, 1)
+    training.dynamics = noted = Noted()
+    training.run()
+    places = np.array(sorted(noted.told))
+    assert len(places) == real.count
+    found = DynamicsTable(UPath(tmp_path / "calm")).lookup(places >> 32, places & 0xFFFFFFFF)
+    for at, place in enumerate(places.tolist()):
+        right, margin = zip(*noted.told[place], strict=True)
+        events = sum(before and not after for before, after in pairwise(right))
+        assert found["forgetting"][at] == (events if any(right) else 4)
+        assert found["aum"][at] == pytest.approx(np.mean(margin), rel=1e-5, abs=1e-5)
+    killed = Training(job("killed"), 0, 1)
+    for epoch in range(2):
+        killed._epoch(_State(epoch=epoch))
+    killed._save(_State(epoch=2))
+    train_network(job("killed"))
+    calm = sorted((tmp_path / "calm" / "forgetting").iterdir())
+    again = sorted((tmp_path / "killed" / "forgetting").iterdir())
+    assert [path.read_bytes() for path in calm] == [path.read_bytes() for path in again]
+
+
+def test_the_error_norm_is_that_of_el2n():
+    drawn = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 4
+    labels = torch.arange(40) % 5
+    odds = np.exp(drawn.double().numpy())
+    error = odds / odds.sum(1, keepdims=True) - np.eye(5)[labels]
+    expected = np.sqrt((error**2).sum(1))
+    answers = ask(drawn, labels, error_norm=True)
+    np.testing.assert_allclose(answers[4], expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(answers[:4], ask(drawn, labels))
+
+
+def test_a_table_with_the_error_norm_is_a_stage_of_its_own(squeezed):
+    engine, teacher = squeezed
+    plain, more = (score(engine, teacher, "teacher", error_norm=flag) for flag in (False, True))
+    assert plain.key != more.key
+    one, two = table_of(plain), table_of(more)
+    assert two.drop_columns(["error_norm"]).equals(one)
+    # of an image whose true class has all but nothing, and of one that has all but everything
+    norm, probability = two["error_norm"].to_numpy(), two["true_probability"].to_numpy()
+    assert (norm >= 1 - probability - 1e-6).all()
+    assert (norm <= np.sqrt(2) * (1 - probability) + 1e-6).all()
 
 
 def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_workers(
@@ -182,6 +255,7 @@ def test_a_set_above_the_memory_limit_is_streamed_into_two_workers(ray4, tmp_pat
     # two epochs of whole batches on two ranks, gathered by one writer: no image stands there twice
     assert count - 4 * recipe.batch_size <= met.num_rows <= count
     assert set(met["forgetting"].to_pylist()) <= {0, 1, RECIPE.epochs}
+    assert np.isfinite(met["aum"].to_numpy()).all()
 
 
 def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_path):

@@ -1,7 +1,7 @@
 """Selection per class: exact counts, no repeats, the same for any partition of the table."""
 
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -19,27 +19,9 @@ from raydd.engine.selection.shortlist import Shortlist, hash_ids
 from raydd.errors import Refused
 from raydd.methods.ccfs import CcfsConfig, ranking
 from raydd.store.artifacts import Artifact
-from raydd.store.tables import read_table, write_table
+from raydd.store.tables import read_table
+from selection_tables import score_table
 from small_engine import make_engine
-
-
-def score_table(folder, labels, predictions, cuts, **more):
-    """Write a score table cut into parts at the given rows."""
-    (folder / "parts").mkdir(parents=True)
-    ids = np.array([f"image{i:04d}" for i in range(len(labels))])
-    edges = [0, *sorted(cuts), len(labels)]
-    for i, (low, high) in enumerate(pairwise(edges)):
-        part = pa.table(
-            {
-                "id": ids[low:high].tolist(),
-                "class_index": pa.array(labels[low:high], pa.int32()),
-                "row": pa.array(range(high - low), pa.int32()),
-                "prediction": pa.array(predictions[low:high], pa.int32()),
-                **{name: values[low:high] for name, values in more.items()},
-            }
-        )
-        write_table(UPath(folder / "parts" / f"{i:05d}.parquet"), part)
-    return Artifact(UPath(folder), f"table {folder.name}", stage="score")
 
 
 def wrong_first(tables):

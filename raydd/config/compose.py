@@ -56,11 +56,11 @@ def compose_tree(overrides: Sequence[str], primary: str = "config") -> DictConfi
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_sentence(error, primary)) from error
     except AttributeError as error:  # OmegaConf's own, of keys below one that is null
-        key = re.search(r"full_key: (\S+)", str(error))
-        if key is None:
+        null = re.search(r"full_key: (\S+)", str(error))
+        if null is None:
             raise
         raise ConfigError(
-            f"{key[1]} is null here and takes no keys: choose a preset or experiment that has it."
+            f"{null[1]} is null here and takes no keys: choose a preset or experiment that has it."
         ) from error
     put_paths(tree, paths)
     with open_dict(tree):

@@ -56,7 +56,12 @@ class Progress:
 
     @contextmanager
     def stage(
-        self, label: str, units: int, finished: int = 0, count: Callable[[], int] | None = None
+        self,
+        label: str,
+        units: int,
+        finished: int = 0,
+        count: Callable[[], int] | None = None,
+        doing: Callable[[], str] | None = None,
     ) -> Iterator[None]:
         """Show a stage while it runs, and its wall time when it ends.
 
@@ -65,9 +70,10 @@ class Progress:
             units: how many units it has; 0 if it cannot be counted.
             finished: how many of them were found done.
             count: counts finished units, where nobody tells :func:`raydd.store.meter.advance`.
+            doing: says how far those in work are, after they were counted.
         """
         started, stop = time.perf_counter(), threading.Event()
-        watch = _Watch(label, Meter(units, finished), self.tail, count)
+        watch = _Watch(label, Meter(units, finished), self.tail, count, doing)
         show = self._bars if self.console.is_terminal else self._lines
         watcher = threading.Thread(target=show, args=(watch, stop), daemon=True)
         watcher.start()
@@ -98,9 +104,14 @@ class _Watch:
     """Looks how far a stage is."""
 
     def __init__(
-        self, label: str, meter: Meter, tail: JournalTail | None, count: Callable[[], int] | None
+        self,
+        label: str,
+        meter: Meter,
+        tail: JournalTail | None,
+        count: Callable[[], int] | None,
+        doing: Callable[[], str] | None,
     ) -> None:
-        self.label, self.meter, self.tail, self.count = label, meter, tail, count
+        self.label, self.meter, self.tail, self.count, self.doing = label, meter, tail, count, doing
         self.started = self.looked = time.monotonic()
         self.begun = time.time()
 
@@ -115,4 +126,5 @@ class _Watch:
                     if event["stage"] == self.label.split()[0] and event["time"] >= self.begun:
                         self.meter.hear(event)
             self.looked = time.monotonic()
-        return self.meter.describe(time.monotonic() - self.started)
+        told = self.meter.describe(time.monotonic() - self.started)
+        return ": ".join(filter(None, [told, self.doing() if self.doing else ""]))

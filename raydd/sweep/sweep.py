@@ -39,8 +39,9 @@ from raydd.store.progress import Progress
 from raydd.sweep.locks import make_keeper
 from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
 from raydd.sweep.tune import TUNE, count_concurrent, run_trials
+from raydd.sweep.watch import TRIAL, Watch
 
-TRIALS, TRIAL, SWEEP = "trials", "trial.json", "sweep.json"
+TRIALS, SWEEP = "trials", "sweep.json"
 _OWN_KEYS = (*INDIFFERENT_KEYS, "sweep", "tracker", "evaluate")
 
 
@@ -70,12 +71,12 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     claim_folder(folder, {**decisive_values(config), "sweep": settled(config.sweep)})
     _write_record(folder, words, config.sweep, count)
     progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")
-    watch = _Watch(folder / TRIALS, progress)
+    watch = Watch(folder / TRIALS, progress)
     work = ray.put(partial(carry_out, base))
     relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
-    with progress.stage("sweep", count, count=watch.count):
+    with progress.stage("sweep", count, count=watch.count, doing=watch.doing):
         grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
-    watch.count()
+    watch.look()
     _mark_stopped(folder / TRIALS, grid)
     grid.get_dataframe().to_csv(str(folder / "results.csv"), index=False)
     return _conclude(folder, grid, progress)
@@ -101,23 +102,6 @@ def carry_out(
 def trial_config(base: Sequence[str], overrides: Mapping[str, Any]) -> RunConfig:
     """The configuration of a trial."""
     return compose_config([*base, *(spell(*item) for item in overrides.items())])
-
-
-class _Watch:
-    """Says which trials ended, as they do."""
-
-    def __init__(self, root: UPath, progress: Progress) -> None:
-        self.root, self.progress = root, progress
-        self.said: set[str] = {path.parent.name for path in root.glob(f"*/{REPORT}")}
-
-    def count(self) -> int:
-        """Finished trials; new ones are said."""
-        reports = list(self.root.glob(f"*/{REPORT}"))
-        for path in sorted(reports, key=str):
-            if path.parent.name not in self.said:
-                self.said.add(path.parent.name)
-                self.progress.say(f"  {_line(path.parent)}")
-        return len(reports)
 
 
 def _check(config: RunConfig, sweep: SweepConfig, space: Mapping[str, Domain]) -> None:
@@ -201,18 +185,6 @@ def _mark_stopped(root: UPath, grid: tune.ResultGrid) -> None:
         folder = root / trial_name(overrides)
         if result.error is None and not (folder / REPORT).exists():
             _write_trial(folder, overrides, stopped=True)
-
-
-def _line(folder: UPath) -> str:
-    """One line about a trial: what it varies and what came of it."""
-    report = json.loads((folder / REPORT).read_text())
-    overrides = json.loads((folder / TRIAL).read_text())["overrides"]
-    parts = []
-    for images in ("distilled", "random"):
-        part = report["headline"][images]
-        half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
-        parts.append(f"{images} {100 * part['mean']:.1f}{half}")
-    return f"{' '.join(f'{k}={v}' for k, v in overrides.items()):<60} {', '.join(parts)} % top-1"
 
 
 def _conclude(folder: UPath, grid: tune.ResultGrid, progress: Progress) -> int:

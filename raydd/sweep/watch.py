@@ -1,0 +1,85 @@
+"""What a sweep's driver says of its trials: each that ended, and how far those in work are."""
+
+import json
+import time
+from typing import Any
+
+from upath import UPath
+
+from raydd.store.meter import Meter
+from raydd.store.progress import Progress
+from raydd.store.tail import JournalTail
+from raydd.sweep.relay import ERROR, REPORT
+
+TRIAL = "trial.json"  # of a trial: what it varies
+_SHOWN = 2  # trials in work of which a line tells
+
+
+class Watch:
+    """Looks at the trials' folders, on an object store only every half minute.
+
+    Args:
+        root: of the folders.
+        progress: told of new finished ones.
+    """
+
+    def __init__(self, root: UPath, progress: Progress) -> None:
+        self.root, self.progress = root, progress
+        self.finished = self._ended(REPORT)
+        self.working: dict[str, _Working] = {}
+        self._pause, self._looked = JournalTail(root).seconds, -float("inf")
+
+    def count(self) -> int:
+        """Finished trials; new ones are said."""
+        if time.monotonic() - self._looked >= self._pause:
+            self.look()
+        return len(self.finished)
+
+    def look(self) -> None:
+        """Read what is new."""
+        self._looked = time.monotonic()
+        finished = self._ended(REPORT)
+        for name in sorted(finished - self.finished):
+            self.progress.say(f"  {describe_trial(self.root / name)}")
+        self.finished = finished
+        begun = self._ended(TRIAL) - finished - self._ended(ERROR)
+        self.working = {n: self.working.get(n) or _Working(self.root / n) for n in sorted(begun)}
+        for trial in self.working.values():
+            trial.look()
+
+    def doing(self) -> str:
+        """How far the trials in work are, "" where nothing was heard of any."""
+        heard = [trial.text for trial in self.working.values() if trial.text]
+        more = f"; {len(heard) - _SHOWN} more" if len(heard) > _SHOWN else ""
+        return "; ".join(heard[:_SHOWN]) + more
+
+    def _ended(self, file: str) -> set[str]:
+        return {path.parent.name for path in self.root.glob(f"*/{file}")}
+
+
+class _Working:
+    """A trial that has not ended, and the stage of it that was heard of last."""
+
+    def __init__(self, folder: UPath) -> None:
+        self.tail, self.text = JournalTail(folder), ""
+        self._stage, self._meter, self._since = "", Meter(), time.monotonic()
+
+    def look(self) -> None:
+        for event in self.tail.events():
+            if event["stage"] != self._stage:
+                self._stage, self._meter, self._since = event["stage"], Meter(), time.monotonic()
+            self._meter.hear(event)
+        told = self._meter.describe(max(time.monotonic() - self._since, 1e-3))
+        self.text = f"{self._stage} {told}" if told else self._stage
+
+
+def describe_trial(folder: UPath) -> str:
+    """One line about a finished trial: what it varies and what came of it."""
+    report = json.loads((folder / REPORT).read_text())
+    overrides: dict[str, Any] = json.loads((folder / TRIAL).read_text())["overrides"]
+    parts = []
+    for images in ("distilled", "random"):
+        part = report["headline"][images]
+        half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
+        parts.append(f"{images} {100 * part['mean']:.1f}{half}")
+    return f"{' '.join(f'{k}={v}' for k, v in overrides.items()):<60} {', '.join(parts)} % top-1"

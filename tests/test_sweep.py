@@ -36,6 +36,7 @@ TINY = [
         (["sweep.space.method.alpha=[0.1,0.2]"], "method.alpha=0.1: .*no key 'method.alpha'"),
         (["sweep.space.method.ipc=[5,10]", "evaluate=false"], "needs evaluate=true"),
         (["sweep.space.method.ipc=[5,10]", "sweep.early_stop=true"], "must not be the test split"),
+        (["sweep=constants"], "must not be the test split"),
         (["sweep.space.storage=[a,b]"], "cannot vary storage"),
         (["sweep.space.seed=[1,2]", "sweep.seeds=2"], "vary the same key"),
         (["sweep.space.method.ipc=[5,10]", "tracker=mlflow"], "needs the package mlflow"),

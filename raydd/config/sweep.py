@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSw
 from hydra.errors import HydraException
 
 from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.later import LATER
+from raydd.ops.later import LATER, later
 from raydd.ops.seeds import derive_seed
 
 SEARCHES = ("grid", "random", "bayes")
@@ -37,6 +37,7 @@ class SweepConfig:
         grace_percent: part of the epochs that every trial is judged for at least.
         reduction: of as many trials one goes on at each halving.
         concurrent: trials at once; null computes it from the cluster.
+        choose: name the best combination at the end, by held-out real images.
     """
 
     name: str = "grid"
@@ -49,6 +50,7 @@ class SweepConfig:
     grace_percent: int = 25
     reduction: int = 3
     concurrent: int | None = None
+    choose: bool = later(False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -68,7 +70,7 @@ class SweepConfig:
     @property
     def is_choosing(self) -> bool:
         """Whether what was measured decides what is tried, or goes on."""
-        return self.early_stop or self.search == "bayes"
+        return self.early_stop or self.choose or self.search == "bayes"
 
 
 @dataclass(frozen=True)

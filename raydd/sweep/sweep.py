@@ -39,7 +39,7 @@ from raydd.store.progress import Progress
 from raydd.sweep.locks import make_keeper
 from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
 from raydd.sweep.tune import TUNE, count_concurrent, run_trials
-from raydd.sweep.watch import TRIAL, Watch
+from raydd.sweep.watch import TRIAL, Watch, describe_best
 
 TRIALS, SWEEP = "trials", "sweep.json"
 _OWN_KEYS = (*INDIFFERENT_KEYS, "sweep", "tracker", "evaluate")
@@ -79,7 +79,10 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     watch.look()
     _mark_stopped(folder / TRIALS, grid)
     grid.get_dataframe().to_csv(str(folder / "results.csv"), index=False)
-    return _conclude(folder, grid, progress)
+    failed = _conclude(folder, grid, progress)
+    if config.sweep.choose and (best := describe_best(folder / TRIALS)):
+        progress.say(f"best on held-out images: {best}")
+    return failed
 
 
 def carry_out(

@@ -6,6 +6,7 @@ from typing import Any
 
 from upath import UPath
 
+from raydd.config.sweep import spell
 from raydd.store.meter import Meter
 from raydd.store.progress import Progress
 from raydd.store.tail import JournalTail
@@ -83,3 +84,18 @@ def describe_trial(folder: UPath) -> str:
         half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
         parts.append(f"{images} {100 * part['mean']:.1f}{half}")
     return f"{' '.join(f'{k}={v}' for k, v in overrides.items()):<60} {', '.join(parts)} % top-1"
+
+
+def describe_best(root: UPath) -> str | None:
+    """The combination whose images taught best, over its run seeds; None where none has ended."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(root.glob(f"*/{REPORT}"), key=str):
+        overrides = json.loads((path.parent / TRIAL).read_text())["overrides"]
+        words = " ".join(spell(key, value) for key, value in overrides.items() if key != "seed")
+        best = json.loads(path.read_text())["headline"]["distilled"]
+        found.setdefault(words, []).append(best["mean"])
+    if not found:
+        return None
+    means = {words: sum(values) / len(values) for words, values in found.items()}
+    first = max(means, key=lambda words: means[words])
+    return f"{first} ({100 * means[first]:.1f} % top-1)"

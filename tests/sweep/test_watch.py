@@ -7,7 +7,7 @@ from upath import UPath
 
 from raydd.store.journal import Journal
 from raydd.store.progress import Progress
-from raydd.sweep.watch import Watch
+from raydd.sweep.watch import Watch, describe_best
 
 
 @pytest.fixture
@@ -56,3 +56,13 @@ def test_a_finished_trial_is_said_once_and_no_longer_in_work(tmp_path, begin, ca
     assert lines[0].endswith("distilled 50.0 +- 2.0, random 25.0 % top-1")
     assert watch.count() == 1
     assert watch.doing() == ""
+
+
+def test_the_best_combination_is_that_of_the_best_mean_over_its_seeds(tmp_path, begin):
+    assert describe_best(UPath(tmp_path)) is None
+    tried = {(0.1, 0): 0.5, (0.1, 1): 0.25, (0.2, 0): 0.4, (0.2, 1): 0.42}
+    for (rate, seed), mean in tried.items():
+        folder, _ = begin(f"r{rate}s{seed}", **{"method.rate": rate, "seed": seed})
+        report = {"headline": {"distilled": {"mean": mean, "half_width": None}}}
+        (folder / "report.json").write_text(json.dumps(report))
+    assert describe_best(UPath(tmp_path)) == "method.rate=0.2 (41.0 % top-1)"

@@ -120,6 +120,7 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     pairs = sorted(more.keys() & less.keys())
     if len(pairs) < 2:
         return None
+    more, less = ({seed: side[seed] for seed in pairs} for side in (more, less))
     gaps = [float(np.mean(more[seed]) - np.mean(less[seed])) for seed in pairs]
     difference, half = mean_and_interval(gaps)
     at = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in where.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raydd.config.compose import ConfigError
-from raydd.config.sweep import parse_space, spell, split_space
+from raydd.config.sweep import draw_trials, parse_space, spell, split_space
 from raydd.config.tree import compose_config
 from raydd.errors import Refused
 from raydd.run import main
@@ -47,6 +47,14 @@ def test_a_sweep_that_cannot_run_is_refused_before_any_work(tmp_path, words, rea
     with pytest.raises((Refused, ConfigError), match=reason):
         sweep(words, compose_config(words), Progress())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("teacher", ["small", "thin16", "airnet16"])
+def test_every_trial_of_the_teachers_budget_composes(teacher):
+    words = ["sweep=teacher_budget", f"teacher={teacher}"]
+    sweep = compose_config(words).sweep
+    trials = draw_trials(sweep, parse_space(sweep.space), 0)
+    assert [trial_config(words, t).teacher.seed for t in trials] == [0] * 18
 
 
 @pytest.mark.parametrize(

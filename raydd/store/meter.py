@@ -91,6 +91,14 @@ class Meter:
             parts.append(f"{duration(seconds * (1 - share) / (share - first))} left")
         return ", ".join(part for part in parts if part)
 
+    def position(self) -> str:
+        """Where the piece that was heard of last is, without a rate; "" where there is none."""
+        if not self.pieces:
+            return ""
+        piece = list(self.pieces.values())[-1]
+        parts = f"{100 * piece.share:.0f} %", _position(piece), piece.text
+        return ", ".join(part for part in parts if part)
+
     def _shares(self) -> tuple[float, float]:
         """Of the whole stage: what is done, and what was before this run, [0, 1]."""
         if self.units:

@@ -63,15 +63,14 @@ class _Working:
 
     def __init__(self, folder: UPath) -> None:
         self.tail, self.text = JournalTail(folder), ""
-        self._stage, self._meter, self._since = "", Meter(), time.monotonic()
+        self._stage, self._meter = "", Meter()
 
     def look(self) -> None:
         for event in self.tail.events():
             if event["stage"] != self._stage:
-                self._stage, self._meter, self._since = event["stage"], Meter(), time.monotonic()
+                self._stage, self._meter = event["stage"], Meter()
             self._meter.hear(event)
-        told = self._meter.describe(max(time.monotonic() - self._since, 1e-3))
-        self.text = f"{self._stage} {told}" if told else self._stage
+        self.text = f"{self._stage} {self._meter.position()}".strip()
 
 
 def describe_trial(folder: UPath) -> str:

@@ -35,8 +35,10 @@ def test_trials_in_work_tell_their_stage_and_epoch(tmp_path, begin):
     second.log("squeeze", epoch=3, epochs=12, title="teacher", loss=1.5, top1=0.25)
     watch.look()
     told = watch.doing()
-    assert told.startswith("evaluate 25 %, epoch 30 of 120, loss 0.5")
-    assert "; squeeze 25 %, epoch 3 of 12, loss 1.5, top-1 25.0 %" in told
+    assert told == (
+        "evaluate 25 %, epoch 30 of 120, loss 0.5; "
+        "squeeze 25 %, epoch 3 of 12, loss 1.5, top-1 25.0 %"
+    )
 
 
 def test_a_finished_trial_is_said_once_and_no_longer_in_work(tmp_path, begin, capsys):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raydd.ops.checks import check_choices
+from raydd.ops.configs import check_choices
 
 
 @dataclass

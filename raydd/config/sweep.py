@@ -11,8 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
 from hydra.errors import HydraException
 
-from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.later import LATER, later
+from raydd.ops.configs import LATER, check_at_least_one, check_choices, later
 from raydd.ops.seeds import derive_seed
 
 SEARCHES = ("grid", "random", "bayes")

@@ -32,8 +32,7 @@ from raydd.methods.ccfs import CcfsConfig
 from raydd.methods.curricular import CurricularConfig
 from raydd.methods.edc import EdcConfig
 from raydd.models.registry import ModelConfig, create_meta_model
-from raydd.ops.checks import check_choices
-from raydd.ops.later import settled
+from raydd.ops.configs import check_choices, settled
 from raydd.store.artifacts import Stages
 
 _NAME = re.compile(r"\w[\w\-.,=+ ]*")

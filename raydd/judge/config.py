@@ -6,7 +6,7 @@ from raydd.judge.herding import HerdingConfig
 from raydd.judge.leak import LeakConfig
 from raydd.judge.robustness import RobustnessConfig
 from raydd.models.registry import ModelConfig
-from raydd.ops.checks import check_choices
+from raydd.ops.configs import check_choices
 from raydd.store.tensor_pixels import PIXELS
 
 LABELS = ("soft", "hard")

@@ -21,7 +21,7 @@ from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import decode_test
 from raydd.engine.passes.stream import map_pass
 from raydd.judge.leak_pass import Comparison
-from raydd.ops.checks import check_at_least_one
+from raydd.ops.configs import check_at_least_one
 from raydd.ops.describe import describe
 from raydd.store.artifacts import Artifact
 from raydd.store.images import draw_rows

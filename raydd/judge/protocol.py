@@ -23,7 +23,7 @@ from raydd.engine.training.loop import train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED, finished_outcome
 from raydd.models.registry import ModelConfig
-from raydd.ops.later import settled
+from raydd.ops.configs import settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact, Stage
 

@@ -24,7 +24,7 @@ from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import decode_test
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.attacks import add_noise, attack_pgd
-from raydd.ops.checks import check_at_least_one
+from raydd.ops.configs import check_at_least_one
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
 from raydd.store.files import write_atomic

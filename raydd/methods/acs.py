@@ -15,7 +15,7 @@ from raydd.engine.sampling.config import SampleConfig
 from raydd.engine.vocabulary import Engine, generator, sample, score_teacher, squeeze, train, tune
 from raydd.judge.diagnose import DiagnoseConfig, diagnose
 from raydd.models.registry import ModelConfig
-from raydd.ops.checks import check_at_least_one
+from raydd.ops.configs import check_at_least_one
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 

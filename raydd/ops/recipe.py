@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.later import later
+from raydd.ops.configs import check_at_least_one, check_choices, later
 from raydd.ops.losses import distillation_loss, logit_loss
 from raydd.ops.schedules import smooth_factor, step_factor
 from raydd.ops.views.mixing import Mix

@@ -30,7 +30,7 @@ from raydd.config.tree import (
     short_digest,
 )
 from raydd.errors import Refused
-from raydd.ops.later import settled
+from raydd.ops.configs import settled
 from raydd.report.tracker import check_tracker
 from raydd.session import check, run
 from raydd.store.artifacts import Guard

@@ -4,8 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raydd.models.precision import PRECISIONS
-from raydd.ops.checks import check_at_least_one, check_choices
-from raydd.ops.later import later
+from raydd.ops.configs import check_at_least_one, check_choices, later
 
 # decides nothing about the weights, or stands in the key by itself
 _HOW = ("checkpoint_seconds", "cache_latents", "seed")

@@ -20,9 +20,9 @@ from raydd.data.labels import INFO, LOGIT_BYTES, LabelInfo, block_name, label_ar
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.labels.views import FixedTeacher, Views, describe_batch, image_digest
 from raydd.errors import Refused
+from raydd.ops.configs import later, settled
 from raydd.ops.device import move
 from raydd.ops.labels import CompressedLogits, expand_logits
-from raydd.ops.later import later, settled
 from raydd.ops.recipe import VIEW_FIELDS, Recipe
 from raydd.store.images import ImageSet
 from raydd.store.tables import read_table

@@ -13,7 +13,7 @@ from raydd.data.sources import Source
 from raydd.engine.passes.beside import decode_beside
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
-from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.configs import check_at_least_one, check_choices
 from raydd.ops.seeds import uniforms
 
 CHOICES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from raydd.models.diffusion import TRAIN_STEPS
 from raydd.models.precision import PRECISIONS
-from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.configs import check_at_least_one, check_choices
 
 ENERGIES = ("plain", "bounded", "anchored")
 GRADIENTS = ("full", "cheap")

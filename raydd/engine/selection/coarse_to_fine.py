@@ -6,8 +6,7 @@ import numpy as np
 
 from raydd.engine.selection.difficulty import COLUMNS, DifficultyConfig
 from raydd.engine.selection.ranking import Ranking
-from raydd.ops.checks import check_choices
-from raydd.ops.later import later
+from raydd.ops.configs import check_choices, later
 from raydd.ops.scores import Columns, coarse_rungs, teacher_correct
 
 CHOICES = {

@@ -15,7 +15,7 @@ from raydd.engine.passes.score import score
 from raydd.engine.selection.table import import_table
 from raydd.engine.training.teacher import TeacherConfig, make_teacher
 from raydd.errors import Refused
-from raydd.ops.later import later
+from raydd.ops.configs import later
 from raydd.ops.scores import (
     Columns,
     error_difficulty,

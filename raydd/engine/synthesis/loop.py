@@ -21,7 +21,7 @@ from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import PRECISIONS, autocast_dtype
 from raydd.ops import augment
 from raydd.ops.augment import ViewParameters
-from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.configs import check_at_least_one, check_choices
 from raydd.ops.schedules import CROP_SCHEDULES, crop_scale_minimum, smooth_factor
 from raydd.ops.seeds import generator
 

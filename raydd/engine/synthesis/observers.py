@@ -21,7 +21,7 @@ from raydd.models.observer import ObserverTap
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import statistic_gap
 from raydd.ops import augment, losses
-from raydd.ops.checks import check_choices
+from raydd.ops.configs import check_choices
 from raydd.store.checkpoint import load_checkpoint
 
 MOMENTUM_STARTS = ("first", "zero")

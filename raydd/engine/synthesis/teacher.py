@@ -22,7 +22,7 @@ from raydd.models.fold import fold_batch_norm
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import StatisticsTap, statistic_gap
 from raydd.ops import augment, losses
-from raydd.ops.later import later
+from raydd.ops.configs import later
 from raydd.store.checkpoint import load_checkpoint
 
 _LEAST_GAP = 1e-6  # images that already have the statistics

@@ -21,7 +21,7 @@ from raydd.cluster.ahead import map_beside
 from raydd.data.rows import Reader, image_table
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
-from raydd.ops.checks import check_at_least_one, check_choices
+from raydd.ops.configs import check_at_least_one, check_choices
 from raydd.ops.seeds import generator
 from raydd.ops.tiles import MAPPINGS, assemble_tiles, cell_ranks, cut_pixels, draw_crops, pad_centre
 from raydd.store.checkpoint import load_frozen

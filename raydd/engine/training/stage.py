@@ -26,7 +26,7 @@ from raydd.engine.training.data import Batch
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import TEST_BATCH, Training, train_network
 from raydd.models.registry import ModelConfig
-from raydd.ops.later import settled
+from raydd.ops.configs import settled
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact

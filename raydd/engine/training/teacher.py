@@ -19,7 +19,7 @@ from raydd.engine.passes.decode import decode_test, place_images
 from raydd.engine.training.stage import new_job, train_stage, training_cost
 from raydd.errors import Refused
 from raydd.models.registry import ModelConfig, create_meta_model, create_model
-from raydd.ops.later import later, settled
+from raydd.ops.configs import later, settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import (

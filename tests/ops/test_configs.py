@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from raydd.ops.later import LATER, later, settled
+from raydd.ops.configs import LATER, later, settled
 
 
 @dataclass

@@ -63,7 +63,7 @@ def measure(source: Source, checkpoint: Artifact, resources: Resources, rows: in
     with tempfile.TemporaryDirectory() as folder, Sampler(interval=2.0) as sampler:
         engine = make_engine(folder, source, SEEN, resources, DataConfig())
         path, started = UPath(folder) / "pass", time.time()
-        ask_network(engine, Free, path, checkpoint)
+        ask_network(engine, Free, path, checkpoint, stored=None)
         seconds = time.time() - started
         ends = sorted((Path(str(path)) / "parts").glob("*"), key=lambda part: part.stat().st_mtime)
         clock = ends[-1].stat().st_mtime - ends[0].stat().st_mtime

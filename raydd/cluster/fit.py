@@ -36,6 +36,7 @@ from raydd.cluster.resources import Resources
 from raydd.cluster.tasks import run_many
 from raydd.cluster.threads import torch_threads
 from raydd.store.files import storage_arguments
+from raydd.store.memory import keep_memory
 
 # A group that finds no room within a minute tries again so often: a spot machine is replaced within
 # minutes, and a fit that can never start must end.
@@ -158,6 +159,7 @@ class _Meeting(_TorchBackend):
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: Any) -> None:
         """Have every worker join; the addresses of workers on a loopback are all this machine's."""
         worker_group.execute(_use_own_interface)
+        worker_group.execute(keep_memory)
         address, _ = worker_group.execute_single(0, get_address_and_port)
         found = socket.getaddrinfo(address, None)[0][4][0]  # a node may be known by a name
         if not ip_address(found).is_loopback:

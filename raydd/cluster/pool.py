@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
-import torch
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from raydd.cluster.queue import UnitQueue
 from raydd.cluster.resources import Resources
-from raydd.cluster.threads import torch_threads
+from raydd.cluster.threads import set_threads, torch_threads
 from raydd.store.meter import advance
 
 _POLL_SECONDS = 1.0
@@ -66,7 +65,7 @@ class _Worker:
         self.load, self.job, self.threads = load, job, threads
 
     def ready(self) -> None:
-        torch.set_num_threads(self.threads)
+        set_threads(self.threads)
         self.work = self.load(self.job)
 
     def do(self, unit: Any) -> None:

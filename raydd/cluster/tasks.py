@@ -10,6 +10,7 @@ import torch
 from ray.exceptions import RayTaskError
 
 from raydd.cluster.resources import Resources
+from raydd.cluster.threads import set_threads
 from raydd.errors import out_of_device_memory
 from raydd.store.meter import advance
 
@@ -129,7 +130,7 @@ def _task(
     work: Callable[[Job], Outcome], job: Job, threads: int
 ) -> tuple[Outcome, tuple[int, int] | None]:
     """What a job comes to, and, where it had a GPU for itself, what it took of which memory."""
-    torch.set_num_threads(threads)
+    set_threads(threads)
     outcome = work(job)
     return outcome, _device_memory()
 

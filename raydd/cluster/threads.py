@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from raydd.store.memory import keep_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,13 +33,21 @@ def map_ahead(
             yield pending.popleft().result()
 
 
+def set_threads(count: int) -> None:
+    """Have this process compute with ``count`` CPU threads, and keep memory for the next step."""
+    import torch  # processes that only decode do without it
+
+    torch.set_num_threads(count)
+    keep_memory()
+
+
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
-    import torch  # processes that only decode do without it
+    import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    set_threads(count)
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.engine import Engine
+from raydd.models.layout import laid_out, lay_out
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import ModelConfig, create_meta_model, create_model
@@ -109,10 +110,10 @@ class Networks:
         return cls(engine.num_classes, engine.preprocessing)
 
     def create(self, model: ModelConfig, device: torch.device) -> nn.Module:
-        """A network with fresh weights, channels last."""
+        """A network with fresh weights."""
         fresh = replace(model, pretrained=False)
         network = create_model(fresh, self.num_classes, self.preprocessing.resolution)
-        return network.to(device).to(memory_format=torch.channels_last)
+        return lay_out(network, device)
 
     def pixels(self, count: int, device: torch.device, side: int | None = None) -> Tensor:
         """Random pixels uint8 [count, 3, S, S]; S is the resolution if nothing else is said."""
@@ -125,10 +126,10 @@ class Networks:
         """Classes int64 [count]."""
         return torch.arange(count) % self.num_classes
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalised(self, pixels: Tensor, network: nn.Module) -> Tensor:
         """Input of a network."""
         images = normalise(pixels, self.preprocessing.mean, self.preprocessing.std)
-        return images.contiguous(memory_format=torch.channels_last)
+        return laid_out(images, network)
 
 
 def ask_step(networks: Networks, model: ModelConfig, flops: int, kind: str) -> TimedStep:
@@ -141,7 +142,7 @@ def ask_step(networks: Networks, model: ModelConfig, flops: int, kind: str) -> T
         @torch.inference_mode()
         def step() -> None:
             with autocast(device, dtype):
-                network(networks.normalised(pixels))
+                network(networks.normalised(pixels, network))
 
         return step
 

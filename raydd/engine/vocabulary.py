@@ -5,7 +5,8 @@
 | ``squeeze`` ``observe`` ``ensemble`` | the teacher; observers; the mean of several networks |
 | ``score`` ``score_teacher`` | a table with a row for each real image |
 | ``measure`` | statistics of the real images in the layers of observers |
-| ``class_counts`` ``decode_test`` | how many images each class has; the test split's pixels |
+| ``class_counts`` | how many images each class has |
+| ``stored_images`` ``decode_test`` | the real pixels, where they fit in memory; the test split's |
 | ``difficulty`` ``check_difficulty`` | further tables that say what is simple |
 | ``select`` ``hold_out`` ``fetch`` | a choice of real images; their pixels |
 | ``adopt_core`` | the first images of a distilled set that exists |
@@ -17,7 +18,7 @@
 from raydd.engine.engine import Engine
 from raydd.engine.generator.stage import generator, tune
 from raydd.engine.labels.relabel import relabel
-from raydd.engine.passes.decode import class_counts, decode_test
+from raydd.engine.passes.decode import class_counts, decode_test, stored_images
 from raydd.engine.passes.score import score, score_teacher
 from raydd.engine.passes.statistics import measure
 from raydd.engine.sampling.stage import sample
@@ -51,6 +52,7 @@ __all__ = [
     "score_teacher",
     "select",
     "squeeze",
+    "stored_images",
     "synthesize",
     "train",
     "tune",

@@ -22,6 +22,7 @@ from raydd.data.rows import pixel_array
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import decode_test
+from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.attacks import add_noise, attack_pgd
 from raydd.ops.configs import check_at_least_one
@@ -145,7 +146,7 @@ def _measure(job: _Job) -> dict[str, Any]:
 
     def logits(images: Tensor) -> Tensor:
         seen = normalise(255 * images, mean, std)
-        return network(seen.contiguous(memory_format=torch.channels_last))
+        return network(laid_out(seen, network))
 
     right: Counter[tuple[str, str]] = Counter()
     count = 0

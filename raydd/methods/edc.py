@@ -25,6 +25,7 @@ from raydd.engine.vocabulary import (
     observe,
     score_teacher,
     select,
+    stored_images,
 )
 from raydd.models.registry import ModelConfig
 from raydd.store.artifacts import Artifact
@@ -85,7 +86,8 @@ def distil(engine: Engine, config: EdcConfig) -> Product:
         start = chosen = select(engine, [scores], ANY, config.ipc)
     elif synthesis.start == "rded":
         start = crop_tiles(engine, config, teacher, scores)
-    statistics = measure(engine, observers, config.statistics)  # S1
+    stored = stored_images(engine, engine.preprocessing)
+    statistics = measure(engine, observers, stored, config.statistics)  # S1
     patch = config.statistics.patch
     # S3
     images = match(engine, start, observers, statistics, patch, synthesis, config.ipc)

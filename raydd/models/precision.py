@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from raydd.models.layout import lay_out
+
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 PRECISIONS = ("auto", *_DTYPES)
 _TENSOR_CORES = (7, 0)  # compute capability of a V100; older GPUs have no fast float16
@@ -20,8 +22,7 @@ def freeze(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.M
     Raises:
         ValueError: a weight is beyond float16's range.
     """
-    network = copy.deepcopy(network).eval().requires_grad_(False)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = lay_out(copy.deepcopy(network).eval().requires_grad_(False), device)
     for name, module in network.named_modules():
         # autocast would convert frozen weights again in every step
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -12,6 +12,7 @@ from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.models.ensemble import Ensemble
+from raydd.models.layout import lay_out
 from raydd.models.registry import ModelConfig, create_model
 from raydd.store.files import write_atomic
 
@@ -105,7 +106,7 @@ def join_checkpoints(folder: UPath, members: Sequence[UPath]) -> CheckpointCard:
 
 
 def load_frozen(folder: UPath, device: torch.device) -> tuple[nn.Module, CheckpointCard]:
-    """Rebuild the network for inference: on ``device``, channels last, without gradients."""
+    """Rebuild the network for inference: on ``device``, without gradients."""
     network, card = load_checkpoint(folder)
     network.eval().requires_grad_(False)
-    return network.to(device).to(memory_format=torch.channels_last), card
+    return lay_out(network, device), card

@@ -26,7 +26,7 @@ from raydd.engine.generator.checkpoint import load_generator
 from raydd.engine.generator.config import GeneratorRecipe
 from raydd.engine.generator.cost import config_of, sizes_of, transformer_step, works_in_latents
 from raydd.engine.passes.beside import decode_beside
-from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.engine.passes.parts import REJECTED, conclude
 from raydd.models.exact import deterministic_kernels
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import pad_batch

@@ -114,8 +114,28 @@ def count_equal(train: Artifact, test: Artifact) -> int | None:
     return int(found.sum())
 
 
+def stored_images(engine: Engine, preprocessing: Preprocessing) -> Artifact | None:
+    """The pixels of the real images, decoded once, where they fit in memory; else None.
+
+    Nothing is counted for it: a source that cannot even estimate its size is not stored.
+    """
+    if not fits_memory(engine, engine.num_images, preprocessing):
+        return None
+    return _decode(engine, engine.train_source, lambda: engine.num_images, "train", preprocessing)
+
+
+def fits_memory(engine: Engine, images: float, preprocessing: Preprocessing) -> bool:
+    """Whether the pixels of so many images do; nan images do not."""
+    return images * preprocessing.resolution**2 * 3 <= engine.data.memory_limit_mb << 20
+
+
 def list_images(engine: Engine) -> Artifact:
-    """Stage ``list``: id, class_index and row of every training image that can be decoded."""
+    """Id, class_index and row of every training image that can be decoded.
+
+    Stage ``decode``, or ``list`` where the pixels of all images would not fit in memory.
+    """
+    if stored := stored_images(engine, engine.preprocessing):
+        return stored
     source, images = engine.train_source, lambda: engine.num_images
     return _decode(engine, source, images, "train", engine.preprocessing, kept=False)
 
@@ -215,7 +235,7 @@ def place_images(engine: Engine, preprocessing: Preprocessing) -> RealImages:
         preprocessing: of the stored images.
     """
     images = class_counts(engine).sum().item()
-    if images * preprocessing.resolution**2 * 3 <= engine.data.memory_limit_mb << 20:
+    if fits_memory(engine, images, preprocessing):
         real = _decode(engine, engine.train_source, lambda: images, "train", preprocessing)
         return RealImages((str(real.folder),), images, real)
     origin = engine.train_source.fingerprint

@@ -15,7 +15,7 @@ from upath import UPath
 
 from raydd.data.rows import binary_array, binary_column
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import class_counts, count_labels
+from raydd.engine.passes.decode import class_counts, count_labels, stored_images
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.models.features import FeatureTap
@@ -34,9 +34,10 @@ def embed(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
         Artifact with ``parts/*.parquet`` and ``rejected.parquet``; its summary has ``counts``,
         images of each class, and ``width``, features of an image.
     """
+    stored = stored_images(engine, engine.card(checkpoint).preprocessing)
 
     def work(folder: UPath) -> dict[str, Any]:
-        summary = ask_network(engine, Embedder, folder, checkpoint)
+        summary = ask_network(engine, Embedder, folder, checkpoint, stored)
         counts = count_labels(folder, engine.num_classes)
         return {**summary, "counts": counts.tolist(), "width": _width(folder)}
 
@@ -46,7 +47,7 @@ def embed(engine: Engine, checkpoint: Artifact, title: str) -> Artifact:
         inputs=[checkpoint, engine.train_source.fingerprint],
         config={"max_pixels": engine.data.max_pixels},
         seed=0,
-        cost=lambda: asking_cost(engine, checkpoint, _USUAL_WIDTH * DTYPE.itemsize),
+        cost=lambda: asking_cost(engine, checkpoint, stored, _USUAL_WIDTH * DTYPE.itemsize),
         expected=lambda: {"counts": class_counts(engine).tolist(), "width": _USUAL_WIDTH},
         title=title,
         units=len(engine.train_source.shards()),

@@ -17,6 +17,7 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.engine.engine import Engine
+from raydd.engine.passes.decode import stored_images
 from raydd.engine.passes.dynamics import DynamicsTable
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
@@ -42,10 +43,11 @@ def score(engine: Engine, checkpoint: Artifact, title: str, error_norm: bool = F
         ``rejected`` images, how often each of the ``reasons`` occurred, and has ``top1``, [0, 1],
         ``right``, images of each class, and ``exchanged`` classes.
     """
+    stored = stored_images(engine, engine.card(checkpoint).preprocessing)
 
     def work(folder: UPath) -> dict[str, Any]:
         actor = ErrorScorer if error_norm else Scorer
-        return ask_network(engine, actor, folder, checkpoint) | _accuracy(
+        return ask_network(engine, actor, folder, checkpoint, stored) | _accuracy(
             folder, engine.num_classes
         )
 
@@ -57,7 +59,7 @@ def score(engine: Engine, checkpoint: Artifact, title: str, error_norm: bool = F
         config={"max_pixels": engine.data.max_pixels}
         | ({"error_norm": True} if error_norm else {}),
         seed=0,
-        cost=lambda: asking_cost(engine, checkpoint, ROW_BYTES),
+        cost=lambda: asking_cost(engine, checkpoint, stored, ROW_BYTES),
         expected=lambda: {"top1": 1.0},
         title=title,
         units=len(engine.train_source.shards()),

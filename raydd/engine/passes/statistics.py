@@ -34,12 +34,18 @@ from raydd.store.checkpoint import load_frozen
 _READERS = 8
 
 
-def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig) -> Artifact:
+def measure(
+    engine: Engine,
+    observers: Sequence[Artifact],
+    stored: Artifact | None,
+    config: StatisticsConfig,
+) -> Artifact:
     """Measure what the layers of all observers see on the real images.
 
     Args:
         engine: of the run.
         observers: checkpoints; all must share one preprocessing.
+        stored: the decoded images; None decodes them.
         config: what is measured.
 
     Returns:
@@ -60,6 +66,7 @@ def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsCon
         max_pixels=engine.data.max_pixels,
         seed=engine.seed,
         device=engine.resources.device,
+        stored=str(stored.folder) if stored else None,
     )
 
     def work(folder: UPath) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsCon
         inputs=[*observers, source.fingerprint],
         config={"statistics": asdict(config), "flip": engine.flip, "max_pixels": job.max_pixels},
         seed=engine.seed if config.view != "none" else 0,
-        cost=lambda: _cost(engine, observers, config, len(job.units)),
+        cost=lambda: _cost(engine, observers, config, job),
         expected=lambda: {"layers": [tap.layers for tap in _taps(engine, observers, config)]},
         title=f"{len(observers)} observers",
         units=len(job.units),
@@ -83,23 +90,23 @@ def measure(engine: Engine, observers: Sequence[Artifact], config: StatisticsCon
 
 
 def _cost(
-    engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig, units: int
+    engine: Engine, observers: Sequence[Artifact], config: StatisticsConfig, job: StatisticsJob
 ) -> Cost:
     """The sums are mapped files; what is in memory of them is what fits."""
     models = [model for item in observers for model in models_of(engine, item)]
     width = sum(sum(tap.sizes) for tap in _taps(engine, observers, config))
     sums = engine.num_classes * 3 * width * 8
-    stored = (engine.num_classes + 1) * 2 * width * np.dtype(config.dtype).itemsize
+    kept = (engine.num_classes + 1) * 2 * width * np.dtype(config.dtype).itemsize
     common, count, batch = Networks.of(engine), engine.num_images, config.batch
     found = [sizes(engine, model) for model in models]
     pairs = zip(models, found, strict=True)
     steps = [statistics_step(common, model, config.patch, s.flops) for model, s in pairs]
     return Cost(
-        reads=engine.encoded_bytes(count),
-        writes=units * sums + stored,
+        reads=count * engine.pixel_bytes if job.stored else engine.encoded_bytes(count),
+        writes=len(job.units) * sums + kept,
         memory=sums + sum(s.weights for s in found) + batch * max(s.activations for s in found),
         work=[Work(step, count / batch, batch) for step in steps],
-        decodes=count,
+        decodes=0 if job.stored else count,
         divides="units",
     )
 

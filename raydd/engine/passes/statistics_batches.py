@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from raydd.data.preprocessing import Preprocessing
+from raydd.data.rows import Tried
 from raydd.data.sources import Source
-from raydd.engine.passes.beside import decode_beside
+from raydd.engine.passes.beside import decode_beside, read_stored
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.augment import ATTEMPTS, crop_and_resize, fitting_boxes, flip_where, pad_windows
 from raydd.ops.configs import check_at_least_one, check_choices
@@ -74,6 +75,7 @@ class StatisticsJob:
         seed: run seed.
         device: ``cpu`` or ``cuda``.
         decoders: tasks that decode for each worker; 0 has threads of the worker do it.
+        stored: folder of the decoded images; None decodes them.
     """
 
     folder: str
@@ -87,6 +89,7 @@ class StatisticsJob:
     seed: int
     device: str
     decoders: int = 0
+    stored: str | None = None
 
 
 def read_batches(
@@ -96,18 +99,24 @@ def read_batches(
 
     A last, short batch is padded: how an image is computed must not depend on where the unit ends.
     """
-    all_shards = job.source.shards()
-    rows = (row for index in shards for row in job.source.read(all_shards[index]))
     size, preprocessing = job.config.batch, job.preprocessing
-    tried = decode_beside(rows, preprocessing, job.max_pixels, job.decoders)
-    # the score stage's table of rejected images says why one is broken
-    good = (row for row in tried if not row.reason)
+    good = _good_rows(job, shards)
     while group := list(islice(good, size)):
         pixels = torch.from_numpy(np.stack([row.pixels for row in group])).permute(0, 3, 1, 2)
         names = [row.id for row in group]
         views = draw_views(pixels.to(device), names, job.config, job.flip, job.seed)
         images = normalise(views, preprocessing.mean, preprocessing.std)
         yield pad_batch(images, size), torch.tensor([row.class_index for row in group])
+
+
+def _good_rows(job: StatisticsJob, shards: Sequence[int]) -> Iterator[Tried]:
+    if job.stored is not None:
+        return read_stored(job.stored, shards, job.preprocessing.resolution)
+    all_shards = job.source.shards()
+    rows = (row for index in shards for row in job.source.read(all_shards[index]))
+    tried = decode_beside(rows, job.preprocessing, job.max_pixels, job.decoders)
+    # the score stage's table of rejected images says why one is broken
+    return (row for row in tried if not row.reason)
 
 
 def draw_views(

@@ -12,6 +12,7 @@ from upath import UPath
 
 from raydd.engine.cost import Networks, TimedStep
 from raydd.engine.passes.statistics_batches import StatisticsJob, read_batches
+from raydd.models.layout import laid_out
 from raydd.models.observer import ObserverTap
 from raydd.models.registry import ModelConfig
 from raydd.store.arrays import new_array
@@ -39,7 +40,7 @@ def statistics_step(networks: Networks, model: ModelConfig, patch: int, flops: i
         pixels, labels = networks.pixels(count, device), torch.zeros(count, dtype=torch.int64)
 
         def step() -> None:
-            add_statistics(total, labels, tap, networks.normalised(pixels))
+            add_statistics(total, labels, tap, networks.normalised(pixels, tap.network))
 
         return step
 
@@ -106,7 +107,7 @@ def add_statistics(total: Tensor, labels: Tensor, tap: ObserverTap, images: Tens
         tap: of images.
         images: float [B, 3, R, R]; those after the first n are padding.
     """
-    _, (mean, var) = tap(images.contiguous(memory_format=torch.channels_last))
+    _, (mean, var) = tap(laid_out(images, tap.network))
     mean, var = (value[: len(labels)].to(total.device).double() for value in (mean, var))
     values = torch.stack([mean, mean.square(), var], dim=1)
     if total.device.type == "cpu":  # in the order of the images: the same bits on every machine

@@ -18,9 +18,8 @@ from upath import UPath
 
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.feed import END, mapped_rows
-from raydd.engine.passes.rejected import REJECTED, conclude
+from raydd.engine.passes.parts import end_pass, make_folders, shard_name, write_part
 from raydd.store.meter import advance
-from raydd.store.tables import write_table
 from raydd.store.units import PART
 
 
@@ -68,11 +67,9 @@ def run_pass(
     Raises:
         Refused: more than ``max_rejected`` of the images are broken.
     """
-    for name in ("parts", "rejected"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     _pass(folder, source, flow)
-    names = [_name(shard) for shard in range(len(source.shards()))]
-    return conclude(folder, names, max_rejected, split) | {"unused": dict(source.unused)}
+    return end_pass(folder, source, max_rejected, split)
 
 
 def map_pass(
@@ -108,7 +105,7 @@ def _pass(folder: UPath, source: Source, flow: Flow) -> None:
 
 def _left(folder: UPath, shards: Sequence[Shard]) -> dict[int, Shard]:
     """Shards without a part file, by number."""
-    return {i: shards[i] for i in PART.left(folder, range(len(shards)), _name)}
+    return {i: shards[i] for i in PART.left(folder, range(len(shards)), shard_name)}
 
 
 def _collect(dataset: rd.Dataset, folder: UPath) -> None:
@@ -128,20 +125,14 @@ def _collect(dataset: rd.Dataset, folder: UPath) -> None:
             pending[shard].append(rows)
             arrived[shard] += rows.num_rows
             if length.get(shard) == arrived[shard]:
-                _write_part(folder, shard, pa.concat_tables(pending.pop(shard)))
+                _sort_part(folder, shard, pa.concat_tables(pending.pop(shard)))
                 advance(units=1)
 
 
-def _write_part(folder: UPath, shard: int, table: pa.Table) -> None:
+def _sort_part(folder: UPath, shard: int, table: pa.Table) -> None:
     table = table.sort_by("row")
     good = pc.equal(table.column("reason"), "")
     rejected = table.filter(pc.invert(good)).select(["id", "reason", "images"])
-    write_table(REJECTED.path(folder, _name(shard)), rejected)
-    write_table(
-        PART.path(folder, _name(shard)),
-        table.filter(good).drop_columns(["reason", "images", "shard"]),
+    write_part(
+        folder, shard, table.filter(good).drop_columns(["reason", "images", "shard"]), rejected
     )
-
-
-def _name(shard: int) -> str:
-    return f"{shard:05d}"

@@ -12,6 +12,7 @@ from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.sampling.config import AdversaryConfig
+from raydd.models.layout import laid_out
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
@@ -57,7 +58,7 @@ class Classifier:
             images = crop_and_resize(images, whole.expand(len(images), -1), side)
         seen = normalise((images + 1) * 127.5, self.preprocessing.mean, self.preprocessing.std)
         with autocast(seen.device, self.dtype):
-            logits = self.network(seen.contiguous(memory_format=torch.channels_last))
+            logits = self.network(laid_out(seen, self.network))
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
 

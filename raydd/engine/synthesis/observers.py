@@ -17,6 +17,7 @@ from upath import UPath
 from raydd.engine.passes.statistics import read_targets
 from raydd.engine.synthesis.advance import Objective
 from raydd.engine.synthesis.loop import LoopConfig
+from raydd.models.layout import laid_out
 from raydd.models.observer import ObserverTap
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import statistic_gap
@@ -152,7 +153,7 @@ class ObserverObjective:
 
     def _forward(self, tap: ObserverTap, images: Tensor, read: bool) -> tuple[Tensor, Any]:
         with autocast(self.device, self.dtype):
-            logits, statistics = tap(images.contiguous(memory_format=torch.channels_last), read)
+            logits, statistics = tap(laid_out(images, tap.network), read)
         return logits.float(), statistics
 
     def _statistics_term(self, number: int, statistics: Tensor) -> Tensor:

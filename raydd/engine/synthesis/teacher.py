@@ -19,6 +19,7 @@ from upath import UPath
 from raydd.engine.synthesis.advance import Objective
 from raydd.engine.synthesis.loop import LoopConfig
 from raydd.models.fold import fold_batch_norm
+from raydd.models.layout import laid_out
 from raydd.models.precision import autocast, autocast_dtype, freeze
 from raydd.models.statistics import StatisticsTap, statistic_gap
 from raydd.ops import augment, losses
@@ -161,7 +162,8 @@ class TeacherObjective:
         with autocast(self.device, self.dtype):
             batch = seen.contiguous(memory_format=torch.channels_last)
             logits, statistics = self.teacher(batch)
-            adversary_logits = None if self.student is None else self.student(batch)
+            student = self.student
+            adversary_logits = None if student is None else student(laid_out(seen, student))
         logits = logits.float()
         correct = logits.detach().argmax(dim=1) == labels
         terms = {"cross_entropy": F.cross_entropy(logits, labels)}

@@ -29,6 +29,7 @@ from raydd.engine.training.state import (
 )
 from raydd.models.average import running_average
 from raydd.models.exact import deterministic_kernels
+from raydd.models.layout import laid_out, lay_out
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
 from raydd.models.registry import create_model
@@ -80,7 +81,7 @@ class Training:
         self.folder = UPath(job.folder)
         self.device = torch.device(job.device)
         self.dtype = autocast_dtype(job.recipe.precision, self.device)
-        self.network = self._network().to(self.device).to(memory_format=torch.channels_last)
+        self.network = lay_out(self._network(), self.device)
         self.teacher = load_frozen(UPath(job.teacher), self.device)[0] if job.teacher else None
         self.model = distributed(self.network, world)
         self.optimizer = build_optimizer(self.network, job.recipe)
@@ -176,15 +177,15 @@ class Training:
         """Views of a batch and the teacher's logits of them: those it brings, or new ones."""
         job, preprocessing = self.job, self.job.preprocessing
         if isinstance(batch, LabelledBatch):
-            return batch.images.contiguous(memory_format=torch.channels_last), batch.logits, None
+            return laid_out(batch.images, self.network), batch.logits, None
         side = preprocessing.resolution
         drawn = draw_batch(len(batch.labels), job.recipe, side, job.flip, draws).to(self.device)
         views = augment_batch(batch.pixels, drawn, job.recipe, side)
         images = normalise(views, preprocessing.mean, preprocessing.std)
         images, mix = mix_batch(images, drawn)
-        images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.dtype), torch.no_grad():
-            return images, None if teacher is None else teacher(images), mix
+            answers = None if teacher is None else teacher(laid_out(images, teacher))
+        return laid_out(images, self.network), answers, mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
         last = self.job.recipe.last_epoch
@@ -203,7 +204,7 @@ class Training:
     def _logits(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
         with autocast(self.device, self.dtype):
-            return self._judged(images.contiguous(memory_format=torch.channels_last))
+            return self._judged(laid_out(images, self.network))
 
     def _save(self, state: _State) -> None:
         self.file.write(

@@ -152,7 +152,8 @@ def test_scores_and_selection_are_equal_for_batches_of_1_and_32_and_for_1_and_2_
     _, teacher = squeezed
     tables = []
     for name, batch, parallel in (("a", 1, 1), ("b", 32, 2)):
-        engine = make_engine(tmp_path / name, parallel=parallel, data=DataConfig(score_batch=batch))
+        data = DataConfig(score_batch=batch, memory_limit_mb=0)
+        engine = make_engine(tmp_path / name, parallel=parallel, data=data)
         tables.append(table_of(score_teacher(engine, teacher)))
     assert tables[0]["id"].equals(tables[1]["id"])
     assert tables[0]["prediction"].equals(tables[1]["prediction"])
@@ -272,7 +273,7 @@ def test_classes_of_a_source_that_cannot_tell_are_counted_by_a_pass(ray4, tmp_pa
 @pytest.mark.slow
 def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path):
     _, teacher = squeezed
-    data = DataConfig(score_batch=1)
+    data = DataConfig(score_batch=1, memory_limit_mb=0)
     calm = table_of(score(make_engine(tmp_path / "a", data=data), teacher, "x"))
     killed: list[int] = []
 

@@ -11,6 +11,7 @@ from upath import UPath
 
 from raydd.data.images import decode
 from raydd.data.sources import open_source
+from raydd.engine.passes.decode import stored_images
 from raydd.engine.passes.statistics import class_statistics, measure, read_targets
 from raydd.engine.passes.statistics_batches import StatisticsConfig, draw_views
 from raydd.models.observer import ObserverTap
@@ -40,9 +41,10 @@ def observers(tmp_path_factory):
     return artifacts
 
 
-def measured_in(folder, observers, config, source=None):
+def measured_in(folder, observers, config, source=None, is_stored=False):
     engine = make_engine(folder, source=source or open_source("digits", "", "test"))
-    return measure(engine, observers, config)
+    stored = stored_images(engine, PREPROCESSING) if is_stored else None
+    return measure(engine, observers, stored, config)
 
 
 def arrays(artifact):
@@ -89,6 +91,12 @@ def test_statistics_do_not_depend_on_how_the_set_is_cut(measured, observers, tmp
     expected = arrays(measured[1])
     for name, ours in arrays(measured_in(tmp_path, observers, replace(PLAIN, **change))).items():
         np.testing.assert_allclose(ours, expected[name], rtol=1e-6, atol=1e-6)
+
+
+def test_statistics_of_stored_images_are_those_of_decoded_ones(ray4, measured, observers, tmp_path):
+    again = measured_in(tmp_path, observers, PLAIN, is_stored=True)
+    for name, array in arrays(again).items():
+        np.testing.assert_array_equal(array, arrays(measured[1])[name])
 
 
 def test_statistics_do_not_depend_on_the_order_of_the_shards(measured, observers, tmp_path):

@@ -1,4 +1,7 @@
-"""What a pass could not use: counted image by image, and refused where it is too much."""
+"""What a pass leaves: a part of every shard, and beside it what could not be used.
+
+The latter is counted image by image, and refused where it is too much.
+"""
 
 from collections import Counter
 from typing import Any
@@ -7,12 +10,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from upath import UPath
 
+from raydd.data.sources import Source
 from raydd.errors import Refused
 from raydd.store.tables import count_rows, read_table, write_table
 from raydd.store.units import PART, Marker
 
 REJECTED = Marker("rejected/{}.parquet")
 _LISTED_REASONS = 100
+
+
+def shard_name(shard: int) -> str:
+    """Names the part of a shard."""
+    return f"{shard:05d}"
+
+
+def make_folders(folder: UPath) -> None:
+    """Make the folders of a pass."""
+    for name in ("parts", "rejected"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def end_pass(folder: UPath, source: Source, max_rejected: float, split: str) -> dict[str, Any]:
+    """Count what a pass with all its parts has used; see :func:`.stream.run_pass`."""
+    names = [shard_name(shard) for shard in range(len(source.shards()))]
+    return conclude(folder, names, max_rejected, split) | {"unused": dict(source.unused)}
+
+
+def write_part(folder: UPath, shard: int, good: pa.Table, rejected: pa.Table) -> None:
+    """Write what a pass has made of a shard; its part comes last."""
+    write_table(REJECTED.path(folder, shard_name(shard)), rejected)
+    write_table(PART.path(folder, shard_name(shard)), good)
 
 
 def conclude(folder: UPath, names: list[str], max_rejected: float, split: str) -> dict[str, Any]:

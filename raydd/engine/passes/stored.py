@@ -1,0 +1,98 @@
+"""A pass of a network over pixels that are on disk already: nothing is decoded or streamed.
+
+Real sets that fit in memory are decoded once, by whichever stage comes first; see
+:func:`raydd.engine.passes.decode.stored_images`. The tables are those of a streamed pass, to the
+byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from upath import UPath
+
+from raydd.cluster.pool import run_units
+from raydd.cluster.resources import Resources
+from raydd.engine.cost import models_of, sizes
+from raydd.engine.engine import Engine
+from raydd.engine.passes.parts import (
+    REJECTED,
+    end_pass,
+    make_folders,
+    shard_name,
+    write_part,
+)
+from raydd.store.artifacts import Artifact
+from raydd.store.meter import advance
+from raydd.store.tables import read_table
+from raydd.store.units import PART
+
+if TYPE_CHECKING:
+    from raydd.engine.passes.network import RowNetwork
+
+# operations: some ten seconds of a core; a process takes three to start
+_WORTH_PROCESSES = 4e11
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """Everything a worker needs; picklable.
+
+    Attributes:
+        folder: stage folder.
+        stored: folder of the decoded images.
+        actor: answers a batch of rows.
+        arguments: of its constructor.
+        batch: rows that it is given at once.
+    """
+
+    folder: str
+    stored: str
+    actor: type[RowNetwork]
+    arguments: tuple[Any, ...]
+    batch: int
+
+
+def ask_stored(
+    engine: Engine, job: StoredJob, checkpoint: Artifact, max_rejected: float
+) -> dict[str, Any]:
+    """Pass over decoded images, a shard at a time; returns what `.stream.run_pass` does."""
+    folder, source = UPath(job.folder), engine.train_source
+    make_folders(folder)
+    todo = PART.left(folder, range(len(source.shards())), shard_name)
+    run_units(_Walker, job, todo, _workers(engine, checkpoint))
+    return end_pass(folder, source, max_rejected, "training")
+
+
+class _Walker:
+    """A network that answers the stored rows of a shard."""
+
+    def __init__(self, job: StoredJob) -> None:
+        self.job, self.network = job, job.actor(*job.arguments)
+
+    def __call__(self, shard: int) -> None:
+        """See :func:`raydd.cluster.pool.run_units`."""
+        job, name = self.job, shard_name(shard)
+        rows = read_table(PART.path(job.stored, name))
+        rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
+        answers = []
+        for at in range(0, max(1, rows.num_rows), job.batch):
+            answers.append(self.network(rows.slice(at, job.batch)))
+            advance(rows=answers[-1].num_rows)
+        rejected = read_table(REJECTED.path(job.stored, name))
+        good = pa.concat_tables(answers).drop_columns(["shard"])
+        write_part(UPath(job.folder), shard, good, rejected)
+
+
+def _workers(engine: Engine, checkpoint: Artifact) -> Resources:
+    """Who does the pass: on CPUs this process, where others would cost more than they do."""
+    resources, seen = engine.resources, engine.seen_by(checkpoint)
+    if resources.use_gpu:
+        return resources
+    flops = sum(sizes(seen, model).flops for model in models_of(engine, checkpoint))
+    others = resources.count_parallel()
+    is_small = others == 1 or engine.num_images * flops < _WORTH_PROCESSES
+    return replace(resources, unit_workers=0 if is_small else others)

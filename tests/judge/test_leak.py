@@ -10,7 +10,7 @@ from ray import cloudpickle
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.engine.passes import feed
+from raydd.engine.passes import decode, encoded
 from raydd.engine.passes.decode import place_images
 from raydd.judge.leak import LeakConfig, check_leaks
 from raydd.judge.leak_pass import Comparison
@@ -98,11 +98,16 @@ def test_test_images_say_what_is_usual(checked):
 
 
 def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "_CHUNK_ROWS", 50)
+    monkeypatch.setattr(encoded, "CHUNK_ROWS", 50)
     first = check(make_engine(tmp_path), images)
     assert first.summary == checked.summary
     (first.folder / "manifest.json").unlink()
     (first.folder / "parts" / "00001.parquet").unlink()
+    assert check(make_engine(tmp_path), images).summary == checked.summary
+
+
+def test_other_processes_change_nothing(images, checked, tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "_SMALL_BYTES", 0)
     assert check(make_engine(tmp_path), images).summary == checked.summary
 
 

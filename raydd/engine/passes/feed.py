@@ -7,7 +7,7 @@ there are. For the same reason blocks of pixels are small: a task may hold two o
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,29 +19,15 @@ from raydd.cluster.resources import Resources
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import answered_rows, decode_rows, pixel_column
 from raydd.data.sources import Shard, Source
+from raydd.engine.passes.encoded import BLOCK_BYTES, CHUNK_ROWS, Work, map_rows
 
-END = "end of shard"  # reason of the marker row that closes a shard and carries its length
-_CHUNK_ROWS = 256  # rows a reader hands on at once; bounds its memory
-_BLOCK_BYTES = 16 << 20
 _PIXEL_BYTES = 12 << 20  # of a table of decoded rows
 _WHOLE = 0.75  # of a table: a block is closed by the table that passes that size, and not cut again
-Work = Callable[[pa.Table], pa.Table]
-_ENCODED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("class_index", pa.int32()),
-        ("image", pa.large_binary()),  # a block of hostile files may pass 2 GiB
-        ("reason", pa.string()),
-        ("images", pa.int64()),  # that a broken row stands for
-        ("shard", pa.int32()),
-        ("row", pa.int32()),
-    ]
-)
 
 
 def encoded_rows(source: Source, shards: Mapping[int, Shard]) -> rd.Dataset:
     """Dataset of the shards' encoded images, one read task per shard."""
-    return _flow(source, shards, None, _CHUNK_ROWS)
+    return _flow(source, shards, None, CHUNK_ROWS)
 
 
 def mapped_rows(
@@ -57,7 +43,7 @@ def mapped_rows(
         work: maps a table of rows of :func:`encoded_rows` to another of as many rows.
         step: rows of a table, at most; None is as many as a reader hands on.
     """
-    return _flow(source, shards, work, step or _CHUNK_ROWS)
+    return _flow(source, shards, work, step or CHUNK_ROWS)
 
 
 def decoded_rows(
@@ -76,7 +62,7 @@ def decoded_rows(
     """
     step = max(1, _PIXEL_BYTES // (3 * preprocessing.resolution**2))
     decode = decoding(preprocessing, max_pixels, kept=True)
-    return mapped_rows(source, shards, decode, min(step, _CHUNK_ROWS))
+    return mapped_rows(source, shards, decode, min(step, CHUNK_ROWS))
 
 
 def decoding(preprocessing: Preprocessing, max_pixels: int, kept: bool) -> Work:
@@ -116,13 +102,9 @@ def map_actors(
 def _flow(source: Source, shards: Mapping[int, Shard], work: Work | None, step: int) -> rd.Dataset:
     def read(batch: dict[str, np.ndarray]) -> Iterator[pa.Table]:
         index = int(batch["index"][0])
-        for table in _read_shard(source, shards[index], index):
-            if work is None:
-                yield table
-            else:
-                yield from (work(table.slice(at, step)) for at in range(0, table.num_rows, step))
+        return map_rows(source, shards[index], index, work, step)
 
-    _configure(_BLOCK_BYTES if work is None else int(_WHOLE * _PIXEL_BYTES))
+    _configure(BLOCK_BYTES if work is None else int(_WHOLE * _PIXEL_BYTES))
     indices = rd.from_items([{"index": i} for i in shards], override_num_blocks=len(shards))
     return indices.map_batches(read, batch_size=1)
 
@@ -135,28 +117,3 @@ def _configure(block_bytes: int) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # a source of few shards hands on many blocks of each: Ray counts the shards
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-
-
-def _read_shard(source: Source, shard: Shard, index: int) -> Iterator[pa.Table]:
-    rows: list[dict[str, Any]] = []
-    count = size = 0
-    for row in source.read(shard):
-        rows.append(
-            {
-                "id": row.id,
-                "class_index": row.class_index,
-                "image": row.image,
-                "reason": row.reason or "",
-                "images": row.images,
-                "shard": index,
-                "row": count,
-            }
-        )
-        count += 1
-        size += len(row.image)
-        if len(rows) == _CHUNK_ROWS or size >= _BLOCK_BYTES:
-            yield pa.Table.from_pylist(rows, schema=_ENCODED)
-            rows, size = [], 0
-    end = {"id": "", "class_index": -1, "image": b"", "reason": END, "images": 0}
-    rows.append({**end, "shard": index, "row": count})
-    yield pa.Table.from_pylist(rows, schema=_ENCODED)

@@ -17,7 +17,8 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, Work
 from upath import UPath
 
 from raydd.data.sources import Shard, Source
-from raydd.engine.passes.feed import END, mapped_rows
+from raydd.engine.passes.encoded import END, Work, map_rows
+from raydd.engine.passes.feed import mapped_rows
 from raydd.engine.passes.parts import end_pass, make_folders, shard_name, write_part
 from raydd.store.meter import advance
 from raydd.store.units import PART
@@ -75,11 +76,23 @@ def run_pass(
 def map_pass(
     folder: UPath,
     source: Source,
-    work: Callable[[pa.Table], pa.Table],
+    work: Work,
     max_rejected: float,
     split: str = "training",
+    is_small: bool = False,
 ) -> dict[str, Any]:
-    """A pass whose rows any process may map, some encoded rows at a time; see above."""
+    """A pass whose rows any process may map, some encoded rows at a time; see above.
+
+    A small one is done in this process: starting others would take longer.
+    """
+    if is_small:
+        make_folders(folder)
+        for number, shard in _left(folder, source.shards()).items():
+            rows = pa.concat_tables(map_rows(source, shard, number, work))
+            advance(rows=rows.num_rows)
+            _sort_part(folder, number, rows.filter(pc.not_equal(rows["reason"], END)))
+            advance(units=1)
+        return end_pass(folder, source, max_rejected, split)
 
     def flow(shards: Mapping[int, Shard]) -> rd.Dataset:
         return mapped_rows(source, shards, work)

@@ -9,7 +9,8 @@ from raydd.data.rows import pixel_array
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import stream_pixels
 from raydd.engine.passes.embed import Embedder
-from raydd.engine.passes.feed import END, decoded_rows, encoded_rows, mapped_rows
+from raydd.engine.passes.encoded import END
+from raydd.engine.passes.feed import decoded_rows, encoded_rows, mapped_rows
 from raydd.engine.passes.score import Scorer
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.training.teacher import squeeze

@@ -12,6 +12,7 @@ from ray.exceptions import RayTaskError
 from raydd.cluster.resources import Resources
 from raydd.cluster.threads import set_threads
 from raydd.errors import out_of_device_memory
+from raydd.store.memory import release_memory
 from raydd.store.meter import advance
 
 _POLL_SECONDS = 1.0  # how often machines that joined are seen
@@ -132,6 +133,7 @@ def _task(
     """What a job comes to, and, where it had a GPU for itself, what it took of which memory."""
     set_threads(threads)
     outcome = work(job)
+    release_memory()  # the process may be idle for long
     return outcome, _device_memory()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
-_KEPT_BYTES = 512 << 20  # more than what a step of a small network frees
+_KEPT_BYTES = 128 << 20  # about what a step of a small network frees
 
 
 def _find(*names: str) -> list[Callable[..., int] | None]:
@@ -20,7 +20,7 @@ _malloc_trim, _mallopt = _find("malloc_trim", "mallopt")  # glibc has them
 
 
 def keep_memory() -> None:
-    """Have this process keep up to 512 MiB of what it frees, where the C library can.
+    """Have this process keep up to 128 MiB of what it frees, where the C library can.
 
     A network on a CPU needs as much in every step. The system would take large tensors back and
     hand them out again page by page, each filled with zeros: up to two fifths of a forward pass

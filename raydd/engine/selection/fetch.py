@@ -13,12 +13,13 @@ from raydd.cluster.tasks import run_many
 from raydd.data.rows import Reader, image_table
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import decode_test
+from raydd.engine.passes.decode import decode_test, is_small
 from raydd.engine.selection.chosen import by_place
 from raydd.engine.selection.ranking import ANY
 from raydd.engine.selection.select import HELD_OUT, hold_out, select
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
+from raydd.store.meter import advance
 from raydd.store.tables import write_table
 from raydd.store.units import PART
 
@@ -28,7 +29,7 @@ PART_ROWS = 1000  # images in one task's memory at once
 def fetch(
     engine: Engine, selection: Artifact, after: Sequence[Artifact], curriculum: int, title: str
 ) -> Artifact:
-    """Decode the images of a selection, in Ray tasks of a thousand.
+    """Decode the images of a selection, many of them in Ray tasks of a thousand.
 
     Args:
         engine: of the run.
@@ -53,7 +54,12 @@ def fetch(
         table = by_place(selection.folder, first_slots)
         todo = PART.left(folder, range(units), _name)
         fetch_part = partial(_fetch_part, folder, reader, curriculum)
-        run_many(fetch_part, _cut(table, todo), engine.resources, on_cpu=True)
+        if is_small(engine, count):
+            for part in _cut(table, todo):
+                fetch_part(part)
+                advance(units=1)
+        else:
+            run_many(fetch_part, _cut(table, todo), engine.resources, on_cpu=True)
         return summary
 
     return engine.stages.run(

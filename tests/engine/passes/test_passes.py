@@ -27,7 +27,7 @@ from raydd.data.rows import Reader, try_rows
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import class_counts, place_images, stream_pixels
 from raydd.engine.passes.dynamics import DynamicsTable, TrainingDynamics, margins
-from raydd.engine.passes.score import ask, score, score_teacher
+from raydd.engine.passes.score import ask, largest, score, score_teacher
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.training.loop import Training, _State, train_network
 from raydd.engine.training.stage import new_job
@@ -121,6 +121,19 @@ def test_a_training_notes_what_a_recount_finds_also_after_a_kill(squeezed, tmp_p
     calm = sorted((tmp_path / "calm" / "forgetting").iterdir())
     again = sorted((tmp_path / "killed" / "forgetting").iterdir())
     assert [path.read_bytes() for path in calm] == [path.read_bytes() for path in again]
+
+
+@pytest.mark.parametrize("classes", [5, 2048, 2100, 21841])
+def test_the_largest_logit_is_that_of_argmax(classes):
+    logits = torch.randn(40, classes, generator=torch.Generator().manual_seed(classes))
+    logits[1] = 0  # all are equal
+    logits[2, [classes - 1, 1]] = 9.0
+    logits[3, -1] = 9.0
+    logits[4, classes // 2] = torch.inf
+    assert torch.equal(largest(logits), logits.argmax(1))
+    labels = torch.arange(40) % classes
+    rank = (logits > logits.gather(1, labels[:, None])).sum(1)
+    assert ask(logits, labels)[3].tolist() == rank.tolist()
 
 
 def test_the_error_norm_is_that_of_el2n():

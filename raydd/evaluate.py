@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
-from raydd.cluster.connect import connect
+from raydd.cluster.connect import connect_when_needed
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.options import describe_choices, split_options
@@ -107,8 +107,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     folder = claim_folder(open_storage(config.storage) / name, decisive)
     progress.follow(folder)
     progress.note(describe_splits(*sources))
-    resources = connect(config.cluster, say=progress.note)
-    stages = Stages(open_storage(config.storage), progress)
+    resources, begin = connect_when_needed(config.cluster, say=progress.note)
+    stages = Stages(open_storage(config.storage), progress, begin=begin)
     engine = make_engine(config, sources, resources, stages, folder)
     progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
     images = adopt(engine, given)

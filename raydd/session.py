@@ -7,7 +7,7 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.cluster.connect import connect
+from raydd.cluster.connect import connect_when_needed
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
@@ -75,9 +75,9 @@ def run(
     progress.note(describe_splits(*sources))
     folder = claim_folder(folder, decisive_values(config))
     progress.follow(folder)
-    resources = connect(config.cluster, say=progress.note).shared(share)  # silent for seconds
-    stages = Stages(open_storage(config.storage), progress, guard)
-    engine = make_engine(config, sources, resources, stages, folder)
+    resources, begin = connect_when_needed(config.cluster, say=progress.note)
+    stages = Stages(open_storage(config.storage), progress, guard, begin)
+    engine = make_engine(config, sources, resources.shared(share), stages, folder)
     with tracking(config.tracker, folder, decisive_values(config)) as conclude:
         report = _carry_out(config, engine, folder, sources[1])
         conclude(measured(report))

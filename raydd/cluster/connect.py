@@ -68,6 +68,26 @@ def connect(
     return found
 
 
+def connect_when_needed(
+    config: ClusterConfig, say: Callable[[str], None] = _silent
+) -> tuple[Resources, Callable[[], None]]:
+    """What a run will have, and what must be called before its first work.
+
+    A private cluster of CPUs is known without being started, which takes seconds that a run which
+    is finished already need not wait. Everything else is joined here; see :func:`connect`.
+    """
+    if _joins() or ray.is_initialized() or config.use_gpu or local_gpus():
+        return connect(config, say=say), lambda: None
+    found = local_resources(config)
+    say(found.describe())
+    return found, lambda: _start(config)
+
+
+def _start(config: ClusterConfig) -> None:
+    if not ray.is_initialized():
+        connect(config)
+
+
 def _store_mb(config: ClusterConfig) -> int:
     if config.object_store_mb is not None:
         return config.object_store_mb

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from raydd.models.airnet import AirNet
-from raydd.models.convnet import NORMS, ConvNet
-from raydd.models.resnet_ap import ResNetAP
-from raydd.models.resnet_small import SmallResNet
-from raydd.models.wide_resnet import WideResNet16
+from raydd.models.networks.airnet import AirNet
+from raydd.models.networks.convnet import NORMS, ConvNet
+from raydd.models.networks.resnet_ap import ResNetAP
+from raydd.models.networks.resnet_small import SmallResNet
+from raydd.models.networks.wide_resnet import WideResNet16
 
 _SMALL_RESNETS = {"resnet18_small": (2, 2, 2, 2), "resnet10_thin": (1, 1, 1, 1)}
 _RESNET_AP, _AIRNET, _WIDE = "resnet_ap10", "airnet", "wrn16"

@@ -117,11 +117,18 @@ class Stages:
         progress: says what is done.
         guard: context manager by key, entered before a stage is made: it waits while another run
             makes the same one.
+        begin: called before a stage is made.
     """
 
-    def __init__(self, storage: UPath, progress: Progress, guard: Guard = unguarded) -> None:
+    def __init__(
+        self,
+        storage: UPath,
+        progress: Progress,
+        guard: Guard = unguarded,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = uncached(storage) / "stages"
-        self.progress, self.guard = progress, guard
+        self.progress, self.guard, self.begin = progress, guard, begin
         self.records: list[StageRecord] = []
         self._finished: dict[str, Artifact] = {}
 
@@ -179,6 +186,7 @@ class Stages:
                 self._carry_out(todo, work)
 
     def _carry_out(self, todo: Sequence[Stage], work: Together) -> None:
+        self.begin()
         folders = {stage.key: self._folder(stage.name, stage.key) for stage in todo}
         units = sum(stage.units for stage in todo if stage.done)
         label = f"{todo[0].name} {', '.join(stage.title for stage in todo)}".strip()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from raydd.models.convnet import ConvNet
+from raydd.models.networks.convnet import ConvNet
 
 _BLOCK = 4  # convolution, norm, activation, pooling
 _OF_RDED = re.compile(r"layers\.(conv|norm)\.([0-9]+)\.(.+)")

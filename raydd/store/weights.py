@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from upath import UPath
 
 from raydd.errors import Refused
-from raydd.models.convnet import ConvNet
+from raydd.models.networks.convnet import ConvNet
 from raydd.store.convnets import own_convnet
 from raydd.store.torch_files import StandIn, UnreadableFile, pickled, read_torch
 

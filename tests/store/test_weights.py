@@ -15,7 +15,7 @@ from torch import nn
 from upath import UPath
 
 from raydd.errors import Refused
-from raydd.models.convnet import ConvNet
+from raydd.models.networks.convnet import ConvNet
 from raydd.models.registry import ModelConfig, create_model
 from raydd.store.weights import load_weights, read_weights
 
@@ -189,7 +189,7 @@ def test_a_pickled_network_is_refused(tmp_path: Path, legacy: bool, below_a_key:
     content = {"model": network()} if below_a_key else network()
     said = refusal(save(tmp_path, content, legacy))
     assert "is not a plain weight file: it holds a whole pickled network" in said
-    assert "raydd.models.resnet_small" in said
+    assert "raydd.models.networks.resnet_small" in said
 
 
 class Attack:

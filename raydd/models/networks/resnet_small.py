@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from raydd.models.networks.initial import initialise_convolutions
+
 
 class SmallResNet(nn.Module):
     """Images float [B, 3, R, R] to logits [B, num_classes].
@@ -40,9 +42,7 @@ class SmallResNet(nn.Module):
         self.layer4 = _stage(4 * width, 8 * width, blocks[3], 2, norm_layer)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8 * width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float [B, num_classes]."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raydd.models.networks.initial import initialise_convolutions
+
 _STEM, _GROUPS, _BLOCKS = 16, 3, 2  # two blocks in each of three groups are 16 layers
 
 
@@ -41,9 +43,7 @@ class WideResNet16(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = norm_layer(inputs)
         self.fc = nn.Linear(inputs, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float [B, num_classes]."""

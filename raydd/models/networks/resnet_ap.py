@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from raydd.models.networks.initial import initialise_convolutions
+
 _LEAST_RESOLUTION = 16  # the last stage sees 2 pixels a side: an instance norm of one pixel is 0
 
 
@@ -51,9 +53,7 @@ class ResNetAP(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits float [B, num_classes]."""

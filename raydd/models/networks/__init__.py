@@ -1,0 +1,1 @@
+"""The networks of raydd itself; :mod:`raydd.models.registry` builds them by name."""

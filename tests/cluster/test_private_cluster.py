@@ -12,12 +12,16 @@ START = """
 import json
 from ipaddress import ip_address
 
-from raydd.cluster.connect import connect
+import ray
+from raydd.cluster.connect import connect, connect_when_needed
 from raydd.cluster.config import ClusterConfig
 
-resources = connect(ClusterConfig(object_store_mb=100))
+config = ClusterConfig(object_store_mb=100)
+expected, begin = connect_when_needed(config)
+was_started = ray.is_initialized()
+begin()
+resources = connect(config)
 import psutil  # Ray's own copy
-import ray
 from ray._raylet import AuthenticationMode, get_authentication_mode
 
 ray.get(ray.remote(lambda: 1).remote())  # a worker listens, too
@@ -25,6 +29,8 @@ family = [psutil.Process(), *psutil.Process().children(recursive=True)]
 sockets = [s for one in family for s in one.net_connections("inet") if s.status == "LISTEN"]
 hosts = {ip_address(s.laddr.ip.removeprefix("::ffff:")) for s in sockets}
 print(json.dumps({
+    "was_started": was_started,
+    "as_expected": resources == expected,
     "sockets": len(sockets),
     "outer": [str(host) for host in hosts if not host.is_loopback],
     "token": get_authentication_mode() == AuthenticationMode.TOKEN,
@@ -49,6 +55,12 @@ def test_nothing_listens_beyond_this_machine(started):
     found, _, _ = started
     assert found["sockets"] >= 5  # driver, GCS, raylet, agent, worker
     assert found["outer"] == []
+
+
+def test_it_starts_with_the_first_work_and_is_as_expected(started):
+    found, _, _ = started
+    assert not found["was_started"]
+    assert found["as_expected"]
 
 
 def test_the_token_is_asked_for_and_never_said(started):

@@ -25,7 +25,7 @@ from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED
 from raydd.judge.measure import MEASURED, MeasureJob, measure
 from raydd.models.registry import ModelConfig
-from raydd.ops.configs import check_at_least_one, settled
+from raydd.ops.configs import check_at_least_one
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact
 
@@ -103,7 +103,7 @@ def diagnose(
         "diagnose",
         work,
         inputs=[*curricula, *discriminators, reference],
-        config={"diagnose": settled(config), **trained, "discriminators": count},
+        config={"diagnose": config, **trained, "discriminators": count},
         seed=engine.seed,
         cost=lambda: _cost(engine, curricula, reference, config),
         expected=dict,

@@ -23,7 +23,6 @@ from raydd.engine.training.loop import train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED, finished_outcome
 from raydd.models.registry import ModelConfig
-from raydd.ops.configs import settled
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact, Stage
 
@@ -138,7 +137,7 @@ def ask_judges(
         "evaluate",
         inputs=[*(i for group in images for i in group), test, *filter(None, [teacher, *given])],
         config={
-            "protocol": settled(protocol),
+            "protocol": protocol,
             "flip": engine.flip,
             "preprocessing": engine.preprocessing.to_json(),
         },

@@ -9,7 +9,7 @@ depend on its neighbours.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -110,7 +110,7 @@ def measure_robustness(
         "robustness",
         work,
         inputs=[test, *inputs],
-        config={"robustness": asdict(config), "names": list(networks)},
+        config={"robustness": config, "names": list(networks)},
         seed=engine.seed,
         cost=lambda: Cost(
             reads=len(networks) * (config.images or engine.num_tests) * engine.pixel_bytes,

@@ -10,12 +10,13 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
+from raydd.ops.configs import settled
 from raydd.store.files import alone, uncached, write_atomic
 from raydd.store.memory import release_memory
 from raydd.store.progress import Progress
@@ -210,7 +211,7 @@ class Stages:
         self, stage: Stage, folder: UPath, seconds: float, summary: Mapping[str, Any]
     ) -> None:
         inputs = [_key(item) for item in stage.inputs]
-        origin = {"seed": stage.seed, "config": plain(stage.config), "inputs": inputs}
+        origin = {"seed": stage.seed, "config": settled(stage.config), "inputs": inputs}
         about = {"stage": stage.name, "key": stage.key, "format": FORMAT, "seconds": seconds}
         content = json.dumps({**about, **origin, "summary": summary}, indent=1)
         write_atomic(folder / MANIFEST, content.encode())
@@ -232,19 +233,14 @@ class Stages:
 
 
 def digest(*parts: Any) -> str:
-    """Hash json-able values and dataclasses; equal for equal content on every machine."""
-    text = json.dumps([FORMAT, *map(plain, parts)], sort_keys=True, separators=(",", ":"))
+    """Hash json-able values and configurations; equal for equal content on every machine."""
+    text = json.dumps([FORMAT, *map(settled, parts)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_stage(name: str, config: Any, inputs: Sequence[Artifact | str], seed: int) -> str:
     """Key of a stage: the hash of everything that it is a function of."""
     return digest(name, config, [_key(item) for item in inputs], seed)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, everything else as it is."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _key(item: Artifact | str) -> str:

@@ -79,7 +79,7 @@ def measure(
         "statistics",
         work,
         inputs=[*observers, source.fingerprint],
-        config={"statistics": asdict(config), "flip": engine.flip, "max_pixels": job.max_pixels},
+        config={"statistics": config, "flip": engine.flip, "max_pixels": job.max_pixels},
         seed=engine.seed if config.view != "none" else 0,
         cost=lambda: _cost(engine, observers, config, job),
         expected=lambda: {"layers": [tap.layers for tap in _taps(engine, observers, config)]},

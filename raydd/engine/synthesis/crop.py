@@ -11,7 +11,7 @@ redone. ``cells/`` names, for every cell, the real image and the box that it was
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def crop(
         "crop",
         work,
         inputs=[selection, observer],
-        config={"crop": asdict(config), "ipc": ipc, "size": size},
+        config={"crop": config, "ipc": ipc, "size": size},
         seed=engine.seed,
         cost=lambda: _cost(engine, selection, observer, job),
         expected=lambda: summary,

@@ -21,7 +21,6 @@ from raydd.engine.synthesis.observers import MatchConfig, ObserverNetworks
 from raydd.engine.synthesis.steps import match_step, recover_step
 from raydd.engine.synthesis.teacher import SynthesisConfig, TeacherNetworks
 from raydd.engine.synthesis.worker import NetworkNames, SynthesizeJob, Synthesizer
-from raydd.ops.configs import settled
 from raydd.store.artifacts import Artifact
 from raydd.store.units import PART, Unit, name_starts, plan_units
 
@@ -148,7 +147,7 @@ def _synthesize(
         "synthesize",
         work,
         inputs=inputs,
-        config={"synthesis": settled(config), "slots": ends, "curriculum": curriculum},
+        config={"synthesis": config, "slots": ends, "curriculum": curriculum},
         seed=engine.seed,
         cost=cost,
         expected=lambda: summary,

@@ -1,7 +1,7 @@
 """Stage ``train``, and the stage around every training of the loop: one fit, and what it takes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import ray.data as rd
@@ -26,7 +26,6 @@ from raydd.engine.training.data import Batch
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import TEST_BATCH, Training, train_network
 from raydd.models.registry import ModelConfig
-from raydd.ops.configs import settled
 from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact
@@ -111,8 +110,8 @@ def train_stage(
         inputs=inputs,
         config={
             "draws": list(job.seed_parts[1:]),
-            "model": asdict(job.model),
-            "recipe": settled(job.recipe),
+            "model": job.model,
+            "recipe": job.recipe,
             "flip": job.flip,
             "preprocessing": job.preprocessing.to_json(),
         },

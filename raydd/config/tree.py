@@ -75,6 +75,8 @@ class CommonConfig:
             )
         if self.protocol.labels == "hard" and self.protocol.recipe.hard_epochs:
             raise ValueError("protocol.recipe.hard_span needs protocol.labels=soft: all are hard")
+        if self.teacher.recipe.hard_epochs:
+            raise ValueError("teacher.recipe.hard_span has no use: a teacher learns hard labels")
 
 
 @dataclass

@@ -62,6 +62,7 @@ def test_the_groups_of_the_founding_methods_and_data_sets_exist():
         (["export=floppy"], ["export", "floppy"]),
         (["protocol=hald_cpu", "protocol.labels=hard"], ["hard_span needs protocol.labels=soft"]),
         (["protocol.recipe.hard_span=[0.5,0.2]"], ["hard_span", "rise"]),
+        (["teacher.recipe.hard_span=[0,0.5]"], ["teacher.recipe.hard_span has no use"]),
         (["labels.logits=int8"], ["labels.logits=int8 needs labels.form=stored"]),
         (["method.ipc"], ["method.ipc"]),
     ],

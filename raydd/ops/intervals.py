@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -38,4 +37,6 @@ def quantile(count: int) -> float:
     Args:
         count: at least 2.
     """
+    from scipy.special import stdtrit  # half a second of imports
+
     return float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2))

@@ -33,7 +33,8 @@ class DataConfig:
     max_pixels: int = 50_000_000
     """An image with more pixels is quarantined instead of decoded."""
     memory_limit_mb: int = 1000
-    """Decoded sets up to this size are kept as one tensor; larger ones are streamed. MiB."""
+    """Sets whose pixels take at most this are decoded once, for every stage that looks at them; a
+    training holds them as one tensor. Larger ones are streamed. MiB."""
     score_batch: int = 256
     """Images per forward pass of the score stage."""
 

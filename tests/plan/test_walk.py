@@ -46,7 +46,7 @@ def test_archives_are_counted_by_their_headers(archives, tmp_path):
     words = ["dataset=webdataset", f"dataset.root={archives}", f"storage={tmp_path}/runs"]
     words.append("dataset.split_test=test")
     rows = {row.stage: row for row in rows_of(*words, *SMALL, "method=rded", "method.ipc=1")}
-    assert rows["score teacher"].cost.decodes == 12
+    assert rows["decode train"].cost.decodes == 12
     assert rows["decode test"].cost.decodes == 6
 
 

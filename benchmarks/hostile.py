@@ -124,7 +124,7 @@ def run_pass(
         HighWater(interval=0.4, earlier=earlier) as memory,
     ):
         started = time.perf_counter()
-        config = DataConfig(max_rejected=1.0)
+        config = DataConfig(max_rejected=1.0, memory_limit_mb=0)
         engine = make_engine(storage, source, PREPROCESSING, resources, config)
         scored = score(engine, checkpoint, kind)
         seconds = time.perf_counter() - started

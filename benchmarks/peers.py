@@ -281,7 +281,7 @@ def main() -> None:
         forward(bool(options.child))
         return
     torch.set_num_threads(1)
-    rounds, epochs = (1, 10) if options.quick else (options.rounds, 40)
+    rounds, epochs = (1, 5) if options.quick else (options.rounds, 20)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()

@@ -152,7 +152,7 @@ class Bench:
         """Shards per second of the pass."""
         folder = self._folder()
         resources = replace(self.resources, parallel=workers)
-        config = DataConfig(score_batch=50)
+        config = DataConfig(score_batch=50, memory_limit_mb=0)
         arguments = (str(folder), str(self.root / "teacher"), config, "cpu", 1)
 
         def flow(shards: Mapping[int, Shard]) -> rd.Dataset:

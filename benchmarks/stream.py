@@ -146,7 +146,7 @@ def main() -> None:
         source = open_source(options.kind, str(root), "train", num_classes=NUM_CLASSES)
         resources = connect(ClusterConfig(object_store_mb=options.object_store_mb))
         checkpoint = save_network(Path(folder) / "network", source)
-        config = DataConfig(score_batch=options.batch)
+        config = DataConfig(score_batch=options.batch, memory_limit_mb=0)
         engine = make_engine(folder, source, PREPROCESSING, resources, config)
         shards = len(source.shards())
 

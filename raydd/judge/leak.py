@@ -18,7 +18,7 @@ from raydd.data.images import shrink
 from raydd.data.rows import pixel_array
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import decode_test, is_small
+from raydd.engine.passes.decode import decode_test
 from raydd.engine.passes.stream import map_pass
 from raydd.judge.leak_pass import Comparison
 from raydd.ops.configs import check_at_least_one
@@ -87,9 +87,8 @@ def check_leaks(
         queries = np.concatenate([drawn, tests])
         labels = np.concatenate([names["class_index"], test_names["class_index"]])
         comparison = Comparison(queries, labels, preprocessing, data.max_pixels, side)
-        small = is_small(engine, engine.num_images)
-        source, limit = engine.train_source, data.max_rejected
-        map_pass(folder, source, comparison.compare, limit, is_small=small)
+        source, limit, count = engine.train_source, data.max_rejected, engine.num_images
+        map_pass(folder, source, comparison.compare, limit, images=count)
         near, ids = _fold(folder, len(labels), queries.shape[1])
         ours, theirs = near[: len(drawn)], near[len(drawn) :]
         nearest = _pairs(names, ours, ids[: len(drawn)], config.listed)

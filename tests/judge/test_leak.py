@@ -10,7 +10,7 @@ from ray import cloudpickle
 from upath import UPath
 
 from raydd.data.rows import image_table
-from raydd.engine.passes import decode, encoded
+from raydd.engine.passes import encoded, stream
 from raydd.engine.passes.decode import place_images
 from raydd.judge.leak import LeakConfig, check_leaks
 from raydd.judge.leak_pass import Comparison
@@ -107,7 +107,8 @@ def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, m
 
 
 def test_other_processes_change_nothing(images, checked, tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(stream, "_TRIED_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "_WORTH_SECONDS", 0.0)
     assert check(make_engine(tmp_path), images).summary == checked.summary
 
 

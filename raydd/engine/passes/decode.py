@@ -26,8 +26,6 @@ from raydd.store.artifacts import Artifact, digest_stage
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
-_SMALL_BYTES = 200 << 20  # encoded: some ten seconds of a core
-
 
 def class_counts(engine: Engine) -> np.ndarray:
     """Images of each class [C], counted by a pass where the source does not know.
@@ -126,11 +124,6 @@ def stored_images(engine: Engine, preprocessing: Preprocessing) -> Artifact | No
     return _decode(engine, engine.train_source, lambda: engine.num_images, "train", preprocessing)
 
 
-def is_small(engine: Engine, images: float) -> bool:
-    """Whether so many images are decoded before processes for it would have started."""
-    return engine.encoded_bytes(images) <= _SMALL_BYTES
-
-
 def fits_memory(engine: Engine, images: float, preprocessing: Preprocessing) -> bool:
     """Whether the pixels of so many images do; nan images do not."""
     return images * preprocessing.resolution**2 * 3 <= engine.data.memory_limit_mb << 20
@@ -170,8 +163,7 @@ def _decode(
     def work(folder: UPath) -> dict[str, Any]:
         decode = decoding(preprocessing, data.max_pixels, kept)
         split = {"train": "training"}.get(title, title)
-        small = is_small(engine, images())
-        return map_pass(folder, source, decode, data.max_rejected, split, small)
+        return map_pass(folder, source, decode, data.max_rejected, split, images())
 
     return engine.stages.run(
         "decode" if kept else "list",

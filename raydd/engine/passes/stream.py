@@ -5,6 +5,8 @@ sorted by position, so that the files do not depend on workers, block sizes or a
 A pass that is killed continues with the shards that have no part file.
 """
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ class DataConfig:
     """Images per forward pass of the score stage."""
 
 
+_TRIED_SECONDS, _WORTH_SECONDS = 0.5, 15.0  # of one process, before others are started
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
 
 
@@ -80,25 +83,38 @@ def map_pass(
     work: Work,
     max_rejected: float,
     split: str = "training",
-    is_small: bool = False,
+    images: float = math.nan,
 ) -> dict[str, Any]:
     """A pass whose rows any process may map, some encoded rows at a time; see above.
 
-    A small one is done in this process: starting others would take longer.
+    Of a known number of ``images`` this process maps what it can before others would be worth their
+    start.
     """
-    if is_small:
-        make_folders(folder)
-        for number, shard in _left(folder, source.shards()).items():
-            rows = pa.concat_tables(map_rows(source, shard, number, work))
-            advance(rows=rows.num_rows)
-            _sort_part(folder, number, rows.filter(pc.not_equal(rows["reason"], END)))
-            advance(units=1)
-        return end_pass(folder, source, max_rejected, split)
+    if images == images:
+        _map_here(folder, source, work, images)
 
     def flow(shards: Mapping[int, Shard]) -> rd.Dataset:
         return mapped_rows(source, shards, work)
 
     return run_pass(folder, source, flow, max_rejected, split)
+
+
+def _map_here(folder: UPath, source: Source, work: Work, images: float) -> None:
+    """Write parts until all are there, or all that is left would take too long."""
+    make_folders(folder)
+    started, done = time.monotonic(), 0
+    for number, shard in _left(folder, source.shards()).items():
+        tables = []
+        for table in map_rows(source, shard, number, work):
+            tables.append(table)
+            done += table.num_rows
+            seconds = time.monotonic() - started
+            if seconds > _TRIED_SECONDS and (images - done) * seconds / done > _WORTH_SECONDS:
+                return
+        rows = pa.concat_tables(tables)
+        advance(rows=rows.num_rows)
+        _sort_part(folder, number, rows.filter(pc.not_equal(rows["reason"], END)))
+        advance(units=1)
 
 
 def _pass(folder: UPath, source: Source, flow: Flow) -> None:

@@ -13,7 +13,7 @@ from raydd.cluster.tasks import run_many
 from raydd.data.rows import Reader, image_table
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import decode_test, is_small
+from raydd.engine.passes.decode import decode_test
 from raydd.engine.selection.chosen import by_place
 from raydd.engine.selection.ranking import ANY
 from raydd.engine.selection.select import HELD_OUT, hold_out, select
@@ -24,6 +24,7 @@ from raydd.store.tables import write_table
 from raydd.store.units import PART
 
 PART_ROWS = 1000  # images in one task's memory at once
+_FEW = 2000  # images: this process reads them before others would have started
 
 
 def fetch(
@@ -54,7 +55,7 @@ def fetch(
         table = by_place(selection.folder, first_slots)
         todo = PART.left(folder, range(units), _name)
         fetch_part = partial(_fetch_part, folder, reader, curriculum)
-        if is_small(engine, count):
+        if count <= _FEW:
             for part in _cut(table, todo):
                 fetch_part(part)
                 advance(units=1)

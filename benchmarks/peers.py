@@ -4,7 +4,7 @@
 
 ROOT is a Hugging Face parquet folder with train and test files (columns image, label) of 32 pixels
 and ten classes, such as CIFAR-10. Processor time of a whole process tree is counted, so that others
-on the machine weigh little; one thread each. ``--quick`` takes 5,000 images and two rounds.
+on the machine weigh little; one thread each. ``--quick`` takes 5,000 images and one round.
 
 - ``pass``: one scoring pass of a thin ResNet over images that both sides have decoded already (what
   that took is printed too); the plain side is a DataLoader over torchvision's transforms.

@@ -1,7 +1,8 @@
-"""An engine around one source, for benchmarks that call a stage of it."""
+"""An engine around one source and a network, for benchmarks that call a stage of it."""
 
 from pathlib import Path
 
+import torch
 from upath import UPath
 
 from raydd.cluster.resources import Resources
@@ -11,7 +12,9 @@ from raydd.engine.engine import Engine
 from raydd.engine.labels.data import LabelConfig
 from raydd.engine.passes.stream import DataConfig
 from raydd.engine.training.teacher import TeacherConfig
-from raydd.store.artifacts import Stages
+from raydd.models.registry import ModelConfig, create_model
+from raydd.store.artifacts import Artifact, Stages
+from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 from raydd.store.progress import Progress
 
 
@@ -35,3 +38,14 @@ def make_engine(
         seed=0,
         labels=LabelConfig(),
     )
+
+
+def fresh_checkpoint(
+    folder: Path, model: ModelConfig, names: tuple[str, ...], preprocessing: Preprocessing
+) -> Artifact:
+    """An untrained network as a finished checkpoint: it takes as long as a trained one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    network = create_model(model, len(names), preprocessing.resolution).eval()
+    save_checkpoint(UPath(folder), network, CheckpointCard(model, names, preprocessing))
+    return Artifact(UPath(folder), folder.name, stage="squeeze")

@@ -26,11 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from engines import make_engine
+from engines import fresh_checkpoint, make_engine
 from processes import Sample, Sampler
 from ray._private.state import state
 from ray.core.generated import common_pb2, gcs_pb2
-from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
 from raydd.cluster.connect import connect
@@ -39,9 +38,8 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
 from raydd.engine.passes.score import score
 from raydd.engine.passes.stream import DataConfig
-from raydd.models.registry import ModelConfig, create_model
+from raydd.models.registry import ModelConfig
 from raydd.store.artifacts import Artifact
-from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 from raydd.store.tables import part_files, read_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
@@ -160,15 +158,6 @@ def print_pass(
     )
 
 
-def save_network(folder: Path) -> Artifact:
-    """A small network to score with."""
-    folder.mkdir()
-    model = ModelConfig("resnet10_thin", 8)
-    card = CheckpointCard(model, CLASSES, PREPROCESSING)
-    save_checkpoint(UPath(folder), create_model(model, len(CLASSES), 32), card)
-    return Artifact(UPath(folder), "network")
-
-
 def main() -> None:
     """Write the sets, pass over them, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -182,7 +171,9 @@ def main() -> None:
     resources = connect(ClusterConfig())
     failed, largest = False, 0.0
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
-        checkpoint = save_network(Path(name) / "network")
+        checkpoint = fresh_checkpoint(
+            Path(name) / "network", ModelConfig("resnet10_thin", 8), CLASSES, PREPROCESSING
+        )
         clean = Path(name) / "clean"
         ledger = write_set("imagefolder", clean, num_good // 3, 0, 0)
         print("imagefolder, good images alone")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import ray
-from engines import make_engine
+from engines import fresh_checkpoint, make_engine
 from processes import Sampler, mean, mib
 from stream import encoded_pool, write_images
 from upath import UPath
@@ -29,9 +29,8 @@ from raydd.data.rows import pixel_array
 from raydd.data.sources import Source, open_source
 from raydd.engine.passes.network import RowNetwork, ask_network
 from raydd.engine.passes.stream import DataConfig
-from raydd.models.registry import ModelConfig, create_model
+from raydd.models.registry import ModelConfig
 from raydd.store.artifacts import Artifact
-from raydd.store.checkpoint import CheckpointCard, save_checkpoint
 
 SIDE, SHARD_BYTES = 224, 50 << 20
 KILOBYTES = 92  # with which ``encoded_pool`` draws 500 x 375 pixels
@@ -116,7 +115,9 @@ def main(images: int, rounds: int) -> float:
         size = sum(map(len, pool)) / len(pool)
         rows = write_images(root, "parquet", pool, round(images * size), SHARD_BYTES)
         source = open_source("parquet", str(root), "train")
-        checkpoint = _checkpoint(Path(folder) / "network", source)
+        checkpoint = fresh_checkpoint(
+            Path(folder) / "network", ModelConfig("convnet3", width=8), source.class_names, SEEN
+        )
         ratios = []
         for _ in range(rounds):
             theirs, ours = run_bare(source, cores), measure(source, checkpoint, resources, rows)
@@ -135,11 +136,3 @@ def main(images: int, rounds: int) -> float:
             "the devices keep up"
         )
     return float(np.median(ratios))
-
-
-def _checkpoint(folder: Path, source: Source) -> Artifact:
-    model = ModelConfig("convnet3", width=8)
-    folder.mkdir()
-    network = create_model(model, len(source.class_names), SIDE)
-    save_checkpoint(UPath(folder), network, CheckpointCard(model, source.class_names, SEEN))
-    return Artifact(UPath(folder), "bench")

@@ -128,6 +128,34 @@ def stage_table(stages: list[Stage], samples: list[Sample]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Run:
+    """One start of the command line."""
+
+    seconds: float
+    stages: list[Stage]
+    sampler: Sampler
+    code: int
+
+    def check(self) -> None:
+        """End here where the run has failed."""
+        if self.code:
+            raise SystemExit(f"the run failed with exit code {self.code}")
+
+
+def start(words: list[str], interval: float = 1.0) -> Run:
+    """Run the command line and sample its memory every ``interval`` seconds."""
+    stages: list[Stage] = []
+    begin = time.time()
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    reader = threading.Thread(target=follow, args=(run, stages))
+    reader.start()
+    with Sampler(root=run.pid, interval=interval) as sampler:
+        code = run.wait()
+    reader.join()
+    return Run(time.time() - begin, stages, sampler, code)
+
+
 def main() -> None:
     """Write the data set, run the command, report the peak of every stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -142,29 +170,21 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     if options.quick:
         options.images, options.test_images, options.classes = 2_000, 200, 10
-    stages: list[Stage] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for split, count in (("train", options.images), ("test", options.test_images)):
             write_split(folder / "images", split, count, options.classes, options.side)
         words = command(folder, options.method, options.side, options.overrides)
         print(" ".join(words[1:]).replace(name, "FOLDER"))
-        begin = time.time()
-        run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        reader = threading.Thread(target=follow, args=(run, stages))
-        reader.start()
-        with Sampler(root=run.pid, interval=options.interval) as sampler:
-            run.wait()
-        reader.join()
-        seconds = time.time() - begin
+        run = start(words, options.interval)
+    sampler = run.sampler
     print(sampler.table())
-    print(stage_table(stages, sampler.samples))
+    print(stage_table(run.stages, sampler.samples))
     peak = sampler.peak()
     cpu = sampler.samples[-1].cpu
-    print(f"{seconds:.0f} s ({cpu:.0f} s of processor time), highest at {peak.seconds:.0f} s:")
+    print(f"{run.seconds:.0f} s ({cpu:.0f} s of processor time), highest at {peak.seconds:.0f} s:")
     print(role_table(peak))
-    if run.returncode:
-        raise SystemExit(f"the run failed with exit code {run.returncode}")
+    run.check()
     print(f"value: {peak.total / 1e9:.2f} GB")
 
 

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from engines import make_engine
+from engines import fresh_checkpoint, make_engine
 from PIL import Image
 from plain_ccfs import MEAN, NETWORK, SIDE, STD
 from processes import Sampler
@@ -57,8 +57,7 @@ from raydd.engine.training.loop import train_network
 from raydd.models.layout import laid_out, lay_out
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.recipe import Recipe
-from raydd.store.artifacts import Artifact
-from raydd.store.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
+from raydd.store.checkpoint import load_checkpoint
 from raydd.store.memory import keep_memory
 from raydd.store.tables import write_table
 
@@ -85,21 +84,12 @@ def report(name: str, theirs: float, ours: float) -> float:
     return theirs / ours
 
 
-def fresh_teacher(folder: Path, names: tuple[str, ...]) -> Artifact:
-    """A network that knows nothing takes as long as one that does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    network = create_model(NETWORK, len(names), SIDE).eval()
-    save_checkpoint(UPath(folder), network, CheckpointCard(NETWORK, names, SEEN))
-    return Artifact(UPath(folder), folder.name, stage="squeeze")
-
-
 def compare_passes(folder: Path, root: str, rounds: int) -> float:
     """One scoring pass, images decoded beforehand."""
     resources = connect(ClusterConfig())
     source = open_source("parquet", root, "train")
     engine = make_engine(folder / "stages", source, SEEN, resources)
-    teacher = fresh_teacher(folder / "teacher", source.class_names)
+    teacher = fresh_checkpoint(folder / "teacher", NETWORK, source.class_names, SEEN)
     network = load_checkpoint(teacher.folder)[0]
     decoded: list[Image.Image] = []
     labels: list[int] = []
@@ -122,7 +112,7 @@ def compare_passes(folder: Path, root: str, rounds: int) -> float:
 def compare_runs(folder: Path, root: str) -> float:
     """A whole CCFS run, with a given teacher and given first images."""
     source = open_source("parquet", root, "train")
-    teacher = fresh_teacher(folder / "teacher", source.class_names).folder
+    teacher = fresh_checkpoint(folder / "teacher", NETWORK, source.class_names, SEEN).folder
     common = [
         "-m", "raydd.run", "dataset=parquet", f"dataset.root={root}", f"dataset.resolution={SIDE}",
         f"dataset.resize={SIDE}", f"teacher.checkpoint={teacher}", "teacher.min_top1=0",

@@ -15,26 +15,21 @@ when all is found finished. Last line: rows per second of the slowest pass.
 import argparse
 import hashlib
 import io
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from memory import Stage, follow, stage_table
+from engines import fresh_checkpoint
+from memory import stage_table, start
 from PIL import Image
-from processes import Sampler, mib
-from upath import UPath
+from processes import mib
 
 from raydd.data.preprocessing import Preprocessing
-from raydd.models.registry import ModelConfig, create_model
-from raydd.store.checkpoint import CheckpointCard, save_checkpoint
+from raydd.models.registry import ModelConfig
 
 SIDE, ROWS_PER_FILE, POOL, FAULTS, LEAST = 16, 50_000, 4096, 300, 8
 SEEN = Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -109,40 +104,6 @@ def write_set(root: Path, images: int, classes: int) -> None:
     (root / "classes.txt").write_text("".join(f"class {i:05d}\n" for i in range(classes)))
 
 
-def write_teacher(folder: Path, classes: int) -> None:
-    """A network with fresh weights."""
-    torch.manual_seed(0)
-    names = tuple(f"class {i:05d}" for i in range(classes))
-    folder.mkdir(exist_ok=True)
-    save_checkpoint(
-        UPath(folder), create_model(MODEL, classes, SIDE).eval(), CheckpointCard(MODEL, names, SEEN)
-    )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One start of the command line."""
-
-    seconds: float
-    stages: list[Stage]
-    sampler: Sampler
-
-
-def start(words: list[str]) -> Run:
-    """Run the command and sample its memory."""
-    stages: list[Stage] = []
-    begin = time.time()
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    reader = threading.Thread(target=follow, args=(run, stages))
-    reader.start()
-    with Sampler(root=run.pid, interval=1.0) as sampler:
-        run.wait()
-    reader.join()
-    if run.returncode:
-        raise SystemExit(f"the run failed with exit code {run.returncode}")
-    return Run(time.time() - begin, stages, sampler)
-
-
 def sizes_table(run: Path, storage: Path) -> str:
     """Files of the run and of its stages."""
     lines = []
@@ -180,7 +141,8 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         begin = time.time()
         write_set(folder / "images", options.images, options.classes)
-        write_teacher(folder / "teacher", options.classes)
+        names = tuple(f"class {i:05d}" for i in range(options.classes))
+        fresh_checkpoint(folder / "teacher", MODEL, names, SEEN)
         print(
             f"{options.images:,} images of {options.classes:,} classes: {time.time() - begin:.0f} s"
         )
@@ -194,7 +156,10 @@ def main() -> None:
             "teacher.min_top1=0", "evaluate=false", "data.memory_limit_mb=0", "verbose=true",
             f"storage={folder / 'runs'}", f"name={options.method}", *options.overrides,
         ]  # fmt: skip
-        first, second = start(words), start(words)
+        first = start(words)
+        first.check()
+        second = start(words)
+        second.check()
         print(stage_table(first.stages, first.sampler.samples))
         run = folder / "runs" / options.method
         print(sizes_table(run, folder / "runs" / "stages"))

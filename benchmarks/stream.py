@@ -24,22 +24,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import torch
-from engines import make_engine
+from engines import fresh_checkpoint, make_engine
 from PIL import Image
 from processes import Sampler, mean, mib, quarters_table, role_table
 from ray._private.internal_api import memory_summary
-from upath import UPath
 
 from raydd.cluster.config import ClusterConfig
 from raydd.cluster.connect import connect
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.sources import Source, open_source
+from raydd.data.sources import open_source
 from raydd.engine.passes.score import score
 from raydd.engine.passes.stream import DataConfig
-from raydd.models.registry import ModelConfig, create_model
-from raydd.store.artifacts import Artifact
-from raydd.store.checkpoint import CheckpointCard, save_checkpoint
+from raydd.models.registry import ModelConfig
 
 NUM_CLASSES, SIDE = 100, 32
 PREPROCESSING = Preprocessing(SIDE, SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -100,16 +96,6 @@ def write_parquet(root: Path, number: int, rows: range, images: Iterator[bytes])
     pq.write_table(table, path, row_group_size=100, compression="none")
 
 
-def save_network(folder: Path, source: Source) -> Artifact:
-    """A tiny untrained network as a finished checkpoint."""
-    torch.manual_seed(0)
-    network = create_model(MODEL, len(source.class_names), SIDE)
-    card = CheckpointCard(MODEL, source.class_names, PREPROCESSING)
-    folder.mkdir()
-    save_checkpoint(UPath(folder), network, card)
-    return Artifact(UPath(folder), "bench")
-
-
 def report(sampler: Sampler) -> float:
     """Print memory over time and who holds it; returns the growth in bytes."""
     print(sampler.table())
@@ -145,7 +131,9 @@ def main() -> None:
         del pool
         source = open_source(options.kind, str(root), "train", num_classes=NUM_CLASSES)
         resources = connect(ClusterConfig(object_store_mb=options.object_store_mb))
-        checkpoint = save_network(Path(folder) / "network", source)
+        checkpoint = fresh_checkpoint(
+            Path(folder) / "network", MODEL, source.class_names, PREPROCESSING
+        )
         config = DataConfig(score_batch=options.batch, memory_limit_mb=0)
         engine = make_engine(folder, source, PREPROCESSING, resources, config)
         shards = len(source.shards())

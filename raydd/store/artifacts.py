@@ -116,8 +116,7 @@ class Stages:
     Args:
         storage: of all runs.
         progress: says what is done.
-        guard: context manager by key, entered before a stage is made: it waits while another run
-            makes the same one.
+        guard: entered by key before a stage is made; waits while another run makes the same one.
         begin: called before a stage is made.
     """
 

@@ -90,18 +90,19 @@ def map_pass(
     Of a known number of ``images`` this process maps what it can before others would be worth their
     start.
     """
-    if images == images:
+    make_folders(folder)
+    if not math.isnan(images):
         _map_here(folder, source, work, images)
 
     def flow(shards: Mapping[int, Shard]) -> rd.Dataset:
         return mapped_rows(source, shards, work)
 
-    return run_pass(folder, source, flow, max_rejected, split)
+    _pass(folder, source, flow)
+    return end_pass(folder, source, max_rejected, split)
 
 
 def _map_here(folder: UPath, source: Source, work: Work, images: float) -> None:
     """Write parts until all are there, or all that is left would take too long."""
-    make_folders(folder)
     started, done = time.monotonic(), 0
     for number, shard in _left(folder, source.shards()).items():
         tables = []

@@ -18,6 +18,7 @@ import io
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def write_split(root: Path, split: str, labels: np.ndarray, pool: list[bytes], f
             for image, place in zip(images, places, strict=True)
         ]
         table = pa.table({"image": rows, "label": pa.array(own, pa.int64())})
-        pq.write_table(table, path.with_suffix(".part"), row_group_size=5000)
+        # images are not compressed again, as Hugging Face datasets writes them
+        pq.write_table(table, path.with_suffix(".part"), row_group_size=5000, compression="none")
         path.with_suffix(".part").rename(path)
 
 
@@ -125,6 +127,39 @@ def sizes_table(run: Path, storage: Path) -> str:
     return "\n".join(lines)
 
 
+def command(
+    folder: Path, method: str, classes: int, storage: str, overrides: Sequence[str]
+) -> list[str]:
+    """The run, on what :func:`write_all` has left in the folder."""
+    return [
+        sys.executable, "-m", "raydd.run", *METHODS[method], "method.ipc=2",
+        "dataset=parquet", f"dataset.root={folder / 'images'}",
+        f"dataset.classes_file={folder / 'images' / 'classes.txt'}",
+        f"dataset.resolution={SIDE}", f"dataset.resize={SIDE}",
+        f"dataset.num_classes={classes}", "dataset.mean=[0.5,0.5,0.5]",
+        "dataset.std=[0.25,0.25,0.25]", f"teacher.checkpoint={folder / 'teacher'}",
+        "teacher.min_top1=0", "evaluate=false", "data.memory_limit_mb=0", "verbose=true",
+        f"storage={folder / storage}", f"name={method}", *overrides,
+    ]  # fmt: skip
+
+
+def write_all(folder: Path, images: int, classes: int) -> None:
+    """The data set, where it is not there yet, and the teacher."""
+    begin = time.time()
+    write_set(folder / "images", images, classes)
+    names = tuple(f"class {i:05d}" for i in range(classes))
+    fresh_checkpoint(folder / "teacher", MODEL, names, SEEN)
+    print(f"{images:,} images of {classes:,} classes: {time.time() - begin:.0f} s")
+
+
+def content(run: Path) -> str:
+    """Start of the sha256 over the distilled images."""
+    digest = hashlib.sha256()
+    for path in sorted((run / "distilled").rglob("*.parquet")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def main() -> None:
     """Make the set, run the command twice, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -139,23 +174,8 @@ def main() -> None:
         options.images, options.classes = 20_000, 500
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        begin = time.time()
-        write_set(folder / "images", options.images, options.classes)
-        names = tuple(f"class {i:05d}" for i in range(options.classes))
-        fresh_checkpoint(folder / "teacher", MODEL, names, SEEN)
-        print(
-            f"{options.images:,} images of {options.classes:,} classes: {time.time() - begin:.0f} s"
-        )
-        words = [
-            sys.executable, "-m", "raydd.run", *METHODS[options.method], "method.ipc=2",
-            "dataset=parquet", f"dataset.root={folder / 'images'}",
-            f"dataset.classes_file={folder / 'images' / 'classes.txt'}",
-            f"dataset.resolution={SIDE}", f"dataset.resize={SIDE}",
-            f"dataset.num_classes={options.classes}", "dataset.mean=[0.5,0.5,0.5]",
-            "dataset.std=[0.25,0.25,0.25]", f"teacher.checkpoint={folder / 'teacher'}",
-            "teacher.min_top1=0", "evaluate=false", "data.memory_limit_mb=0", "verbose=true",
-            f"storage={folder / 'runs'}", f"name={options.method}", *options.overrides,
-        ]  # fmt: skip
+        write_all(folder, options.images, options.classes)
+        words = command(folder, options.method, options.classes, "runs", options.overrides)
         first = start(words)
         first.check()
         second = start(words)
@@ -163,14 +183,11 @@ def main() -> None:
         print(stage_table(first.stages, first.sampler.samples))
         run = folder / "runs" / options.method
         print(sizes_table(run, folder / "runs" / "stages"))
-        content = hashlib.sha256()
-        for path in sorted((run / "distilled").rglob("*.parquet")):
-            content.update(path.read_bytes())
         drivers = [s.driver.rss for s in first.sampler.samples if s.driver]
         print(
             f"{first.seconds:.0f} s, found finished in {second.seconds:.1f} s; driver at most "
             f"{mib(max(drivers)):.0f} MiB, all {mib(first.sampler.peak().total):.0f} MiB; "
-            f"sha256 {content.hexdigest()[:16]}"
+            f"sha256 {content(run)}"
         )
     passes = [s.end - s.begin for s in first.stages if s.label.startswith("score")]
     print(f"value: {options.images / max(passes):.0f} rows/s")

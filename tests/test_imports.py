@@ -45,6 +45,22 @@ def test_importing_a_floor_does_not_load(package: str, forbidden: tuple[str, ...
     assert done.stdout.split() == []
 
 
+def test_a_command_starts_without_what_only_its_work_needs() -> None:
+    """A run that is found finished, or refused, would wait for them for seconds."""
+    code = """
+import sys
+
+import raydd.run
+import raydd.browse
+import raydd.evaluate
+
+heavy = {"ray.data", "ray.train", "ray.tune", "pandas", "triton", "diffusers", "timm"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_worker_that_makes_images_starts_without_what_it_does_not_need() -> None:
     """Every one would pay 0.3 GB and two seconds for torch's compiler, Ray Data and pandas."""
     code = """

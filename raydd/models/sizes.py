@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 _FLOAT = 4
 
@@ -31,6 +30,8 @@ def output_bytes(network: nn.Module, *inputs: Any) -> int:
 
 def forward_flops(network: nn.Module, *inputs: Any) -> int:
     """Floating point operations of matrix products and convolutions; a multiply-add is two."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports a compiler of GPU kernels
+
     with FlopCounterMode(display=False) as counter:
         network.eval()(*inputs)
     return int(counter.get_total_flops())

@@ -4,14 +4,15 @@ A training set above ``data.memory_limit_mb`` of pixels is streamed at every epo
 split is read back a part at a time (:mod:`raydd.store.images`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data as rd
 from upath import UPath
 
 from raydd.data.preprocessing import Preprocessing
@@ -25,6 +26,9 @@ from raydd.errors import Refused
 from raydd.store.artifacts import Artifact, digest_stage
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
+
+if TYPE_CHECKING:
+    import ray.data as rd
 
 
 def class_counts(engine: Engine) -> np.ndarray:

@@ -5,14 +5,15 @@ and one that decodes, would share Ray Data's budget: then one task decodes, howe
 there are. For the same reason blocks of pixels are small: a task may hold two of them.
 """
 
+from __future__ import annotations
+
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray.data as rd
 from ray.util.annotations import RayDeprecationWarning
 
 from raydd.cluster.resources import Resources
@@ -20,6 +21,9 @@ from raydd.data.preprocessing import Preprocessing
 from raydd.data.rows import answered_rows, decode_rows, pixel_column
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.encoded import BLOCK_BYTES, CHUNK_ROWS, Work, map_rows
+
+if TYPE_CHECKING:
+    import ray.data as rd  # a second: a run that is found finished does without it
 
 _PIXEL_BYTES = 12 << 20  # of a table of decoded rows
 _WHOLE = 0.75  # of a table: a block is closed by the table that passes that size, and not cut again
@@ -83,6 +87,8 @@ def map_actors(
 
     An actor with a GPU asks for no CPU: those that there are belong to the tasks that feed it.
     """
+    import ray.data as rd
+
     with warnings.catch_warnings():
         # Ray would restart a dying process for ever; 2.60 has no other way to say how often.
         warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -100,6 +106,8 @@ def map_actors(
 
 
 def _flow(source: Source, shards: Mapping[int, Shard], work: Work | None, step: int) -> rd.Dataset:
+    import ray.data as rd
+
     def read(batch: dict[str, np.ndarray]) -> Iterator[pa.Table]:
         index = int(batch["index"][0])
         return map_rows(source, shards[index], index, work, step)
@@ -110,7 +118,9 @@ def _flow(source: Source, shards: Mapping[int, Shard], work: Work | None, step: 
 
 
 def _configure(block_bytes: int) -> None:
-    context = rd.DataContext.get_current()
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = block_bytes

@@ -1,11 +1,12 @@
 """A network that answers the encoded rows of a pass; the actors of ``score`` and ``embed``."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import ray.data as rd
 import torch
 from torch import Tensor
 from upath import UPath
@@ -24,12 +25,15 @@ from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
 from raydd.store.memory import release_memory
 
-_RELEASE_EVERY = 4  # batches
+if TYPE_CHECKING:
+    import ray.data as rd
+
+_RELEASE_EVERY = 16  # batches; what is given back must be filled with zeros again
 
 
 def ask_network(
     engine: Engine,
-    actor: "type[RowNetwork]",
+    actor: type[RowNetwork],
     folder: UPath,
     checkpoint: Artifact,
     stored: Artifact | None,

@@ -27,7 +27,7 @@ from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
 _NEARLY_ALWAYS = 0.8  # of a class's images
-_GROUP, _MANY_CLASSES = 128, 2048
+_CACHED_BYTES = 1 << 21  # of logits
 ROW_BYTES = 36  # measured: zstd parquet, short ids; margins, too
 
 
@@ -189,6 +189,13 @@ def ask(logits: Tensor, labels: Tensor, error_norm: bool = False) -> Tensor:
         float64 [4, B], or [5, B] with the norm last: prediction, logit and probability of the true
         class, and its rank.
     """
+    few = max(1, _CACHED_BYTES // (4 * logits.shape[1]))
+    parts = zip(logits.split(few), labels.split(few), strict=True)
+    return torch.cat([_ask(*part, error_norm) for part in parts], 1)
+
+
+def _ask(logits: Tensor, labels: Tensor, error_norm: bool) -> Tensor:
+    """:func:`ask` for rows that are looked at five times over: so few that a cache holds them."""
     logits, rows = logits.float(), labels.clamp(min=0)[:, None]
     true, probabilities = logits.gather(1, rows), logits.softmax(1)
     probability = probabilities.gather(1, rows)
@@ -200,21 +207,13 @@ def ask(logits: Tensor, labels: Tensor, error_norm: bool = False) -> Tensor:
 
 
 def largest(logits: Tensor) -> Tensor:
-    """Index of the largest of each row [B, C], int64 [B]; the first one of equal ones.
+    """Index of the largest of each row of float32 [B, C], int64 [B]; the first one of equal ones.
 
-    Of many classes the largest of each group is found first: on a CPU ``argmax`` looks at one value
-    after the other, ``amax`` at eight at once.
+    On a CPU torch's ``argmax`` looks at one value after the other, numpy's at eight at once.
     """
-    whole = logits.shape[1] // _GROUP * _GROUP
-    if whole < _MANY_CLASSES:
-        return logits.argmax(1)
-    groups = logits[:, :whole].unflatten(1, (-1, _GROUP))
-    rest = logits[:, whole:]
-    tops = [groups.amax(2)] + ([rest.amax(1, keepdim=True)] if rest.shape[1] else [])
-    group = torch.cat(tops, 1).argmax(1, keepdim=True)
-    places = group * _GROUP + torch.arange(_GROUP, device=logits.device)
-    found = logits.gather(1, places.clamp(max=logits.shape[1] - 1)).argmax(1, keepdim=True)
-    return places.gather(1, found)[:, 0]
+    if logits.device.type == "cpu":
+        return torch.from_numpy(logits.numpy().argmax(1))
+    return logits.argmax(1)
 
 
 _COLUMNS = {  # of the score table, in the order of :func:`ask`

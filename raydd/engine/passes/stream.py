@@ -5,16 +5,17 @@ sorted by position, so that the files do not depend on workers, block sizes or a
 A pass that is killed continues with the shards that have no part file.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data as rd
 from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
 from upath import UPath
 
@@ -24,6 +25,9 @@ from raydd.engine.passes.feed import mapped_rows
 from raydd.engine.passes.parts import end_pass, make_folders, shard_name, write_part
 from raydd.store.meter import advance
 from raydd.store.units import PART
+
+if TYPE_CHECKING:
+    import ray.data as rd
 
 
 @dataclass
@@ -45,7 +49,7 @@ _TRIED_SECONDS, _WORTH_SECONDS = 0.5, 15.0  # of one process, before others are 
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
 
 
-Flow = Callable[[Mapping[int, Shard]], rd.Dataset]
+Flow = Callable[[Mapping[int, Shard]], "rd.Dataset"]
 
 
 def run_pass(

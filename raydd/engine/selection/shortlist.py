@@ -8,7 +8,6 @@ parts or spread over workers.
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from raydd.engine.selection.strata import Strata
@@ -118,4 +117,6 @@ class Shortlist:
 def hash_ids(ids: pa.Array, seed: int) -> np.ndarray:
     """uint64 [N], uniform, fixed by id and seed."""
     names = ids.to_numpy(zero_copy_only=False).astype(object)
-    return pd.util.hash_array(names, hash_key=f"{seed % 10**16:016d}", categorize=False)
+    from pandas.util import hash_array  # most runs do without pandas for long
+
+    return hash_array(names, hash_key=f"{seed % 10**16:016d}", categorize=False)

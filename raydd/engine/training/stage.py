@@ -1,10 +1,11 @@
 """Stage ``train``, and the stage around every training of the loop: one fit, and what it takes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray.data as rd
 import torch
 from upath import UPath
 
@@ -30,6 +31,9 @@ from raydd.ops.recipe import Recipe
 from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import CheckpointCard
+
+if TYPE_CHECKING:
+    import ray.data as rd
 
 
 def train(

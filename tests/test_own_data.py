@@ -21,8 +21,9 @@ from upath import UPath
 from doors import refuse_by
 from raydd.config.tree import compose_config
 from raydd.data.sources import open_source
+from raydd.engine.passes.accuracy import exchanged_classes
 from raydd.engine.passes.decode import decode_test, list_images
-from raydd.engine.passes.score import exchanged_classes, score_teacher
+from raydd.engine.passes.score import score_teacher
 from raydd.engine.training.teacher import TeacherConfig, squeeze
 from raydd.errors import Refused
 from raydd.report.gather import real_images

@@ -17,16 +17,15 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.engine.engine import Engine
+from raydd.engine.passes.accuracy import accuracy
 from raydd.engine.passes.decode import stored_images
 from raydd.engine.passes.dynamics import DynamicsTable
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
 from raydd.store.artifacts import Artifact
-from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
-_NEARLY_ALWAYS = 0.8  # of a class's images
 _CACHED_BYTES = 1 << 21  # of logits
 ROW_BYTES = 36  # measured: zstd parquet, short ids; margins, too
 
@@ -48,9 +47,8 @@ def score(engine: Engine, checkpoint: Artifact, title: str, error_norm: bool = F
 
     def work(folder: UPath) -> dict[str, Any]:
         actor = ErrorScorer if error_norm else Scorer
-        return ask_network(engine, actor, folder, checkpoint, stored) | _accuracy(
-            folder, engine.num_classes
-        )
+        passed = ask_network(engine, actor, folder, checkpoint, stored)
+        return passed | accuracy(folder, engine.num_classes)
 
     return engine.stages.run(
         "score",
@@ -100,51 +98,6 @@ def check_floor(engine: Engine, top1: float) -> None:
             f"teacher.min_top1={floor:.3g}; its class order or preprocessing most likely differs "
             "from the data set's."
         )
-
-
-def _accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:
-    """How often the network is right, over all parts, read one at a time.
-
-    Returns:
-        ``top1``, [0, 1]; ``right``, images of each class; ``exchanged``, see
-        :func:`exchanged_classes`.
-    """
-    right, counts = np.zeros((2, num_classes), np.int64)
-    wrong = [np.empty((0, 3), np.int64)]  # class, prediction, images
-    for path in part_files(folder):
-        table = read_table(path, ["class_index", "prediction"])
-        labels, answers = (table[n].to_numpy().astype(np.int64) for n in table.column_names)
-        missed = labels != answers
-        pairs = np.stack([labels[missed], answers[missed]], axis=1)
-        wrong.append(np.column_stack(np.unique(pairs, axis=0, return_counts=True)))
-        right += np.bincount(labels[~missed], minlength=num_classes)
-        counts += np.bincount(labels, minlength=num_classes)
-    return {
-        "top1": int(right.sum()) / max(int(counts.sum()), 1),
-        "right": right.tolist(),
-        "exchanged": exchanged_classes(np.concatenate(wrong), counts),
-    }
-
-
-def exchanged_classes(wrong: np.ndarray, counts: np.ndarray) -> list[tuple[int, int]]:
-    """Classes that a network nearly always takes for others, which fare alike.
-
-    A class that it cannot tell from another is no such class: there the other one is right.
-
-    Args:
-        wrong: int64 [N, 3]: class, prediction, images; a pair may be there many times.
-        counts: int64 [C], images of each class.
-    Returns:
-        Pairs (class, what it is taken for), each class at most once.
-    """
-    pairs, at = np.unique(wrong[:, :2], axis=0, return_inverse=True)
-    times = np.bincount(at.ravel(), wrong[:, 2], minlength=len(pairs))
-    always = {
-        int(label): int(answer)
-        for (label, answer), images in zip(pairs, times, strict=True)
-        if images >= _NEARLY_ALWAYS * counts[label]
-    }
-    return [(label, answer) for label, answer in always.items() if answer in always]
 
 
 class Scorer(RowNetwork):

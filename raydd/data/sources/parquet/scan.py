@@ -5,7 +5,7 @@ wrong with any file is said, with its name, before the first image is read.
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,7 +82,8 @@ class _Facts(NamedTuple):
     names: tuple[str, ...] | None
     num_rows: int
     cuts: tuple[int, ...]
-    counts: Counter[Any]  # rows per distinct label
+    labels: np.ndarray | list[Any]  # the distinct ones: int64 where the column holds whole numbers
+    rows: np.ndarray  # of each of them, int64
     digest: str
 
 
@@ -103,6 +104,7 @@ def scan_files(
     """
     parts, digests, problems = [], [], []
     groups: dict[tuple[str, ...] | None, LabelGroup] = {}
+    counted: dict[tuple[str, ...] | None, list[_Facts]] = defaultdict(list)
     kinds: dict[str, str] = {}  # kind of labels -> address of the first file that has it
     look = partial(_look, root, image_column, label_column)
     for file, facts in _in_threads(look, files):
@@ -112,13 +114,15 @@ def scan_files(
             continue
         kinds.setdefault(facts.kind, address)
         groups.setdefault(facts.names, LabelGroup(facts.names, address))
-        groups[facts.names].counts.update(facts.counts)
+        counted[facts.names].append(facts)
         position = list(groups).index(facts.names)
         parts.append(PartFile(file.path, facts.num_rows, facts.cuts, position))
         digests.append(digest(*file, position, facts.digest))
     if problems:
         raise _refusal(split, problems, len(files))
     _require_one_kind(kinds, label_column)
+    for stored, group in groups.items():
+        group.counts = _add_up(counted[stored])
     names = (digest(*(group.names or ())) for group in groups.values())
     return Scan(tuple(parts), tuple(groups.values()), digest(*digests, *names))
 
@@ -153,27 +157,44 @@ def _facts(table: Table, label_column: str, cuts: tuple[int, ...], stamps: Seque
     column = table.column(label_column)
     if len(column) != num_rows:
         raise pa.ArrowInvalid(f"{len(column)} labels for {num_rows} rows")
-    counts, labels = _count(column)
-    hashed = digest(labels, *table.group_rows, *table.group_bytes, *stamps)
+    labels, rows, content = _count(column)
+    hashed = digest(content, *table.group_rows, *table.group_bytes, *stamps)
     names = stored_names(schema, label_column)
-    return _Facts(label_kind(schema, label_column), names, num_rows, cuts, counts, hashed)
+    return _Facts(label_kind(schema, label_column), names, num_rows, cuts, labels, rows, hashed)
 
 
-def _count(column: pa.ChunkedArray) -> tuple[Counter[Any], str]:
-    """Rows per distinct label, and a digest of all labels in their order."""
+def _count(column: pa.ChunkedArray) -> tuple[np.ndarray | list[Any], np.ndarray, str]:
+    """Distinct labels, rows of each of them, and a digest of all labels in their order."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_null(column.type):
-        return Counter({None: len(column)}), ""
+        return [None], np.array([len(column)]), ""
     encoded = column.dictionary_encode().combine_chunks()
-    values = text_or_value(encoded.dictionary)
     places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("<i4")
-    rows = np.bincount(places + 1, minlength=len(values) + 1)
-    counts: Counter[Any] = Counter()  # mended texts may be equal: added up
-    for value, count in zip([None, *values], rows, strict=True):
-        counts[value] += int(count)
+    rows = np.bincount(places + 1, minlength=len(encoded.dictionary) + 1)
     content = hashlib.sha256(places.tobytes()).hexdigest()
-    return +counts, digest(content, *map(repr, values))
+    if pa.types.is_integer(column.type) and column.type != pa.uint64() and not rows[0]:
+        numbers = encoded.dictionary.cast(pa.int64()).to_numpy()
+        return numbers, rows[1:], digest(content, *numbers.tolist())
+    values = text_or_value(encoded.dictionary)
+    return [None, *values], rows, digest(content, *map(repr, values))
+
+
+def _add_up(files: Sequence[_Facts]) -> Counter[Any]:
+    """Rows per distinct label; each of hundreds of files may hold tens of thousands."""
+    counts: Counter[Any] = Counter()
+    numbers = [(f.labels, f.rows) for f in files if isinstance(f.labels, np.ndarray)]
+    if numbers:
+        labels, rows = (np.concatenate(column) for column in zip(*numbers, strict=True))
+        distinct, at = np.unique(labels, return_inverse=True)
+        sums = np.zeros(len(distinct), np.int64)
+        np.add.at(sums, at, rows)
+        counts.update(dict(zip(distinct.tolist(), sums.tolist(), strict=True)))
+    for file in files:
+        if isinstance(file.labels, list):
+            for label, count in zip(file.labels, file.rows.tolist(), strict=True):
+                counts[label] += count  # mended texts may be equal
+    return +counts
 
 
 def _sample(

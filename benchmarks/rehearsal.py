@@ -90,8 +90,9 @@ def write_split(root: Path, split: str, labels: np.ndarray, pool: list[bytes], f
             for image, place in zip(images, places, strict=True)
         ]
         table = pa.table({"image": rows, "label": pa.array(own, pa.int64())})
-        # images are not compressed again, as Hugging Face datasets writes them
-        pq.write_table(table, path.with_suffix(".part"), row_group_size=5000, compression="none")
+        # as images that all differ end up: not in a dictionary, and not compressed again
+        layout = {"use_dictionary": ["label"], "compression": "none", "row_group_size": 5000}
+        pq.write_table(table, path.with_suffix(".part"), **layout)
         path.with_suffix(".part").rename(path)
 
 

@@ -1,5 +1,6 @@
 """One parquet file as a stream of cells: row number, image, label, place; damage costs its rows."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -45,6 +46,7 @@ def read_cells(
     leaves: Sequence[str],
     label_column: str | None = None,
     pages: Sequence[Page] = (),
+    wanted: Sequence[int] | None = None,
 ) -> Iterator[Cell]:
     """Stream the rows of one group with bounded memory.
 
@@ -54,8 +56,9 @@ def read_cells(
         leaves: of the image column, see :func:`.columns.image_leaves`.
         label_column: None where labels are not asked for.
         pages: of the encoded images, if these can be read by their place.
+        wanted: numbers of the only rows that are asked for, ascending, without pages; None is all.
     """
-    cells = _cells(table, group, list(leaves), label_column)
+    cells = _cells(table, group, list(leaves), label_column, wanted)
     for page in pages:
         held = list(islice(cells, page.num_rows))
         places = offsets(
@@ -92,29 +95,50 @@ def _placed(cell: Cell, offset: int) -> Cell:
     return replace(cell, offset=offset)
 
 
-def _cells(table: Table, group: int, leaves: list[str], label_column: str | None) -> Iterator[Cell]:
-    row = sum(table.group_rows[:group])
+def _cells(
+    table: Table,
+    group: int,
+    leaves: list[str],
+    label_column: str | None,
+    wanted: Sequence[int] | None,
+) -> Iterator[Cell]:
+    row = read = sum(table.group_rows[:group])
     end = row + table.group_rows[group]
     mean = max(1, table.group_bytes[group] // max(1, table.group_rows[group]))
     batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // mean))
     columns = leaves if label_column is None else [*leaves, label_column]
     try:
         for batch in table.batches(group, columns, batch_rows):
+            begin, read = read, read + len(batch)
+            numbers = _among(wanted, begin, read)
+            if not numbers:
+                row = read
+                continue
+            if len(numbers) < len(batch):  # what is passed over becomes no Python object
+                batch = batch.take(pa.array([number - begin for number in numbers], pa.int64()))
             images, paths = _images_and_paths(batch, leaves)
             labels: list[Any] = [None] * len(batch)
             if label_column is not None:
                 labels = text_or_value(batch.column(label_column))
-            for content, path, value in zip(images, paths, labels, strict=True):
-                yield Cell(row, content.as_py(), path, value)
-                row += 1
+            for number, content, path, value in zip(numbers, images, paths, labels, strict=True):
+                yield Cell(number, content.as_py(), path, value)
+                row = number + 1
+            row = read
     except (pa.ArrowException, OSError) as error:
         if not is_damage(error):
             raise
         damage = f"the row group cannot be read: {one_line(error)}"
-        if end - row > MAX_LOST_ROWS:
+        if wanted is None and end - row > MAX_LOST_ROWS:
             yield Cell(row, damage=damage, rows=end - row)
         else:
-            yield from (Cell(number, damage=damage) for number in range(row, end))
+            yield from (Cell(number, damage=damage) for number in _among(wanted, row, end))
+
+
+def _among(wanted: Sequence[int] | None, begin: int, end: int) -> Sequence[int]:
+    """The wanted rows of ``[begin, end)``."""
+    if wanted is None:
+        return range(begin, end)
+    return wanted[bisect_left(wanted, begin) : bisect_left(wanted, end)]
 
 
 def _images_and_paths(

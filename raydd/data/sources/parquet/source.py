@@ -186,15 +186,15 @@ class ParquetSource:
         found: dict[str, bytes] = {}
         with open_file(self.root, path) as table:
             starts = np.cumsum([0, *table.group_rows])
-            groups = np.searchsorted(starts, sorted(rows), side="right") - 1
-            for group, count in zip(*np.unique(groups, return_counts=True), strict=True):
-                if group == len(table.group_rows):
-                    break
-                cells = read_cells(table, group, image_leaves(table, group, self.image_column))
-                chosen = islice((cell for cell in cells if cell.row in rows), int(count))
+            numbers = sorted(rows)
+            ends = np.searchsorted(numbers, starts).tolist()
+            for group in np.flatnonzero(np.diff(ends)).tolist():
+                wanted = numbers[ends[group] : ends[group + 1]]
+                leaves = image_leaves(table, group, self.image_column)
+                cells = islice(read_cells(table, group, leaves, wanted=wanted), len(wanted))
                 found.update(
                     (rows[cell.row], cell.image)
-                    for cell in with_images(self.root, path, chosen)
+                    for cell in with_images(self.root, path, cells)
                     if cell.image is not None
                 )
         return found

@@ -4,7 +4,7 @@
 
 ROOT is a Hugging Face parquet folder with train and test files (columns image, label) of 32 pixels
 and ten classes, such as CIFAR-10. Processor time of a whole process tree is counted, so that others
-on the machine weigh little; one thread each. ``--quick`` takes 5,000 images and one round.
+on the machine weigh little; one thread each. ``--quick`` takes 2,000 images and one round.
 
 - ``pass``: one scoring pass of a thin ResNet over images that both sides have decoded already (what
   that took is printed too); the plain side is a DataLoader over torchvision's transforms.
@@ -264,18 +264,18 @@ def main() -> None:
     parser.add_argument("root", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--quick", action="store_true", help="5,000 images, one round")
+    parser.add_argument("--quick", action="store_true", help="2,000 images, one round")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         forward(bool(options.child))
         return
     torch.set_num_threads(1)
-    rounds, epochs = (1, 5) if options.quick else (options.rounds, 20)
+    rounds, epochs = (1, 2) if options.quick else (options.rounds, 20)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        size = (5_000, 1_000) if options.quick else (50_000, 10_000)
+        size = (2_000, 500) if options.quick else (50_000, 10_000)
         needs_images = {"pass", "run"} & set(options.only)
         root = smaller_copy(options.root, folder / "images", *size) if needs_images else ""
         work = {

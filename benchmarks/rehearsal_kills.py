@@ -50,7 +50,7 @@ class Run:
     def wait_for(self, storage: Path, stage: str) -> int:
         """Wait until a pass has parts, and some are missing; how many there are."""
         while self.process.poll() is None:
-            if any(line.startswith(f"  {stage} ") for line in self.lines):
+            if any(line.startswith(f"{stage} ") for line in self.lines):
                 folder = max(storage.glob("stages/score-*"), key=lambda path: path.stat().st_mtime)
                 parts = len(list(folder.glob("parts/*.parquet")))
                 if parts:

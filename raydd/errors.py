@@ -59,18 +59,27 @@ def exit_code(act: Callable[[], int | None]) -> int:
     stop_on_signals()
     try:
         return act() or 0
-    except (KeyboardInterrupt, Stopped) as error:
-        number = signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT
-        print(f"raydd: stopped by {number.name}. {_KEPT}", file=sys.stderr)
-        return 128 + number
     except Refused as error:
         print(f"raydd: {error}", file=sys.stderr)
         return 2
-    except Exception as error:
+    except (Exception, KeyboardInterrupt, Stopped) as error:
+        if number := _signal_of(error):
+            print(f"raydd: stopped by {number.name}. {_KEPT}", file=sys.stderr)
+            return 128 + number
         if not (sentence := known_trouble(error)):
             raise
         print(f"raydd: {sentence}", file=sys.stderr)
         return 1
+
+
+def _signal_of(error: BaseException) -> signal.Signals | None:
+    """What stopped the work, if it was a signal; Ray's C code makes a SystemError of ours."""
+    for found in chain(error):
+        if isinstance(found, Stopped):
+            return signal.SIGTERM
+        if isinstance(found, KeyboardInterrupt):
+            return signal.SIGINT
+    return None
 
 
 def known_trouble(error: BaseException) -> str | None:

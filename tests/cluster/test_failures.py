@@ -20,7 +20,7 @@ from raydd.cluster.tasks import run_many
 from raydd.data.sources import open_source
 from raydd.engine.passes.feed import encoded_rows, map_actors
 from raydd.engine.passes.stream import run_pass
-from raydd.errors import exit_code, known_trouble
+from raydd.errors import Stopped, exit_code, known_trouble
 from small_engine import resources
 
 pytestmark = pytest.mark.usefixtures("by_value")
@@ -177,3 +177,17 @@ def test_other_errors_keep_their_traceback():
 )
 def test_deaths_are_told_from_errors(error, is_death):
     assert follows_death(error) is is_death
+
+
+@pytest.mark.parametrize(
+    ("signal_error", "code", "name"),
+    [(Stopped(), 143, "SIGTERM"), (KeyboardInterrupt(), 130, "SIGINT")],
+)
+def test_a_signal_that_meets_ray_s_c_code_is_said_as_any_other(signal_error, code, name, capsys):
+    """Python turns an exception that C code forgets into a SystemError: so it was in ray.wait."""
+
+    def act() -> None:
+        raise SystemError("wait returned a result with an exception set") from signal_error
+
+    assert exit_code(act) == code
+    assert f"raydd: stopped by {name}. What is finished is kept" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from upath import UPath
 
 from raydd.data.rows import pixel_row
 from raydd.store.tables import part_files, read_table
+from raydd.store.units import covering
 
 GRID_CLASSES, GRID_SLOTS = 10, 10
 
@@ -43,7 +44,7 @@ def read_grid(folder: UPath, classes: int, slots: range, resolution: int) -> np.
         uint8 [classes, slots, R, R, 3].
     """
     images = np.zeros((classes, len(slots), resolution, resolution, 3), np.uint8)
-    for path in part_files(folder):
+    for path in covering(part_files(folder), range(classes)):
         for row in _shown(path, classes, slots):
             images[row["class_index"], row["slot"] - slots.start] = pixel_row(
                 row["pixels"], resolution

@@ -6,6 +6,7 @@ marker is there, and is then never redone: not by this run, nor by the next one 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,9 @@ def plan_units(
     )
 
 
+_NAME = re.compile("slot[0-9]+-class(?P<class>[0-9]+)")
+
+
 def _unit(slots: range, classes: range) -> Unit:
     pairs = [(slot, label) for slot in slots for label in classes]
     return Unit(
@@ -145,11 +149,15 @@ def covering(files: Iterable[UPath], labels: Iterable[int]) -> list[UPath]:
     """The files of units that hold some classes: of all others, not even the footer is read.
 
     Args:
-        files: of all units of a stage; the name of each ends with its first class.
+        files: of all units of a stage; the name of each ends with its first class. Files of real
+            images, whose names say nothing, are all kept.
         labels: classes asked for.
     """
     paths = sorted(files, key=lambda path: path.name)
-    first = {path: int(path.stem.rpartition("class")[2]) for path in paths}
+    names = {path: _NAME.fullmatch(path.stem) for path in paths}
+    first = {path: int(name["class"]) for path, name in names.items() if name}
+    if len(first) < len(paths):
+        return paths
     starts = sorted(set(first.values()))
     wanted = {starts[bisect_right(starts, label) - 1] for label in labels}
     return [path for path in paths if first[path] in wanted]

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch.distributed as dist
-from ray.exceptions import RayError, RayTaskError
 from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import RayTrainError
 
+from raydd.cluster.deaths import is_death
 from raydd.errors import chain
 
 _NEIGHBOURS = ("gloo", "NCCL", "c10d")  # in what a worker raises whose neighbour has died
@@ -42,8 +42,8 @@ class StopOnError(UserCallback):
 def follows_death(error: BaseException) -> bool:
     """Whether a worker, or one that it waited for, has died, rather than raised an error."""
     return any(
-        (isinstance(found, (RayError, RayTrainError)) and not isinstance(found, RayTaskError))
-        or isinstance(found, dist.DistError)
+        is_death(found)
+        or isinstance(found, (RayTrainError, dist.DistError))
         or (type(found) is RuntimeError and any(name in str(found) for name in _NEIGHBOURS))
         for found in chain(error)
     )

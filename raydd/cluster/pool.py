@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from raydd.cluster.queue import UnitQueue
 from raydd.cluster.resources import Resources
@@ -18,7 +18,6 @@ from raydd.cluster.threads import set_threads, torch_threads
 from raydd.store.meter import advance
 
 _POLL_SECONDS = 1.0
-_LOST = (RayActorError, OutOfMemoryError)
 
 Job = TypeVar("Job")
 Unit = TypeVar("Unit")
@@ -121,7 +120,7 @@ class _Pool:
             ray.get(answer)
         except RayTaskError as error:
             raise error.cause from error
-        except _LOST as error:
+        except RayError as error:  # a death: see raydd.cluster.deaths
             self._lose(worker, unit, error)
             return
         self.idle.append(worker)

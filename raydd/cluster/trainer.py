@@ -90,7 +90,7 @@ def fit_group(single: Single, resources: Resources) -> Any:
     )
     try:
         return _run(trainer)
-    except ray.exceptions.ActorDiedError as error:
+    except ray.exceptions.RayActorError as error:
         raise RuntimeError(
             "the controller of Ray Train died; run the same command to continue"
         ) from error

@@ -10,7 +10,13 @@ import pytest
 import ray.data as rd
 import torch
 import torch.distributed as dist
-from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+)
 from upath import UPath
 
 from raydd.cluster.failures import follows_death
@@ -18,7 +24,7 @@ from raydd.cluster.fit import fit, rank_and_world
 from raydd.cluster.pool import run_units
 from raydd.cluster.tasks import run_many
 from raydd.data.sources import open_source
-from raydd.engine.passes.feed import encoded_rows, map_actors
+from raydd.engine.passes.feed import encoded_rows, map_actors, mapped_rows
 from raydd.engine.passes.stream import run_pass
 from raydd.errors import Stopped, exit_code, known_trouble
 from small_engine import resources
@@ -144,6 +150,27 @@ def test_a_pass_is_not_begun_again_for_an_actor_that_cannot_load(ray4, tmp_path)
         run_pass(UPath(tmp_path / "pass"), source, flow, 0.0)
     assert known_trouble(caught.value) == SENTENCE
     assert len(list(tmp_path.glob("start-*"))) == 1
+
+
+LOSSES = [
+    ActorUnavailableError("Socket closed", None),  # its node was killed a moment ago
+    NodeDiedError("gone"),
+    ObjectLostError("00", None, ""),  # a block that lay there
+    OutOfMemoryError("the node is low on memory"),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_pass_goes_on_whatever_ray_says_of_a_loss(ray4, tmp_path, loss):
+    source, losses = open_source("digits", "", "train"), [loss]
+
+    def flow(shards):
+        if losses:
+            raise losses.pop()
+        return mapped_rows(source, shards, lambda table: table.drop_columns(["image"]))
+
+    assert run_pass(UPath(tmp_path), source, flow, 0.0)["rows"] == 1442
+    assert follows_death(loss)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import RayError
 from upath import UPath
 
+from raydd.cluster.deaths import is_death
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.encoded import END, Work, map_rows
 from raydd.engine.passes.feed import mapped_rows
@@ -131,10 +132,11 @@ def _pass(folder: UPath, source: Source, flow: Flow) -> None:
         try:
             _collect(flow(todo), folder)
             break
-        except (ActorDiedError, WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
+        except RayError as error:
             losses += 1
             # an actor that could not load its network would fail again
-            if losses > _RESTARTS or getattr(error, "actor_init_failed", False):
+            is_hopeless = losses > _RESTARTS or getattr(error, "actor_init_failed", False)
+            if is_hopeless or not is_death(error):
                 raise
 
 

@@ -1,6 +1,6 @@
 """Processor seconds of raydd's work against plain PyTorch scripts that do the same, side by side.
 
-    python benchmarks/peers.py ROOT [--quick] [--only pass run training forward layout]
+    python benchmarks/peers.py ROOT [--quick] [--only pass run training forward layout head]
 
 ROOT is a Hugging Face parquet folder with train and test files (columns image, label) of 32 pixels
 and ten classes, such as CIFAR-10. Processor time of a whole process tree is counted, so that others
@@ -15,6 +15,7 @@ on the machine weigh little; one thread each. ``--quick`` takes 2,000 images and
   DD-Ranking's kind: views of the whole batch, hard labels, SGD.
 - ``forward``: a forward pass whose process gives freed memory back, against one that keeps it.
 - ``layout``: a step of networks with group norms, channels last against what is chosen here.
+- ``head``: the answers of a layer of 21,841 classes at once, against a thousand at a time.
 
 A line for each: theirs over ours, larger is better. The last line is the smallest of them.
 """
@@ -22,6 +23,7 @@ A line for each: theirs over ours, larger is better. The last line is the smalle
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import subprocess
 import sys
@@ -246,6 +248,30 @@ def step_seconds(network: nn.Module) -> float:
     return time.process_time() - started
 
 
+def compare_heads(rounds: int) -> float:
+    """The answers of 256 images for ImageNet-21K's classes, from 128 and from 512 features."""
+    ratios = []
+    for features in (128, 512):
+        head, images = nn.Linear(features, 21_841), torch.randn(256, features)
+        theirs, ours = [], []
+        for _ in range(rounds):
+            theirs.append(asking_seconds(head, images))
+            ours.append(asking_seconds(lay_out(copy.deepcopy(head), CPU), images))
+        name = f"head of {features} features"
+        ratios.append(report(name, statistics.median(theirs), statistics.median(ours)))
+    return min(ratios)
+
+
+@torch.inference_mode()
+def asking_seconds(head: nn.Module, images: Tensor) -> float:
+    """Processor seconds of twenty answers."""
+    head(images)
+    started = time.process_time()
+    for _ in range(20):
+        head(images)
+    return time.process_time() - started
+
+
 def smaller_copy(root: str, folder: Path, train: int, test: int) -> str:
     """The first images of a data set, as parquet files of 6,250 rows."""
     for split, count in (("train", train), ("test", test)):
@@ -259,7 +285,7 @@ def smaller_copy(root: str, folder: Path, train: int, test: int) -> str:
 
 def main() -> None:
     """Measure the parts in turn."""
-    parts = ["pass", "run", "training", "forward", "layout"]
+    parts = ["pass", "run", "training", "forward", "layout", "head"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
@@ -280,6 +306,7 @@ def main() -> None:
         root = smaller_copy(options.root, folder / "images", *size) if needs_images else ""
         work = {
             "layout": lambda: compare_layouts(rounds),
+            "head": lambda: compare_heads(rounds),
             "forward": lambda: compare_forwards(rounds),
             "training": lambda: compare_trainings(folder, epochs, rounds),
             "run": lambda: compare_runs(folder, root),

@@ -40,7 +40,7 @@ class WideLinear(nn.Linear):
     """A linear layer of many outputs, for CPUs: the same weights, a thousand outputs at a time.
 
     In one product of 256 images and 21,841 classes every answer leaves the cache and comes back
-    while it is summed up: 1.5 times slower (``benchmarks/score.py --classes 21841``).
+    while it is summed up: 1.5 times slower (``benchmarks/peers.py --only head``).
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -216,10 +216,15 @@ def forward(keeps: bool) -> None:
     images = laid_out(torch.randn(256, 3, SIDE, SIDE), network)
     with torch.inference_mode():
         network(images)
-        started = time.process_time()
-        for _ in range(16):
-            network(images)
-    print(time.process_time() - started)
+        print(repeated_seconds(lambda: network(images), 16))
+
+
+def repeated_seconds(work: Callable[[], object], times: int) -> float:
+    """Processor seconds of this process for doing the work so many times."""
+    started = time.process_time()
+    for _ in range(times):
+        work()
+    return time.process_time() - started
 
 
 def compare_layouts(rounds: int) -> float:
@@ -241,11 +246,12 @@ def step_seconds(network: nn.Module) -> float:
     """Processor seconds of ten steps of 64 images."""
     images = laid_out(torch.randn(64, 3, SIDE, SIDE), network)
     labels = torch.arange(64) % 10
-    started = time.process_time()
-    for _ in range(10):
+
+    def step() -> None:
         network.zero_grad()
         F.cross_entropy(network(images), labels).backward()
-    return time.process_time() - started
+
+    return repeated_seconds(step, 10)
 
 
 def compare_heads(rounds: int) -> float:
@@ -266,10 +272,7 @@ def compare_heads(rounds: int) -> float:
 def asking_seconds(head: nn.Module, images: Tensor) -> float:
     """Processor seconds of twenty answers."""
     head(images)
-    started = time.process_time()
-    for _ in range(20):
-        head(images)
-    return time.process_time() - started
+    return repeated_seconds(lambda: head(images), 20)
 
 
 def smaller_copy(root: str, folder: Path, train: int, test: int) -> str:

@@ -6,13 +6,12 @@
 FOLDER is that of ``rehearsal.py --method ccfs``, whose calm run this one is compared with; it is
 made where it is not there. Three raylets of this machine are one cluster. One of them is killed
 (SIGKILL, its workers with it) when the first pass has written its first parts, the driver when the
-second has; then the same command runs again. Prints what each had finished by then, what was found
-again, and whether the products have the same sha256. Last line: wall time over the calm
-run's, where that was made now.
+second has; then the same command runs again. Prints what each had finished by then, what the second
+start found finished, and whether the products have the same sha256. Last line: wall time over the
+calm run's, where that was made now.
 """
 
 import argparse
-import re
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import rehearsal
+from memory import Stage, follow
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from ray_nodes import Nodes, started_nodes
@@ -31,27 +31,21 @@ PASSES = "score teacher", "score filter 1"
 
 
 class Run:
-    """A run whose lines are printed and remembered; a thread reads them."""
+    """A run whose lines are printed, and whose stages are noted, by a thread."""
 
     def __init__(self, words: list[str], variables: Mapping[str, str]) -> None:
         self.begin = time.monotonic()
         self.process = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(variables)
         )
-        self.lines: list[str] = []
-        self.reader = threading.Thread(target=self._read)
+        self.stages: list[Stage] = []  # that it works on
+        self.reader = threading.Thread(target=follow, args=(self.process, self.stages))
         self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            print(f"  {line}", end="", flush=True)
 
     def wait_for(self, storage: Path, stage: str) -> int:
         """Wait until a pass has parts, and some are missing; how many there are."""
         while self.process.poll() is None:
-            if any(line.startswith(f"{stage} ") for line in self.lines):
+            if any(begun.label == stage for begun in self.stages):
                 folder = max(storage.glob("stages/score-*"), key=lambda path: path.stat().st_mtime)
                 parts = len(list(folder.glob("parts/*.parquet")))
                 if parts:
@@ -81,11 +75,7 @@ def disturbed(words: list[str], storage: Path, nodes: Nodes) -> float:
     first.reader.join()
     print(f"killed the driver when {PASSES[1]!r} had {parts} parts", flush=True)
     passed = time.monotonic() - first.begin
-    second = Run(words, nodes.variables)
-    seconds = passed + second.end()
-    found = [line.strip() for line in second.lines if re.search(r"found|of \d+ units", line)]
-    print("the second start:", *found[:20], sep="\n  ")
-    return seconds
+    return passed + Run(words, nodes.variables).end()
 
 
 def main() -> None:
@@ -110,10 +100,10 @@ def main() -> None:
     print(f"sha256 {products[0]} and {products[1]}")
     if products[0] != products[1]:
         raise SystemExit("the products differ")
-    if any("found finished" in line for line in calm.lines):
-        print(f"value: {seconds:.0f} s; the calm run was made before")
-    else:
+    if calm.stages and calm.stages[0].label.startswith("squeeze"):
         print(f"value: {seconds / calm_seconds:.2f} times the calm run's wall time")
+    else:
+        print(f"value: {seconds:.0f} s; the calm run was begun before")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ _NEARLY_ALWAYS = 0.8  # of a class's images
 
 
 def accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:
-    """How often the network is right; the parts are read one at a time, twice.
+    """How often the network is right; the parts are read one at a time.
 
     Args:
         folder: of the score table.
@@ -27,15 +27,15 @@ def accuracy(folder: UPath, num_classes: int) -> dict[str, Any]:
         right += np.bincount(labels[labels == answers], minlength=num_classes)
         counts += np.bincount(labels, minlength=num_classes)
         votes.add(labels, answers)
+    suspects = np.flatnonzero((votes.answers >= 0) & (votes.answers != np.arange(num_classes)))
     times = np.zeros(num_classes, np.int64)
-    for labels, answers in _answers(folder):
+    for labels, answers in _answers(folder) if len(suspects) else ():
         times += np.bincount(labels[votes.answers[labels] == answers], minlength=num_classes)
-    classes = np.flatnonzero(votes.answers != np.arange(num_classes))
-    wrong = np.stack([classes, votes.answers[classes], times[classes]], axis=1)
+    wrong = np.stack([suspects, votes.answers[suspects], times[suspects]], axis=1)
     return {
         "top1": int(right.sum()) / max(int(counts.sum()), 1),
         "right": right.tolist(),
-        "exchanged": exchanged_classes(wrong[times[classes] > 0], counts),
+        "exchanged": exchanged_classes(wrong, counts),
     }
 
 

@@ -119,9 +119,9 @@ def _flow(source: Source, shards: Mapping[int, Shard], work: Work | None, step: 
 
 
 def _configure(block_bytes: int) -> None:
-    from ray.data import DataContext
+    import ray.data as rd
 
-    context = DataContext.get_current()
+    context = rd.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = block_bytes

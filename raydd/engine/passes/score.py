@@ -142,13 +142,15 @@ def ask(logits: Tensor, labels: Tensor, error_norm: bool = False) -> Tensor:
         float64 [4, B], or [5, B] with the norm last: prediction, logit and probability of the true
         class, and its rank.
     """
+    if logits.device.type != "cpu":  # there every part would be kernels of its own
+        return _ask(logits, labels, error_norm)
     few = max(1, _CACHED_BYTES // (4 * logits.shape[1]))
     parts = zip(logits.split(few), labels.split(few), strict=True)
     return torch.cat([_ask(*part, error_norm) for part in parts], 1)
 
 
 def _ask(logits: Tensor, labels: Tensor, error_norm: bool) -> Tensor:
-    """:func:`ask` for rows that are looked at five times over: so few that a cache holds them."""
+    """:func:`ask`, which looks at every row five times; on a CPU, at as many as a cache holds."""
     logits, rows = logits.float(), labels.clamp(min=0)[:, None]
     true, probabilities = logits.gather(1, rows), logits.softmax(1)
     probability = probabilities.gather(1, rows)

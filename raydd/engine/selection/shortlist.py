@@ -116,7 +116,7 @@ class Shortlist:
 
 def hash_ids(ids: pa.Array, seed: int) -> np.ndarray:
     """uint64 [N], uniform, fixed by id and seed."""
-    names = ids.to_numpy(zero_copy_only=False).astype(object)
-    from pandas.util import hash_array  # most runs do without pandas for long
+    from pandas.util import hash_array  # half a second: a run that is found finished does without
 
+    names = ids.to_numpy(zero_copy_only=False).astype(object)
     return hash_array(names, hash_key=f"{seed % 10**16:016d}", categorize=False)

@@ -20,6 +20,7 @@ import ray.data as rd
 import torch
 from PIL import Image
 from ray import cloudpickle
+from torch.utils._python_dispatch import TorchDispatchMode
 from upath import UPath
 
 from raydd.cluster.ahead import apply
@@ -134,6 +135,20 @@ def test_the_largest_logit_is_that_of_argmax(classes):
     labels = torch.arange(40) % classes
     rank = (logits > logits.gather(1, labels[:, None])).sum(1)
     assert ask(logits, labels)[3].tolist() == rank.tolist()
+
+
+@pytest.mark.parametrize(("device", "parts"), [("meta", 1), ("cpu", 4)])
+def test_rows_of_many_classes_are_cut_for_the_caches_of_cpus_alone(device, parts):
+    calls = []
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            calls.append(operation is torch.ops.aten._softmax.default)
+            return operation(*args, **(kwargs or {}))
+
+    with Counted():
+        ask(torch.zeros(96, 21841, device=device), torch.zeros(96, dtype=int, device=device))
+    assert sum(calls) == parts
 
 
 def test_the_error_norm_is_that_of_el2n():

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import ray.data as rd  # a second: a run that is found finished does without it
 
 _PIXEL_BYTES = 12 << 20  # of a table of decoded rows
-_RAISES = "ray.data._internal.execution.streaming_executor_state"  # what it logs, traceback and all
 _WHOLE = 0.75  # of a table: a block is closed by the table that passes that size, and not cut again
 
 
@@ -125,7 +124,6 @@ def _configure(block_bytes: int) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = block_bytes
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger(_RAISES).setLevel(logging.CRITICAL)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised, too
     # a source of few shards hands on many blocks of each: Ray counts the shards
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")

@@ -1,10 +1,11 @@
 """Processor seconds of raydd's work against plain PyTorch scripts that do the same, side by side.
 
-    python benchmarks/peers.py ROOT [--quick] [--only pass run training forward layout head]
+    python benchmarks/peers.py ROOT [--quick] [--only pass run training forward layout head answers]
 
 ROOT is a Hugging Face parquet folder with train and test files (columns image, label) of 32 pixels
 and ten classes, such as CIFAR-10. Processor time of a whole process tree is counted, so that others
-on the machine weigh little; one thread each. ``--quick`` takes 2,000 images and one round.
+on the machine weigh little; one thread each. ``--quick`` takes 2,000 images, one round and
+few epochs.
 
 - ``pass``: one scoring pass of a thin ResNet over images that both sides have decoded already (what
   that took is printed too); the plain side is a DataLoader over torchvision's transforms.
@@ -16,6 +17,7 @@ on the machine weigh little; one thread each. ``--quick`` takes 2,000 images and
 - ``forward``: a forward pass whose process gives freed memory back, against one that keeps it.
 - ``layout``: a step of networks with group norms, channels last against what is chosen here.
 - ``head``: the answers of a layer of 21,841 classes at once, against a thousand at a time.
+- ``answers``: a forward pass of 256 images at once, against a few at a time.
 
 A line for each: theirs over ours, larger is better. The last line is the smallest of them.
 """
@@ -31,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,7 @@ from raydd.engine.passes.decode import stored_images
 from raydd.engine.passes.score import score
 from raydd.engine.training.job import TrainJob
 from raydd.engine.training.loop import train_network
+from raydd.models.answers import answer
 from raydd.models.layout import laid_out, lay_out
 from raydd.models.registry import ModelConfig, create_model
 from raydd.ops.recipe import Recipe
@@ -111,14 +115,14 @@ def compare_passes(folder: Path, root: str, rounds: int) -> float:
     return report("pass", statistics.median(theirs), statistics.median(ours))
 
 
-def compare_runs(folder: Path, root: str) -> float:
+def compare_runs(folder: Path, root: str, epochs: int) -> float:
     """A whole CCFS run, with a given teacher and given first images."""
     source = open_source("parquet", root, "train")
     teacher = fresh_checkpoint(folder / "teacher", NETWORK, source.class_names, SEEN).folder
     common = [
         "-m", "raydd.run", "dataset=parquet", f"dataset.root={root}", f"dataset.resolution={SIDE}",
         f"dataset.resize={SIDE}", f"teacher.checkpoint={teacher}", "teacher.min_top1=0",
-        "protocol=ccfs_cpu", "protocol.seeds=1", "protocol.recipe.epochs=10",
+        "protocol=ccfs_cpu", "protocol.seeds=1", f"protocol.recipe.epochs={epochs}",
     ]  # fmt: skip
     # first images for ours, which takes them from a finished set
     made = [
@@ -126,14 +130,15 @@ def compare_runs(folder: Path, root: str) -> float:
         f"storage={folder / 'core'}", "name=core",
     ]  # fmt: skip
     subprocess.run([sys.executable, *made], check=True, stdout=subprocess.DEVNULL)
-    epochs = "{model: {name: resnet10_thin, width: 16}, recipe: {epochs: 10, batch_size: 25}}"
+    recipe = f"{{epochs: {epochs}, batch_size: 25}}"
+    network = f"{{model: {{name: resnet10_thin, width: 16}}, recipe: {recipe}}}"
     words = {
-        "theirs": ["benchmarks/plain_ccfs.py", root, str(teacher)],
+        "theirs": ["benchmarks/plain_ccfs.py", root, str(teacher), f"--epochs={epochs}"],
         "ours": [
             *common, "method=ccfs", f"storage={folder / 'runs'}", "name=run",
             f"method.core={folder / 'core' / 'core' / 'distilled'}", "method.ipc=20",
             "method.alpha=0.2", "method.curricula=2", "method.difficulty.by=logit",
-            f"method.filter_model={epochs}",
+            f"method.filter_model={network}",
         ],
     }  # fmt: skip
     seconds, peaks = {}, {}
@@ -196,19 +201,19 @@ def plain_training(pixels: Tensor, labels: Tensor, epochs: int) -> None:
         optimizer.step()
 
 
-def compare_forwards(rounds: int) -> float:
-    """A forward pass of 4,096 images in fresh processes, which give memory back or keep it."""
+def compare_forwards(rounds: int, batches: int) -> float:
+    """Forward passes of 256 images in fresh processes, which give memory back or keep it."""
     times: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(rounds):
         for keeps, found in times.items():
-            words = [sys.executable, __file__, "--child", str(int(keeps))]
+            words = [sys.executable, __file__, "--child", str(int(keeps)), "--rounds", str(batches)]
             told = subprocess.run(words, check=True, capture_output=True, text=True)
             found.append(float(told.stdout))
     return report("forward", statistics.median(times[False]), statistics.median(times[True]))
 
 
-def forward(keeps: bool) -> None:
-    """Print the processor seconds of sixteen batches of 256."""
+def forward(keeps: bool, batches: int) -> None:
+    """Print the processor seconds of so many batches of 256."""
     if keeps:
         keep_memory()
     torch.set_num_threads(1)
@@ -216,7 +221,7 @@ def forward(keeps: bool) -> None:
     images = laid_out(torch.randn(256, 3, SIDE, SIDE), network)
     with torch.inference_mode():
         network(images)
-        print(repeated_seconds(lambda: network(images), 16))
+        print(repeated_seconds(lambda: network(images), batches))
 
 
 def repeated_seconds(work: Callable[[], object], times: int) -> float:
@@ -269,6 +274,22 @@ def compare_heads(rounds: int) -> float:
 
 
 @torch.inference_mode()
+def compare_answers(rounds: int) -> float:
+    """A forward pass of small networks."""
+    ratios = []
+    for name, width in (("resnet10_thin", 16), ("convnet3", 128)):
+        network = lay_out(create_model(ModelConfig(name, width), 10, SIDE).eval(), CPU)
+        images = laid_out(torch.randn(256, 3, SIDE, SIDE), network)
+        theirs, ours = [], []
+        for _ in range(rounds):
+            theirs.append(repeated_seconds(partial(network, images), 8))
+            ours.append(repeated_seconds(partial(answer, network, images), 8))
+        found = report(f"answers of {name}", statistics.median(theirs), statistics.median(ours))
+        ratios.append(found)
+    return min(ratios)
+
+
+@torch.inference_mode()
 def asking_seconds(head: nn.Module, images: Tensor) -> float:
     """Processor seconds of twenty answers."""
     head(images)
@@ -288,7 +309,7 @@ def smaller_copy(root: str, folder: Path, train: int, test: int) -> str:
 
 def main() -> None:
     """Measure the parts in turn."""
-    parts = ["pass", "run", "training", "forward", "layout", "head"]
+    parts = ["pass", "run", "training", "forward", "layout", "head", "answers"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
@@ -297,10 +318,11 @@ def main() -> None:
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        forward(bool(options.child))
+        forward(bool(options.child), options.rounds)
         return
     torch.set_num_threads(1)
     rounds, epochs = (1, 2) if options.quick else (options.rounds, 20)
+    run_epochs = 2 if options.quick else 10
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
@@ -310,9 +332,10 @@ def main() -> None:
         work = {
             "layout": lambda: compare_layouts(rounds),
             "head": lambda: compare_heads(rounds),
-            "forward": lambda: compare_forwards(rounds),
+            "answers": lambda: compare_answers(rounds),
+            "forward": lambda: compare_forwards(rounds, 4 if options.quick else 16),
             "training": lambda: compare_trainings(folder, epochs, rounds),
-            "run": lambda: compare_runs(folder, root),
+            "run": lambda: compare_runs(folder, root, run_epochs),
             "pass": lambda: compare_passes(folder / "pass", root, rounds),
         }
         ratios = [measure() for part, measure in work.items() if part in options.only]

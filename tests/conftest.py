@@ -5,6 +5,7 @@ Ray reads these variables when it is imported, so they are set before any test m
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,36 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",  # as workers compute; two threads on busy cores wait for each other
 )
+
+# A file is one process's work, and the last to begin is what the other process waits for.
+LONG_FILES = (
+    "cluster/test_logical_gpus.py",
+    "test_own_data.py",
+    "engine/passes/test_passes.py",
+    "device/test_device.py",
+    "cluster/test_failures.py",
+    "cluster/test_fit.py",
+    "sweep/test_tune.py",
+    "engine/passes/test_stored.py",
+    "test_examples.py",
+    "cluster/test_pool.py",
+    "test_gpu_benchmark.py",
+    "test_evaluate.py",
+    "engine/training/test_training.py",
+    "engine/labels/test_labels.py",
+    "engine/labels/test_labelled_product.py",
+    "test_sweep.py",
+    "test_golden.py",
+    "test_claims.py",
+    "cluster/test_private_cluster.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, those with the longest tests before all; the others as they lie."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,34 @@ print(*{"torch._dynamo", "torchvision", "ray.data", "ray.train", "pandas"} & set
     assert done.stdout.split() == []
 
 
+def test_a_worker_that_trains_starts_without_torchs_compiler() -> None:
+    """Torch's own optimisers bring it along: 100 MB and two seconds of every such process."""
+    code = """
+import sys
+
+import torch
+
+import raydd.engine.training.loop
+import raydd.engine.generator.train
+from raydd.ops.optimizers import SGD, AdamW
+
+for make in (AdamW, SGD):
+    network = torch.nn.Linear(2, 2)
+    groups = [{"params": network.parameters(), "weight_decay": 0.1}]
+    optimizer = make(groups, lr=0.1, fused=True)
+    optimizer.zero_grad()
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print(*{"torch._dynamo", "triton", "sympy", "torchvision"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
 def test_a_driver_reads_like_the_algorithm_of_its_paper() -> None:
     """150 lines at most: what does not fit belongs to the engine."""
     for file in (ROOT / "raydd" / "methods").glob("*.py"):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raydd.data.preprocessing import Preprocessing
 from raydd.engine.engine import Engine
+from raydd.models.answers import answer
 from raydd.models.layout import laid_out, lay_out
 from raydd.models.precision import autocast, autocast_dtype
 from raydd.models.preprocess import normalise
@@ -142,7 +143,7 @@ def ask_step(networks: Networks, model: ModelConfig, flops: int, kind: str) -> T
         @torch.inference_mode()
         def step() -> None:
             with autocast(device, dtype):
-                network(networks.normalised(pixels, network))
+                answer(network, networks.normalised(pixels, network))
 
         return step
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raydd.ops.configs import check_at_least_one, check_choices, later
 from raydd.ops.losses import distillation_loss, logit_loss
+from raydd.ops.optimizers import SGD, AdamW
 from raydd.ops.schedules import smooth_factor, step_factor
 from raydd.ops.views.mixing import Mix
 
@@ -203,8 +204,8 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
         {"params": others, "weight_decay": 0.0},
     ]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    return torch.optim.SGD(
+        return AdamW(groups, lr=recipe.learning_rate, fused=True)
+    return SGD(
         groups,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,

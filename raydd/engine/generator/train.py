@@ -38,6 +38,7 @@ from raydd.models.precision import autocast, autocast_dtype
 from raydd.ops.augment import flip_where
 from raydd.ops.device import send
 from raydd.ops.diffusion_loss import add_noise, diffusion_loss, estimate_clean, noise_schedule
+from raydd.ops.optimizers import AdamW
 from raydd.ops.schedules import warmup_factor
 from raydd.ops.seeds import generator
 from raydd.store.files import write_atomic
@@ -107,7 +108,7 @@ class _Training:
         self.minimax = self._start_minimax()
         self.network: nn.Module = self.generator.transformer
         weights = [weight for weight in self.network.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = AdamW(
             weights, job.recipe.learning_rate, weight_decay=job.recipe.weight_decay, fused=True
         )
         self.scaler = loss_scaler(self.dtype, self.device)

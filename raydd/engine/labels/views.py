@@ -8,6 +8,7 @@ from torch import Tensor
 from upath import UPath
 
 from raydd.data.labels import LabelInfo
+from raydd.models.answers import answer
 from raydd.models.exact import deterministic_kernels
 from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise, pad_batch
@@ -89,7 +90,7 @@ class FixedTeacher:
         """Logits float32 [B, C] of at most ``size`` views [B, 3, R, R]."""
         padded = laid_out(pad_batch(images, self.size), self.network)
         with deterministic_kernels(tf32=False), torch.autocast(self.device.type, enabled=False):
-            return self.network(padded)[: len(images)].float()
+            return answer(self.network, padded)[: len(images)].float()
 
 
 def image_digest(images: ImageSet) -> str:

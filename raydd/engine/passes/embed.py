@@ -18,6 +18,7 @@ from raydd.engine.engine import Engine
 from raydd.engine.passes.decode import class_counts, count_labels, stored_images
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
+from raydd.models.answers import answer
 from raydd.models.features import FeatureTap
 from raydd.store.artifacts import Artifact
 from raydd.store.tables import part_files, read_table
@@ -79,7 +80,7 @@ class Embedder(RowNetwork):
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Replace the images of a batch of encoded rows by their features."""
         images, rows = self.read(batch)
-        _, features = self.tap(images)
+        _, features = answer(self.tap, images)
         unit = F.normalize(features[: rows.num_rows].float()).half().cpu().numpy()
         return rows.append_column("features", binary_column(unit))
 

@@ -23,6 +23,7 @@ from raydd.engine.passes.dynamics import DynamicsTable
 from raydd.engine.passes.network import RowNetwork, ask_network, asking_cost
 from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
+from raydd.models.answers import answer
 from raydd.store.artifacts import Artifact
 from raydd.store.units import PART
 
@@ -114,7 +115,7 @@ class Scorer(RowNetwork):
         """Replace the images of a batch of encoded rows by their scores; reasons are filled in."""
         images, rows = self.read(batch)
         labels = torch.from_numpy(rows.column("class_index").to_numpy().astype(np.int64))
-        logits = self.network(images)[: len(labels)]
+        logits = answer(self.network, images)[: len(labels)]
         scores = _columns(ask(logits, labels.to(self.device), self.error_norm))
         if self.dynamics.columns:
             places = rows.column("shard").to_numpy(), rows.column("row").to_numpy()

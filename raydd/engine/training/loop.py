@@ -27,6 +27,7 @@ from raydd.engine.training.state import (
     loss_scaler,
     restore_scaler,
 )
+from raydd.models.answers import answer
 from raydd.models.average import running_average
 from raydd.models.exact import deterministic_kernels
 from raydd.models.layout import laid_out, lay_out
@@ -184,7 +185,7 @@ class Training:
         images = normalise(views, preprocessing.mean, preprocessing.std)
         images, mix = mix_batch(images, drawn)
         with autocast(self.device, self.dtype), torch.no_grad():
-            answers = None if teacher is None else teacher(laid_out(images, teacher))
+            answers = None if teacher is None else answer(teacher, laid_out(images, teacher))
         return laid_out(images, self.network), answers, mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
@@ -204,7 +205,7 @@ class Training:
     def _logits(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
         with autocast(self.device, self.dtype):
-            return self._judged(laid_out(images, self.network))
+            return answer(self._judged, laid_out(images, self.network))
 
     def _save(self, state: _State) -> None:
         self.file.write(

@@ -1,0 +1,36 @@
+"""What a network says about images when nobody asks for gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raydd.models.layout import WideLinear
+from raydd.models.preprocess import pad_batch
+
+_PIECE = 64  # images of a forward pass on a CPU
+
+
+def answer(network: nn.Module, images: Tensor) -> Any:
+    """``network(images)``, on a CPU for a few images at a time.
+
+    What a layer of a small network leaves behind then lies in a cache when the next one asks for
+    it, and a worker takes a quarter of the memory (``benchmarks/peers.py --only answers``). A layer
+    of very many classes is the exception: its weights are what does not fit.
+
+    Args:
+        network: in evaluation mode.
+        images: float [B, 3, R, R], in the order of the network; above 64 on a CPU the last few are
+            filled up, for kernels are chosen by a batch's size.
+    Returns:
+        A tensor, or a tuple of tensors, of B rows.
+    """
+    is_wide = any(isinstance(module, WideLinear) for module in network.modules())
+    if images.device.type != "cpu" or is_wide or len(images) <= _PIECE:
+        return network(images)
+    answers = [network(pad_batch(part, _PIECE)) for part in images.split(_PIECE)]
+    if isinstance(answers[0], Tensor):
+        return torch.cat(answers)[: len(images)]
+    return tuple(torch.cat(parts)[: len(images)] for parts in zip(*answers, strict=True))

@@ -36,6 +36,7 @@ def resources(num_workers: int = 0, parallel: int = 1) -> Resources:
         threads_per_worker=1,
         parallel=parallel,
         max_failures=2,
+        parallel_cpu=parallel,
     )
 
 

@@ -20,8 +20,9 @@ class ClusterConfig:
     """null uses GPUs when the cluster has them; true waits for them where one was joined."""
     unit_workers: int | None = None
     """Workers of the stages whose units are independent: synthesize, sample, crop, statistics,
-    relabel. null is num_workers, or every GPU, those of machines that join later too. More than the
-    cluster has may be asked for: those wait for machines, and an autoscaler sees them."""
+    relabel. null is num_workers; else every GPU, those of machines that join later too, and without
+    GPUs the driver, which takes every core where the work is long. More than the cluster has may be
+    asked for: those wait for machines, and an autoscaler sees them."""
     threads_per_worker: int = 1
     """CPU threads of a worker. Sums depend on it: compare runs of equal value only."""
     tasks_per_gpu: int | None = None

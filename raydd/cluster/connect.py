@@ -102,8 +102,9 @@ def _joins() -> bool:
 def local_resources(config: ClusterConfig) -> Resources:
     """What a run would have on this machine alone; starts nothing."""
     found = resolve(config, {"CPU": _local_cpus(config), "GPU": local_gpus()})
-    alone = found.num_workers if found.unit_workers is None else found.unit_workers
-    return replace(found, unit_workers=alone)
+    if found.use_gpu and found.unit_workers is None:
+        return replace(found, unit_workers=found.num_workers)
+    return found
 
 
 @contextmanager

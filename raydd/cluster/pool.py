@@ -3,6 +3,7 @@
 Ray Train binds its workers into one group: a death restarts all of them, and a machine that joins
 is not used before that. Units need no group. Here a death costs the unit in flight, a machine that
 joins gets a worker, and a slow worker does fewer units; which units are done where changes no byte.
+On CPUs this process begins, and others join where they are worth their start.
 """
 
 import time
@@ -17,6 +18,7 @@ from raydd.cluster.resources import Resources
 from raydd.cluster.threads import set_threads, torch_threads
 from raydd.store.meter import advance
 
+WORTH_SECONDS = 15.0  # of this process, for which others are started
 _POLL_SECONDS = 1.0
 
 Job = TypeVar("Job")
@@ -37,24 +39,40 @@ def run_units(
             result must appear whole or not at all and depend on job and unit alone.
         job: its picklable argument.
         units: picklable, in the order in which they are started.
-        resources: how many workers; 0 does all in this process.
+        resources: how many workers; 0 does all in this process, None on CPUs does what this
+            process finishes soon, and has a worker on every core for the rest.
     Raises:
         RuntimeError: workers died again and again and no unit was finished in between.
     """
     if not units:
         return
-    if resources.unit_workers == 0:
-        with torch_threads(resources.threads_per_worker):
-            work = load(job)
-            for unit in units:
-                work(unit)
-                advance(units=1)
-    else:
-        pool = _Pool(load, job, units, resources)
-        try:
-            pool.run()
-        finally:
-            pool.close()
+    if not resources.begins_here:
+        _share_out(_Pool(load, job, units, resources))
+        return
+    with torch_threads(resources.threads_per_worker):
+        work = load(job)
+        if left := _begin(work, units, resources.count_unit_workers()):
+            _share_out(_Pool(load, job, left, resources, work))
+
+
+def _begin(work: Callable[[Unit], None], units: Sequence[Unit], others: int) -> Sequence[Unit]:
+    """Do units here until none is left, or ``others`` are worth their start for those that are."""
+    begin = time.monotonic()
+    for done, unit in enumerate(units, 1):
+        work(unit)
+        advance(units=1)
+        left = len(units) - done
+        seconds = (time.monotonic() - begin) / done * left
+        if min(others, left) > 1 and seconds > WORTH_SECONDS:
+            return units[done:]
+    return []
+
+
+def _share_out(pool: "_Pool") -> None:
+    try:
+        pool.run()
+    finally:
+        pool.close()
 
 
 class _Worker:
@@ -72,10 +90,25 @@ class _Worker:
 
 
 class _Pool:
-    """Workers, and what each of them is doing."""
+    """Workers, and what each of them is doing.
 
-    def __init__(self, load: _Load, job: Any, units: Sequence[Any], resources: Resources) -> None:
-        self.resources, self.units = resources, units
+    Args:
+        load: see :func:`run_units`.
+        job: of it.
+        units: to be done.
+        resources: how many workers.
+        here: does a unit in this process while the workers load what they need.
+    """
+
+    def __init__(
+        self,
+        load: _Load,
+        job: Any,
+        units: Sequence[Any],
+        resources: Resources,
+        here: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.resources, self.units, self.here = resources, units, here
         self.queue = UnitQueue(len(units))
         self.arguments = (load, ray.put(job), resources.threads_per_worker)
         holds = resources.per_worker
@@ -89,7 +122,8 @@ class _Pool:
         while self.queue.unfinished:
             self._grow()
             self._hand_out()
-            answers, _ = ray.wait(list(self.busy), timeout=_POLL_SECONDS)
+            was_busy = self._do_here()
+            answers, _ = ray.wait(list(self.busy), timeout=0 if was_busy else _POLL_SECONDS)
             for answer in answers:
                 self._receive(answer)
 
@@ -113,6 +147,16 @@ class _Pool:
                 continue
             self.idle.remove(worker)
             self.busy[worker.do.remote(self.units[unit])] = (worker, unit)
+
+    def _do_here(self) -> bool:
+        """Do a unit in this process, if it can and no worker is ready; returns whether it did."""
+        if self.here is None or any(unit is not None for _, unit in self.busy.values()):
+            return False
+        if (unit := self.queue.take(self, time.monotonic())) is None:
+            return False
+        self.here(self.units[unit])
+        advance(units=self.queue.finish(unit, self, time.monotonic()))
+        return True
 
     def _receive(self, answer: Any) -> None:
         worker, unit = self.busy.pop(answer)

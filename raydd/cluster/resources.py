@@ -24,7 +24,8 @@ class Resources:
         num_workers: of a training; 0 trains in the driver's process. Of an elastic one those that
             the cluster has room for when it is joined.
         unit_workers: of a stage of independent units; 0 does them in the driver's process, None is
-            one per GPU that the cluster has at the time.
+            one per GPU that the cluster has at the time, without GPUs one per core where the
+            driver alone would take long.
         use_gpu: whether each of them gets one.
         threads_per_worker: CPU threads.
         parallel: actors of a pass and tasks at once, when the cluster was joined.
@@ -84,10 +85,17 @@ class Resources:
             return 0
         return max(1, self.count_decoders() // max(1, self.count_unit_workers()))
 
+    @property
+    def begins_here(self) -> bool:
+        """Whether the driver's process does units: all, or those before others are started."""
+        return not (self.use_gpu or self.unit_workers)
+
     def count_unit_workers(self) -> int:
         """How many workers do units now; the cluster may have grown since it was joined."""
         if self.unit_workers is not None:
             return self.unit_workers
+        if not self.use_gpu:
+            return self.count_parallel(on_cpu=True)
         return int(ray.cluster_resources().get("GPU", 0))
 
     def for_batch(self, size: int) -> "Resources":
@@ -204,9 +212,9 @@ def _count_decoders(totals: dict[str, float], use_gpu: bool, threads: int) -> in
 
 def _unit_workers(config: ClusterConfig, use_gpu: bool) -> int | None:
     workers = config.num_workers if config.unit_workers is None else config.unit_workers
-    if not use_gpu:
-        return workers or 0
-    return None if workers is None else max(1, workers)  # as above, none in the driver
+    if workers is None or not use_gpu:
+        return workers
+    return max(1, workers)  # as above, none in the driver
 
 
 def _single_node(totals: dict[str, float]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from raydd.cluster.pool import WORTH_SECONDS
 from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
 from raydd.data.images import BrokenImage, decode
@@ -54,7 +55,7 @@ def calibrate(
         }
         decoded = _decode_rate(engine, each)
     workers = max(1, resources.num_workers)
-    unit_workers = max(1, resources.unit_workers or 0)
+    unit_workers = max(1, resources.count_unit_workers())
     return Machine(
         name="here",
         workers=workers,
@@ -67,6 +68,7 @@ def calibrate(
         step=_STEP,
         start=_START,
         beside=resources.use_gpu,
+        alone=WORTH_SECONDS if resources.begins_here else 0.0,
         about=(
             f"{len(works)} kinds of steps timed now on one {device.type} worker, "
             f"{decoded:.0f} images decoded per second and core (timed); "

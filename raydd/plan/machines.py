@@ -72,6 +72,7 @@ class Machine:
         start: seconds until a stage with work is under way.
         memory: bytes of one device; None is not known.
         beside: whether its cores decode beside devices that compute; without GPUs they do both.
+        alone: seconds of units that one process does before others are worth their start.
         image_bytes: of an encoded image.
         about: where these numbers come from.
     """
@@ -88,6 +89,7 @@ class Machine:
     start: float
     memory: int | None = None
     beside: bool = False
+    alone: float = 0.0
     image_bytes: int = ENCODED_BYTES
     about: str = field(default="", compare=False)
 
@@ -104,7 +106,8 @@ def stage_seconds(row: PlanRow, machine: Machine) -> float:
     cost = row.cost
     split = machine.workers if cost.divides == "batch" else 1
     computing = sum(_work_seconds(work, machine, split) for work in cost.work)
-    computing *= _share(row, machine)
+    alone = machine.alone if cost.divides == "units" else 0.0
+    computing = max(computing * _share(row, machine), min(computing, alone))
     actors = cost.divides == "rows" and not machine.beside
     decoding = cost.decodes / machine.decode / (machine.parallel if actors else machine.cores)
     saved = cost.decodes * (ENCODED_BYTES - machine.image_bytes)

@@ -47,6 +47,8 @@ def test_what_would_compute_on_a_gpu_in_the_driver_is_a_worker_beside_it():
     assert resolve(ClusterConfig(unit_workers=0), {"CPU": 4, "GPU": 2}).unit_workers == 1
     on_cpu = resolve(ClusterConfig(num_workers=0), {"CPU": 4})
     assert (on_cpu.num_workers, on_cpu.unit_workers) == (0, 0)
+    by_default = resolve(ClusterConfig(), {"CPU": 4})
+    assert (by_default.num_workers, by_default.unit_workers) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, m
 
 def test_other_processes_change_nothing(images, checked, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "_TRIED_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "_WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "WORTH_SECONDS", 0.0)
     assert check(make_engine(tmp_path), images).summary == checked.summary
 
 

@@ -51,7 +51,7 @@ def ask_network(
     arguments = (str(checkpoint.folder), data, resources.device, resources.threads_per_worker)
     if stored:
         job = StoredJob(str(folder), str(stored.folder), actor, arguments, data.score_batch)
-        return ask_stored(engine, job, checkpoint, data.max_rejected)
+        return ask_stored(engine, job, data.max_rejected)
     seen = engine.card(checkpoint).preprocessing
 
     def flow(shards: Mapping[int, Shard]) -> rd.Dataset:

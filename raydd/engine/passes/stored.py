@@ -15,8 +15,6 @@ import pyarrow as pa
 from upath import UPath
 
 from raydd.cluster.pool import run_units
-from raydd.cluster.resources import Resources
-from raydd.engine.cost import models_of, sizes
 from raydd.engine.engine import Engine
 from raydd.engine.passes.parts import (
     REJECTED,
@@ -25,16 +23,12 @@ from raydd.engine.passes.parts import (
     shard_name,
     write_part,
 )
-from raydd.store.artifacts import Artifact
 from raydd.store.meter import advance
 from raydd.store.tables import read_table
 from raydd.store.units import PART
 
 if TYPE_CHECKING:
     from raydd.engine.passes.network import RowNetwork
-
-# operations: some ten seconds of a core; a process takes three to start
-_WORTH_PROCESSES = 4e11
 
 
 @dataclass(frozen=True)
@@ -56,14 +50,15 @@ class StoredJob:
     batch: int
 
 
-def ask_stored(
-    engine: Engine, job: StoredJob, checkpoint: Artifact, max_rejected: float
-) -> dict[str, Any]:
+def ask_stored(engine: Engine, job: StoredJob, max_rejected: float) -> dict[str, Any]:
     """Pass over decoded images, a shard at a time; returns what `.stream.run_pass` does."""
     folder, source = UPath(job.folder), engine.train_source
     make_folders(folder)
     todo = PART.left(folder, range(len(source.shards())), shard_name)
-    run_units(_Walker, job, todo, _workers(engine, checkpoint))
+    resources = engine.resources
+    if resources.begins_here:  # others join in a streamed pass, too, whatever does units
+        resources = replace(resources, unit_workers=None)
+    run_units(_Walker, job, todo, resources)
     return end_pass(folder, source, max_rejected, "training")
 
 
@@ -85,14 +80,3 @@ class _Walker:
         rejected = read_table(REJECTED.path(job.stored, name))
         good = pa.concat_tables(answers).drop_columns(["shard"])
         write_part(UPath(job.folder), shard, good, rejected)
-
-
-def _workers(engine: Engine, checkpoint: Artifact) -> Resources:
-    """Who does the pass: on CPUs this process, where others would cost more than they do."""
-    resources, seen = engine.resources, engine.seen_by(checkpoint)
-    if resources.use_gpu:
-        return resources
-    flops = sum(sizes(seen, model).flops for model in models_of(engine, checkpoint))
-    others = resources.count_parallel()
-    is_small = others == 1 or engine.num_images * flops < _WORTH_PROCESSES
-    return replace(resources, unit_workers=0 if is_small else others)

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from upath import UPath
 
 from raydd.cluster.deaths import is_death
+from raydd.cluster.pool import WORTH_SECONDS
 from raydd.data.sources import Shard, Source
 from raydd.engine.passes.encoded import END, Work, map_rows
 from raydd.engine.passes.feed import mapped_rows
@@ -46,7 +47,7 @@ class DataConfig:
     """Images per forward pass of the score stage."""
 
 
-_TRIED_SECONDS, _WORTH_SECONDS = 0.5, 15.0  # of one process, before others are started
+_TRIED_SECONDS = 0.5  # of one process, before others are thought of
 _RESTARTS = 8  # a pass that loses more processes and writes no part meanwhile has another problem
 
 
@@ -115,7 +116,7 @@ def _map_here(folder: UPath, source: Source, work: Work, images: float) -> None:
             tables.append(table)
             done += table.num_rows
             seconds = time.monotonic() - started
-            if seconds > _TRIED_SECONDS and (images - done) * seconds / done > _WORTH_SECONDS:
+            if seconds > _TRIED_SECONDS and (images - done) * seconds / done > WORTH_SECONDS:
                 return
         rows = pa.concat_tables(tables)
         advance(rows=rows.num_rows)

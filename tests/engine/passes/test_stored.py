@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import raydd.engine.passes.stored as stored_pass
 from raydd.data.sources import open_source
 from raydd.engine.passes.decode import fits_memory, list_images, stored_images
 from raydd.engine.passes.embed import embed
@@ -55,10 +54,9 @@ def test_a_stored_pass_leaves_the_bytes_of_a_streamed_one(stage, teacher, source
     assert stored.summary["rejected"] == 8
 
 
-def test_other_processes_and_a_kill_change_nothing(teacher, source, tmp_path, monkeypatch):
+def test_other_processes_and_a_kill_change_nothing(teacher, source, tmp_path):
     calm = score(make_engine(tmp_path / "a", source=source, data=LENIENT), teacher, "x")
-    monkeypatch.setattr(stored_pass, "_WORTH_PROCESSES", 0)  # as if the set were large
-    engine = make_engine(tmp_path / "b", source=source, data=LENIENT, parallel=2)
+    engine = make_engine(tmp_path / "b", source=source, data=LENIENT, num_workers=2)
     table = score(engine, teacher, "x")
     assert contents(table) == contents(calm)
     (table.folder / "manifest.json").unlink()

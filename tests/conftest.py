@@ -59,16 +59,19 @@ def ray4():
     """Ray with at least four logical CPUs: with fewer, pipelines beside actors hang silently."""
     import ray
 
+    from raydd.cluster.connect import private_cluster
+
     interrupt = signal.getsignal(signal.SIGINT)  # Ray Train replaces it and never gives it back
-    ray.init(
-        address="local",
-        num_cpus=max(4, os.cpu_count() or 1),
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        resources={"trial": 2},
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with private_cluster():
+        ray.init(
+            address="local",
+            num_cpus=max(4, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            resources={"trial": 2},
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield ray
     ray.shutdown()
     signal.signal(signal.SIGINT, interrupt)

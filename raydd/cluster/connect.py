@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.node import Node
 
 from raydd.cluster.config import ClusterConfig
 from raydd.cluster.gpus import check_gpus, local_gpus, wait_for_gpus
@@ -49,7 +50,7 @@ def connect(
         if _joins():
             ray.init(address="auto", **quiet)
         else:
-            with _loopback():
+            with private_cluster():
                 ray.init(
                     address="local",
                     num_cpus=_local_cpus(config, concurrent),
@@ -107,19 +108,29 @@ def local_resources(config: ClusterConfig) -> Resources:
     return found
 
 
-@contextmanager
-def _loopback() -> Iterator[None]:
-    """Have a cluster that starts meanwhile listen at 127.0.0.1 only.
+# of Ray's node: autoscaler, collector of logs, dashboard. Without them a cluster is there sooner by
+# seconds of three processes, and 170 MB smaller.
+_SERVICES = ("start_monitor", "start_log_monitor", "start_api_server")
 
-    So Ray does on macOS and Windows; elsewhere it takes the machine's outer address, whatever
-    ``_node_ip_address`` says, and its processes listen on every interface.
+
+@contextmanager
+def private_cluster() -> Iterator[None]:
+    """Have a cluster that starts meanwhile listen at 127.0.0.1 only, and serve nobody else.
+
+    So Ray listens on macOS and Windows; elsewhere it takes the machine's outer address, whatever
+    ``_node_ip_address`` says, and its processes listen on every interface. What looks after more
+    machines, and shows them to people, is not started.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
+    listens, services = ray_constants.ENABLE_RAY_CLUSTER, [getattr(Node, s) for s in _SERVICES]
     ray_constants.ENABLE_RAY_CLUSTER = False
+    for name in _SERVICES:
+        setattr(Node, name, lambda *_, **__: None)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray_constants.ENABLE_RAY_CLUSTER = listens
+        for name, start in zip(_SERVICES, services, strict=True):
+            setattr(Node, name, start)
 
 
 def _local_cpus(config: ClusterConfig, concurrent: int = 0) -> int:

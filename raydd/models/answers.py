@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from raydd.models.layout import WideLinear
 from raydd.models.preprocess import pad_batch
 
-_PIECE = 64  # images of a forward pass on a CPU
+_PIECE = 64  # images of a forward pass on a CPU, at most
 
 
 def answer(network: nn.Module, images: Tensor) -> Any:
@@ -22,15 +23,16 @@ def answer(network: nn.Module, images: Tensor) -> Any:
 
     Args:
         network: in evaluation mode.
-        images: float [B, 3, R, R], in the order of the network; above 64 on a CPU the last few are
-            filled up, for kernels are chosen by a batch's size.
+        images: float [B, 3, R, R], in the order of the network. Above 64 on a CPU all pieces have
+            one size, the last filled up: kernels are chosen by it.
     Returns:
         A tensor, or a tuple of tensors, of B rows.
     """
     is_wide = any(isinstance(module, WideLinear) for module in network.modules())
     if images.device.type != "cpu" or is_wide or len(images) <= _PIECE:
         return network(images)
-    answers = [network(pad_batch(part, _PIECE)) for part in images.split(_PIECE)]
+    size = math.ceil(len(images) / math.ceil(len(images) / _PIECE))
+    answers = [network(pad_batch(part, size)) for part in images.split(size)]
     if isinstance(answers[0], Tensor):
         return torch.cat(answers)[: len(images)]
     return tuple(torch.cat(parts)[: len(images)] for parts in zip(*answers, strict=True))

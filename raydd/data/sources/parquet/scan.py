@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raydd.data.sources.files import Root, digest
 from raydd.data.sources.parquet.classes import LabelGroup, stored_names
@@ -174,10 +175,18 @@ def _count(column: pa.ChunkedArray) -> tuple[np.ndarray | list[Any], np.ndarray,
     rows = np.bincount(places + 1, minlength=len(encoded.dictionary) + 1)
     content = hashlib.sha256(places.tobytes()).hexdigest()
     if pa.types.is_integer(column.type) and column.type != pa.uint64() and not rows[0]:
-        numbers = encoded.dictionary.cast(pa.int64()).to_numpy()
-        return numbers, rows[1:], digest(content, *numbers.tolist())
+        numbers = encoded.dictionary.cast(pa.int64())
+        return numbers.to_numpy(), rows[1:], digest(content, *_texts(numbers))
     values = text_or_value(encoded.dictionary)
     return [None, *values], rows, digest(content, *map(repr, values))
+
+
+def _texts(numbers: pa.Array) -> list[str]:
+    """Whole numbers as a digest spells them, in one piece: a file may hold tens of thousands."""
+    if not len(numbers):
+        return []
+    spelled = numbers.cast(pa.string())
+    return [pc.binary_join(pa.ListArray.from_arrays([0, len(spelled)], spelled), "\x00")[0].as_py()]
 
 
 def _add_up(files: Sequence[_Facts]) -> Counter[Any]:
@@ -186,10 +195,11 @@ def _add_up(files: Sequence[_Facts]) -> Counter[Any]:
     numbers = [(f.labels, f.rows) for f in files if isinstance(f.labels, np.ndarray)]
     if numbers:
         labels, rows = (np.concatenate(column) for column in zip(*numbers, strict=True))
-        distinct, at = np.unique(labels, return_inverse=True)
-        sums = np.zeros(len(distinct), np.int64)
-        np.add.at(sums, at, rows)
-        counts.update(dict(zip(distinct.tolist(), sums.tolist(), strict=True)))
+        sums = (
+            pa.table({"label": labels, "rows": rows}).group_by("label").aggregate([("rows", "sum")])
+        )
+        columns = (column.to_pylist() for column in sums.sort_by("label").columns)
+        counts.update(dict(zip(*columns, strict=True)))
     for file in files:
         if isinstance(file.labels, list):
             for label, count in zip(file.labels, file.rows.tolist(), strict=True):

@@ -274,7 +274,7 @@ def compare_heads(rounds: int) -> float:
 
 
 @torch.inference_mode()
-def compare_answers(rounds: int) -> float:
+def compare_answers(rounds: int, times: int) -> float:
     """A forward pass of small networks."""
     ratios = []
     for name, width in (("resnet10_thin", 16), ("convnet3", 128)):
@@ -282,8 +282,8 @@ def compare_answers(rounds: int) -> float:
         images = laid_out(torch.randn(256, 3, SIDE, SIDE), network)
         theirs, ours = [], []
         for _ in range(rounds):
-            theirs.append(repeated_seconds(partial(network, images), 8))
-            ours.append(repeated_seconds(partial(answer, network, images), 8))
+            theirs.append(repeated_seconds(partial(network, images), times))
+            ours.append(repeated_seconds(partial(answer, network, images), times))
         found = report(f"answers of {name}", statistics.median(theirs), statistics.median(ours))
         ratios.append(found)
     return min(ratios)
@@ -332,7 +332,7 @@ def main() -> None:
         work = {
             "layout": lambda: compare_layouts(rounds),
             "head": lambda: compare_heads(rounds),
-            "answers": lambda: compare_answers(rounds),
+            "answers": lambda: compare_answers(rounds, 2 if options.quick else 8),
             "forward": lambda: compare_forwards(rounds, 4 if options.quick else 16),
             "training": lambda: compare_trainings(folder, epochs, rounds),
             "run": lambda: compare_runs(folder, root, run_epochs),

@@ -3,14 +3,12 @@
 Ray reads these variables when it is imported, so they are set before any test module is.
 """
 
-import gc
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-gc.disable()  # until the tests are collected: imports leave little behind
 os.environ.pop("RAY_ADDRESS", None)  # never run the tests on somebody's cluster
 os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
@@ -54,12 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     places = {here / name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
-
-
-def pytest_collection_finish() -> None:
-    """Modules and tests stay to the end: the collector need not look through them again."""
-    gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session")

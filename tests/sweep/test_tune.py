@@ -44,13 +44,13 @@ def wait_until_free(cpus):
 @pytest.fixture(scope="module")
 def finished(ray4, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    return folder, sweep(folder, POINTS[:2])
+    return folder, sweep(folder)
 
 
 def test_all_trials_are_run_and_tune_leaves_its_files(finished):
     folder, grid = finished
-    assert sorted(grid[i].metrics["top1"] for i in range(len(grid))) == [0.5, 0.6]
-    for name in map(trial_name, POINTS[:2]):
+    assert sorted(grid[i].metrics["top1"] for i in range(len(grid))) == [0.5, 0.6, 0.7]
+    for name in map(trial_name, POINTS):
         assert (folder / "trials" / name / REPORT).exists()
         found = {path.name.split(".")[0] for path in (folder / TUNE / name).iterdir()}
         assert {"result", "progress", "params", "events"} <= found
@@ -62,9 +62,9 @@ def test_a_stage_that_trials_need_at_the_same_time_is_built_once(finished):
 
 def test_the_same_command_repeats_no_finished_trial(finished):
     folder, _ = finished
-    again = sweep(folder, POINTS[:2])
-    assert len(again) == 2
-    assert lines(folder / "attempts") == {"0.5": 1, "0.6": 1}
+    again = sweep(folder)
+    assert len(again) == 3
+    assert lines(folder / "attempts") == {"0.5": 1, "0.6": 1, "0.7": 1}
 
 
 @pytest.mark.slow

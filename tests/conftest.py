@@ -66,7 +66,6 @@ def ray4():
         ray.init(
             address="local",
             num_cpus=max(4, os.cpu_count() or 1),
-            include_dashboard=False,
             object_store_memory=200 << 20,
             resources={"trial": 2},
             log_to_driver=False,

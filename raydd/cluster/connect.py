@@ -54,7 +54,6 @@ def connect(
                 ray.init(
                     address="local",
                     num_cpus=_local_cpus(config, concurrent),
-                    include_dashboard=False,
                     object_store_memory=_store_mb(config) << 20,
                     **quiet,
                 )

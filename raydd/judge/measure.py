@@ -15,7 +15,6 @@ from upath import UPath
 from raydd.errors import Refused
 from raydd.models.answers import answer
 from raydd.models.features import FeatureTap
-from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise
 from raydd.ops.similarity import mean_pairwise_cosine
 from raydd.store.checkpoint import CheckpointCard, load_frozen
@@ -124,7 +123,7 @@ def _walk(
         batches = zip(part.images.split(job.batch), part.labels.split(job.batch), strict=True)
         for pixels, labels in batches:
             images = normalise(pixels.to(job.device), preprocessing.mean, preprocessing.std)
-            logits, features = answer(tap, laid_out(images, tap.network))
+            logits, features = answer(tap, images)
             right = logits.argmax(1).cpu() == labels
             tally.add(labels, right, features.float().cpu() if job.per_class else features)
 

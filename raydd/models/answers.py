@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raydd.models.layout import WideLinear
+from raydd.models.layout import WideLinear, laid_out
 from raydd.models.preprocess import pad_batch
 
 _PIECE = 64  # images of a forward pass on a CPU, at most
@@ -23,16 +23,21 @@ def answer(network: nn.Module, images: Tensor) -> Any:
 
     Args:
         network: in evaluation mode.
-        images: float [B, 3, R, R], in the order of the network. Above 64 on a CPU all pieces have
-            one size, the last filled up: kernels are chosen by it.
+        images: float [B, 3, R, R]. Above 64 on a CPU all pieces have one size, the last filled up:
+            kernels are chosen by it.
     Returns:
         A tensor, or a tuple of tensors, of B rows.
     """
-    is_wide = any(isinstance(module, WideLinear) for module in network.modules())
-    if images.device.type != "cpu" or is_wide or len(images) <= _PIECE:
+    images, count = laid_out(images, network), len(images)
+    if images.device.type != "cpu" or count <= _PIECE or _is_wide(network):
         return network(images)
-    size = math.ceil(len(images) / math.ceil(len(images) / _PIECE))
-    answers = [network(pad_batch(part, size)) for part in images.split(size)]
+    pieces = math.ceil(count / _PIECE)
+    size = math.ceil(count / pieces)
+    answers = [network(piece) for piece in pad_batch(images, pieces * size).split(size)]
     if isinstance(answers[0], Tensor):
-        return torch.cat(answers)[: len(images)]
-    return tuple(torch.cat(parts)[: len(images)] for parts in zip(*answers, strict=True))
+        return torch.cat(answers)[:count]
+    return tuple(torch.cat(parts)[:count] for parts in zip(*answers, strict=True))
+
+
+def _is_wide(network: nn.Module) -> bool:
+    return any(isinstance(module, WideLinear) for module in network.modules())

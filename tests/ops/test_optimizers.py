@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from raydd.ops.optimizers import SGD, AdamW
+from raydd.ops.optimizers import SGD, Adam, AdamW
 
 KINDS = {
     "adamw": (AdamW, torch.optim.AdamW, {"lr": 0.01}),
@@ -55,3 +55,19 @@ def test_the_learning_rate_of_a_group_is_what_a_step_takes(name):
     weight.grad = torch.ones(2)
     optimizer.step()
     assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_steps_on_pixels_are_those_of_torchs_adam():
+    draws = torch.Generator().manual_seed(0)
+    values = torch.randn(4, 3, 8, 8, generator=draws)
+    ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    adam = Adam(ours, (0.5, 0.9))
+    reference = torch.optim.Adam([theirs], betas=(0.5, 0.9), fused=True)
+    for step in range(20):
+        gradient = torch.randn(values.shape, generator=draws)
+        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        theirs.grad = gradient
+        reference.step()
+        adam.step(gradient, 0.1 / (step + 1))
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, values)

@@ -10,7 +10,6 @@ from upath import UPath
 from raydd.data.labels import LabelInfo
 from raydd.models.answers import answer
 from raydd.models.exact import deterministic_kernels
-from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.ops.device import move
 from raydd.ops.recipe import VIEW_FIELDS, Recipe
@@ -88,7 +87,7 @@ class FixedTeacher:
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Logits float32 [B, C] of at most ``size`` views [B, 3, R, R]."""
-        padded = laid_out(pad_batch(images, self.size), self.network)
+        padded = pad_batch(images, self.size)
         with deterministic_kernels(tf32=False), torch.autocast(self.device.type, enabled=False):
             return answer(self.network, padded)[: len(images)].float()
 

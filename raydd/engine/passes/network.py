@@ -19,7 +19,6 @@ from raydd.engine.engine import Engine
 from raydd.engine.passes.feed import decoded_rows, encoded_rows, map_actors
 from raydd.engine.passes.stored import StoredJob, ask_stored
 from raydd.engine.passes.stream import DataConfig, run_pass
-from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise, pad_batch
 from raydd.store.artifacts import Artifact
 from raydd.store.checkpoint import load_frozen
@@ -121,4 +120,4 @@ class RowNetwork(ABC):
             rows = answered_rows(batch, reasons, pixels)
         padded = pad_batch(torch.from_numpy(pixels), self.config.score_batch).to(self.device)
         images = normalise(padded.permute(0, 3, 1, 2), preprocessing.mean, preprocessing.std)
-        return laid_out(images, self.network), rows
+        return images, rows

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raydd.models.capture import captured
 from raydd.models.precision import LossScale
-from raydd.ops.adam import Adam
+from raydd.ops.optimizers import Adam
 
 
 class Objective(Protocol):

@@ -20,7 +20,6 @@ from upath import UPath
 from raydd.cluster.ahead import map_beside
 from raydd.data.rows import Reader, image_table
 from raydd.models.answers import answer
-from raydd.models.layout import laid_out
 from raydd.models.preprocess import normalise
 from raydd.ops.augment import crop_and_resize
 from raydd.ops.configs import check_at_least_one, check_choices
@@ -170,7 +169,7 @@ class Observer:
             sources = (rows // boxes.shape[1]).to(self.device)
             crops = crop_and_resize(images[sources].float(), flat[rows], self.cell_side)
             seen = self._view(normalise(crops, self.mean, self.std))
-            logits = answer(self.network, laid_out(seen, self.network)).float()
+            logits = answer(self.network, seen).float()
             labels = torch.full((len(rows),), label, device=self.device)
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
         return torch.cat(losses)[: len(flat)].view(boxes.shape[:2]).cpu().numpy()

@@ -185,7 +185,7 @@ class Training:
         images = normalise(views, preprocessing.mean, preprocessing.std)
         images, mix = mix_batch(images, drawn)
         with autocast(self.device, self.dtype), torch.no_grad():
-            answers = None if teacher is None else answer(teacher, laid_out(images, teacher))
+            answers = None if teacher is None else answer(teacher, images)
         return laid_out(images, self.network), answers, mix
 
     def _is_test_epoch(self, epoch: int) -> bool:
@@ -198,14 +198,11 @@ class Training:
         self._judged.eval()
         right, count = torch.zeros((), device=self.device), 0
         for pixels, labels in tests.batches(TEST_BATCH):
-            right += (self._logits(pixels).argmax(1) == labels).sum()
+            images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
+            with autocast(self.device, self.dtype):
+                right += (answer(self._judged, images).argmax(1) == labels).sum()
             count += len(labels)
         return float(right) / count
-
-    def _logits(self, pixels: Tensor) -> Tensor:
-        images = normalise(pixels, self.job.preprocessing.mean, self.job.preprocessing.std)
-        with autocast(self.device, self.dtype):
-            return answer(self._judged, laid_out(images, self.network))
 
     def _save(self, state: _State) -> None:
         self.file.write(

@@ -4,7 +4,6 @@ Footers and label columns only, several files at once; of each file stay a few n
 wrong with any file is said, with its name, before the first image is read.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raydd.data.sources.files import Root, digest
 from raydd.data.sources.parquet.classes import LabelGroup, stored_names
@@ -35,9 +33,10 @@ from raydd.data.sources.parquet.files import (
     one_line,
     open_file,
 )
+from raydd.data.sources.parquet.labels import add_up, count_labels
 from raydd.data.sources.parquet.layouts import SplitFile
 from raydd.data.sources.parquet.paths import image_stamps
-from raydd.data.sources.parquet.rows import read_cells, text_or_value
+from raydd.data.sources.parquet.rows import read_cells
 
 SHARD_BYTES = 64 << 20
 SHARD_PATHS = 600  # images that lie in files of their own: about as many bytes
@@ -123,7 +122,7 @@ def scan_files(
         raise _refusal(split, problems, len(files))
     _require_one_kind(kinds, label_column)
     for stored, group in groups.items():
-        group.counts = _add_up(counted[stored])
+        group.counts = add_up((facts.labels, facts.rows) for facts in counted[stored])
     names = (digest(*(group.names or ())) for group in groups.values())
     return Scan(tuple(parts), tuple(groups.values()), digest(*digests, *names))
 
@@ -158,53 +157,10 @@ def _facts(table: Table, label_column: str, cuts: tuple[int, ...], stamps: Seque
     column = table.column(label_column)
     if len(column) != num_rows:
         raise pa.ArrowInvalid(f"{len(column)} labels for {num_rows} rows")
-    labels, rows, content = _count(column)
+    labels, rows, content = count_labels(column)
     hashed = digest(content, *table.group_rows, *table.group_bytes, *stamps)
     names = stored_names(schema, label_column)
     return _Facts(label_kind(schema, label_column), names, num_rows, cuts, labels, rows, hashed)
-
-
-def _count(column: pa.ChunkedArray) -> tuple[np.ndarray | list[Any], np.ndarray, str]:
-    """Distinct labels, rows of each of them, and a digest of all labels in their order."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_null(column.type):
-        return [None], np.array([len(column)]), ""
-    encoded = column.dictionary_encode().combine_chunks()
-    places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype("<i4")
-    rows = np.bincount(places + 1, minlength=len(encoded.dictionary) + 1)
-    content = hashlib.sha256(places.tobytes()).hexdigest()
-    if pa.types.is_integer(column.type) and column.type != pa.uint64() and not rows[0]:
-        numbers = encoded.dictionary.cast(pa.int64())
-        return numbers.to_numpy(), rows[1:], digest(content, *_texts(numbers))
-    values = text_or_value(encoded.dictionary)
-    return [None, *values], rows, digest(content, *map(repr, values))
-
-
-def _texts(numbers: pa.Array) -> list[str]:
-    """Whole numbers as a digest spells them, in one piece: a file may hold tens of thousands."""
-    if not len(numbers):
-        return []
-    spelled = numbers.cast(pa.string())
-    return [pc.binary_join(pa.ListArray.from_arrays([0, len(spelled)], spelled), "\x00")[0].as_py()]
-
-
-def _add_up(files: Sequence[_Facts]) -> Counter[Any]:
-    """Rows per distinct label; each of hundreds of files may hold tens of thousands."""
-    counts: Counter[Any] = Counter()
-    numbers = [(f.labels, f.rows) for f in files if isinstance(f.labels, np.ndarray)]
-    if numbers:
-        labels, rows = (np.concatenate(column) for column in zip(*numbers, strict=True))
-        sums = (
-            pa.table({"label": labels, "rows": rows}).group_by("label").aggregate([("rows", "sum")])
-        )
-        columns = (column.to_pylist() for column in sums.sort_by("label").columns)
-        counts.update(dict(zip(*columns, strict=True)))
-    for file in files:
-        if isinstance(file.labels, list):
-            for label, count in zip(file.labels, file.rows.tolist(), strict=True):
-                counts[label] += count  # mended texts may be equal
-    return +counts
 
 
 def _sample(

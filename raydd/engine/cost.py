@@ -80,6 +80,7 @@ class Cost:
         memory: peak bytes of one worker: weights, optimiser and activations of a batch.
         work: what networks do.
         decodes: encoded images that are decoded.
+        fetches: of these, images that a unit reads by their id, far from one another in the source.
         divides: "units" over the workers of units, "tasks" (units over Ray tasks), "rows" (images
             over actors; without GPUs these decode what they look at), "batch" (each step over the
             Train workers: one training) or "none".
@@ -90,6 +91,7 @@ class Cost:
     memory: float = 0
     work: Sequence[Work] = ()
     decodes: float = 0
+    fetches: float = 0
     divides: str = "none"
 
 

@@ -6,7 +6,7 @@ runs is the same, and holds for a machine that is free.
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -18,13 +18,15 @@ from raydd.cluster.pool import WORTH_SECONDS
 from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
 from raydd.data.images import BrokenImage, decode
+from raydd.data.sources import Row, Shard, Source
 from raydd.engine.cost import TimedStep
 from raydd.engine.engine import Engine
-from raydd.plan.machines import Machine, PlanRow
+from raydd.plan.machines import FETCH, Machine, PlanRow
 
 _TRANSFER, _STEP, _START = 5e8, 0.0, 3.0  # a plain disk; steps are timed; processes start
 _MOST_FLOPS = {"cpu": 2e10, "cuda": 2e13}  # of a tried step: about a second of a slow device
 _DECODED, _MOST_STEPS = 64, 30
+_SHARDS, _ROWS, _BYTES = 8, 10_000, 4 << 20  # looked at: shards, of each so many rows or bytes
 _FULL_SIZE = (375, 500)  # of a typical photograph, height and width in pixels
 
 
@@ -45,15 +47,18 @@ def calibrate(
         cores: of this machine.
         seconds: in all, by the clock, roughly: a step that has begun is finished.
     """
+    source = engine.train_source
     works = {w.step.name: w for row in rows if not row.finished for w in row.cost.work}
     device = torch.device(resources.device)
-    each = seconds / (len(works) + 1)
+    each = seconds / (len(works) + 2)
     with torch_threads(resources.threads_per_worker):
         rates = {
             key: step_rate(work.step, work.batch, device, resources.threads_per_worker, each)
             for key, work in works.items()
         }
-        decoded = _decode_rate(engine, each)
+        shards = _first_rows(source)
+        decoded = _decode_rate(engine, [row.image for rows in shards for row in rows], each)
+        fetched = _fetch_rate(source, shards, each)
     workers = max(1, resources.num_workers)
     unit_workers = max(1, resources.count_unit_workers())
     return Machine(
@@ -64,6 +69,7 @@ def calibrate(
         cores=cores,
         rates=rates,
         decode=decoded,
+        fetch=fetched,
         transfer=_TRANSFER,
         step=_STEP,
         start=_START,
@@ -71,7 +77,8 @@ def calibrate(
         alone=WORTH_SECONDS if resources.begins_here else 0.0,
         about=(
             f"{len(works)} kinds of steps timed now on one {device.type} worker, "
-            f"{decoded:.0f} images decoded per second and core (timed); "
+            f"{decoded:.0f} images decoded per second and core, {fetched:.0f} read by their id "
+            "(timed); "
             f"{workers} workers, {unit_workers} of units, {resources.parallel} tasks at once; "
             f"assumed {_TRANSFER / 1e9:g} GB/s and {_START:.0f} s to start a stage"
         ),
@@ -113,11 +120,36 @@ def _clock(device: torch.device, threads: int) -> Callable[[], float]:
     return finished
 
 
-def _decode_rate(engine: Engine, seconds: float) -> float:
+def _first_rows(source: Source) -> list[list[Row]]:
+    """Good rows at the beginning of a few shards, far from one another."""
+    shards = source.shards()
+    return [list(_begin(source, shard)) for shard in shards[:: -(-len(shards) // _SHARDS) or 1]]
+
+
+def _begin(source: Source, shard: Shard) -> Iterator[Row]:
+    size = 0
+    for row in islice(source.read(shard), _ROWS):
+        size += len(row.image)
+        if row.image:
+            yield row
+        if size > _BYTES:
+            return
+
+
+def _fetch_rate(source: Source, shards: Sequence[Sequence[Row]], seconds: float) -> float:
+    """Images per second, by the clock, that are read by their id, one of each shard at a time."""
+    known = [[row.id for row in rows] for rows in shards if rows]
+    if not known:
+        return FETCH
+    draws, begin, count = np.random.default_rng(0), time.perf_counter(), 0
+    while count == 0 or time.perf_counter() < begin + seconds:
+        count += len(source.fetch([str(draws.choice(ids)) for ids in known]))
+    return count / max(1e-9, time.perf_counter() - begin)
+
+
+def _decode_rate(engine: Engine, encoded: Sequence[bytes], seconds: float) -> float:
     """Images per second of one core."""
-    source = engine.train_source
-    rows = (row.image for shard in source.shards()[:1] for row in source.read(shard))
-    images = [image for image in islice(rows, _DECODED) if image] or [_photograph()]
+    images = encoded[:_DECODED] or [_photograph()]
     end, began, count = time.perf_counter() + seconds, time.process_time(), 0
     while count == 0 or (time.perf_counter() < end and count < 4 * _DECODED):
         with suppress(BrokenImage):  # takes its time, too

@@ -15,6 +15,7 @@ from torch import nn
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources.counted import CountedSource
+from raydd.data.sources.digits import DigitsSource
 from raydd.engine.cost import Cost, Networks, TimedStep, Work, ask_step
 from raydd.engine.generator.config import GeneratorConfig
 from raydd.engine.generator.cost import transformer_step
@@ -29,7 +30,7 @@ from raydd.models.sizes import forward_flops
 from raydd.ops.recipe import Recipe
 from raydd.plan import calibrate as plan_calibrate
 from raydd.plan.calibrate import step_rate
-from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours, stage_seconds
+from raydd.plan.machines import FETCH, Machine, PlanRow, named_machine, plan_hours, stage_seconds
 from raydd.plan.planner import plan_lines, walk
 from raydd.run import main
 from raydd.store.progress import Progress
@@ -42,7 +43,8 @@ NETWORKS = Networks(10, Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.3, 0.3, 0.3)))
 ASK = ask_step(NETWORKS, TINY, 1000, "convnet")
 MACHINE = Machine(
     "test", workers=1, unit_workers=1, parallel=1, cores=1,
-    rates={"convnet": 1e6, ASK.name: 2e6}, decode=10.0, transfer=100.0, step=0.0, start=0.0,
+    rates={"convnet": 1e6, ASK.name: 2e6}, decode=10.0, fetch=50.0, transfer=100.0, step=0.0,
+    start=0.0,
 )  # fmt: skip
 
 
@@ -88,6 +90,16 @@ def test_more_tasks_shorten_what_they_share(divides, share):
     stage = row(3, divides, work=(Work(ASK, steps=100, batch=20),))
     one, eight = MACHINE, replace(MACHINE, parallel=8)
     assert stage_seconds(stage, eight) == pytest.approx(share * stage_seconds(stage, one))
+
+
+def test_a_unit_reads_its_start_images_before_it_computes():
+    work = (Work(ASK, steps=100, batch=20),)
+    without, both = row(4, work=work), row(4, work=work, fetches=200)
+    two = replace(MACHINE, unit_workers=2)
+    beside = replace(MACHINE, beside=True, cores=16)  # others read while devices compute
+    for machine, seconds in ((MACHINE, 200 / 50), (two, 200 / 50 / 2), (beside, 0)):
+        added = stage_seconds(both, machine) - stage_seconds(without, machine)
+        assert added == pytest.approx(seconds)
 
 
 def test_stages_that_run_at_once_share_the_devices():
@@ -209,6 +221,33 @@ def test_a_machine_is_timed_by_its_steps(monkeypatch, flops, batch, threads, tri
     assert used.counts == {tried}  # large batches are cut
 
 
+class SlowSource(DigitsSource):
+    """Takes a quarter of a second for an image by its id."""
+
+    clock, asked = 0.0, ()
+
+    def fetch(self, ids):
+        SlowSource.clock += len(ids) / 4
+        SlowSource.asked += (tuple(ids),)
+        return super().fetch(ids)
+
+
+def test_images_by_their_id_are_timed_one_of_each_shard_at_a_time(monkeypatch):
+    source = SlowSource.open("train", None, None)
+    shards = plan_calibrate._first_rows(source)
+    assert 1 < len(shards) <= 8
+    begins = [next(iter(source.read(shard))).id for shard in source.shards()]
+    assert {rows[0].id for rows in shards} <= set(begins)
+    monkeypatch.setattr(
+        plan_calibrate, "time", SimpleNamespace(perf_counter=lambda: SlowSource.clock)
+    )
+    assert plan_calibrate._fetch_rate(source, shards, 10.0) == pytest.approx(4.0)
+    assert {len(ids) for ids in SlowSource.asked} == {len(shards)}
+    assert len({ids[0] for ids in SlowSource.asked}) > 1  # from anywhere in a shard
+    nothing = CountedSource(10, 100)
+    assert plan_calibrate._fetch_rate(nothing, plan_calibrate._first_rows(nothing), 10.0) == FETCH
+
+
 def test_a_data_set_that_is_not_at_hand_is_counted(capsys, tmp_path):
     source = CountedSource(10_450, 11_060_223)
     assert int(source.class_counts().sum()) == 11_060_223
@@ -239,7 +278,7 @@ def test_the_plan_of_a_real_run_is_near_its_seconds(tmp_path):
         for row in rows
         for work in row.cost.work
     }
-    here = Machine("here", 1, 1, 2, 2, rates, RECORDED["decode"], 5e8, 0.0, 5.0)
+    here = Machine("here", 1, 1, 2, 2, rates, RECORDED["decode"], FETCH, 5e8, 0.0, 5.0)
     planned: dict[str, float] = {}
     for item in rows:
         planned[item.stage] = planned.get(item.stage, 0) + stage_seconds(item, here)

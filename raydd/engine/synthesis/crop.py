@@ -102,6 +102,7 @@ def _cost(engine: Engine, selection: Artifact, observer: Artifact, job: CropJob)
         memory=memory + max(chosen) * config.tiles**2 * engine.pixel_bytes,
         work=asking_work(engine, models, pool * config.crops, config.batch, "float32"),
         decodes=pool,
+        fetches=pool,
         divides="units",
     )
 

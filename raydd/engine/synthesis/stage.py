@@ -175,5 +175,6 @@ def _cost(
         memory=weights + 2 * batch * activations,
         work=[Work(step, steps * count / batch, batch)],
         decodes=count if is_real else 0,
+        fetches=count if is_real else 0,
         divides="units",
     )

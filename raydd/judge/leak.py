@@ -1,9 +1,10 @@
 """Stage ``leak``: does a distilled set hold copies of real training images?
 
 For each distilled image (or a draw of them) the nearest real training image of its class is found,
-in one streaming pass over the real set; each batch keeps the nearest of its own, the parts of the
-pass are folded at the end. The same is measured for real test images: as near as they come to
-training images, two real images of a class are anyhow. A set of real images is one of copies.
+in one pass over the real set, which is decoded once for all stages where it fits in memory; each
+batch keeps the nearest of its own, the parts of the pass are folded at the end. The same is
+measured for real test images: as near as they come to training images, two real images of a class
+are anyhow. A set of real images is one of copies.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ from raydd.data.images import shrink
 from raydd.data.rows import pixel_array
 from raydd.engine.cost import Cost
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import decode_test
+from raydd.engine.passes.decode import decode_test, stored_images
+from raydd.engine.passes.stored import StoredJob, ask_stored
 from raydd.engine.passes.stream import map_pass
-from raydd.judge.leak_pass import Comparison
+from raydd.judge.leak_pass import Comparison, comparing
 from raydd.ops.configs import check_at_least_one
 from raydd.ops.describe import describe
 from raydd.store.artifacts import Artifact
@@ -28,6 +30,7 @@ from raydd.store.images import draw_rows
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import PART
 
+_STORED_ROWS = 1024  # that are compared at once: all queries become floating-point numbers for them
 _NAMES = ("class_index", "slot", "curriculum", "id")
 
 
@@ -78,7 +81,7 @@ def check_leaks(
         image have none.
     """
     test, preprocessing, data = decode_test(engine), engine.preprocessing, engine.data
-    side = min(config.side, preprocessing.resolution)
+    side, stored = min(config.side, preprocessing.resolution), stored_images(engine, preprocessing)
 
     def work(folder: UPath) -> dict[str, Any]:
         size = preprocessing.resolution, side
@@ -87,8 +90,7 @@ def check_leaks(
         queries = np.concatenate([drawn, tests])
         labels = np.concatenate([names["class_index"], test_names["class_index"]])
         comparison = Comparison(queries, labels, preprocessing, data.max_pixels, side)
-        source, limit, count = engine.train_source, data.max_rejected, engine.num_images
-        map_pass(folder, source, comparison.compare, limit, images=count)
+        _pass(engine, folder, stored, comparison)
         near, ids = _fold(folder, len(labels), queries.shape[1])
         ours, theirs = near[: len(drawn)], near[len(drawn) :]
         nearest = _pairs(names, ours, ids[: len(drawn)], config.listed)
@@ -97,7 +99,8 @@ def check_leaks(
 
     def cost() -> Cost:
         count = engine.num_images
-        return Cost(reads=engine.encoded_bytes(count), decodes=count, divides="tasks")
+        reads = count * engine.pixel_bytes if stored else engine.encoded_bytes(count)
+        return Cost(reads=reads, decodes=0 if stored else count, divides="tasks")
 
     return engine.stages.run(
         "leak",
@@ -115,6 +118,18 @@ def check_leaks(
         units=len(engine.train_source.shards()),
         done=[PART],
     )
+
+
+def _pass(engine: Engine, folder: UPath, stored: Artifact | None, comparison: Comparison) -> None:
+    """Leave for every real image the queries that it is nearest to in its batch."""
+    source, data = engine.train_source, engine.data
+    if stored:
+        names = str(folder), str(stored.folder)
+        job = StoredJob(*names, comparing, (comparison,), _STORED_ROWS, on_cpu=True)
+        ask_stored(engine, job, data.max_rejected)
+    else:
+        work = comparison.compare
+        map_pass(folder, source, work, data.max_rejected, images=engine.num_images)
 
 
 def _draw(

@@ -1,5 +1,6 @@
 """What a process of the leak check's pass does with a batch; it imports no torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 
 from raydd.data.images import shrink
 from raydd.data.preprocessing import Preprocessing
-from raydd.data.rows import decode_rows
+from raydd.data.rows import decode_rows, pixel_array
 from raydd.ops.nearest import nearest_rows
 
 
@@ -30,14 +31,26 @@ class Comparison:
     side: int
 
     def compare(self, batch: pa.Table) -> pa.Table:
-        """Replace the images of a batch of encoded rows by the queries they are nearest to.
+        """Replace the images of a batch of rows by the queries they are nearest to.
 
+        Args:
+            batch: encoded rows (``image``) or good ones that are decoded (``pixels``).
         Returns:
-            The rows with their reasons and two columns of lists: ``queries``, to which no other
-            image of the batch is nearer, and ``squares``, sums of squared differences to them.
+            The rows, encoded ones with their reasons, and two columns of lists: ``queries``, to
+            which no other image of the batch is nearer, and ``squares``, sums of squared
+            differences to them.
         """
+        if "pixels" in batch.column_names:
+            pixels = pixel_array(batch.column("pixels"), self.preprocessing.resolution)
+            return self._compare(batch.drop_columns(["pixels"]), pixels, np.arange(len(pixels)))
         pixels, reasons = decode_rows(batch, self.preprocessing, self.max_pixels)
-        good = np.flatnonzero([not reason for reason in reasons])
+        rows = batch.drop_columns(["image", "reason"]).append_column(
+            "reason", pa.array(reasons, pa.string())
+        )
+        return self._compare(rows, pixels, np.flatnonzero([not reason for reason in reasons]))
+
+    def _compare(self, batch: pa.Table, pixels: np.ndarray, good: np.ndarray) -> pa.Table:
+        """Append the two columns to rows with pixels uint8 [N, R, R, 3], of which some are good."""
         names = batch.column("id").to_numpy()[good].astype(str)
         by_id = good[np.argsort(names, kind="stable")]  # of equally near images the first by id
         rows = shrink(pixels[by_id], self.side).reshape(len(by_id), self.queries.shape[1])
@@ -46,14 +59,14 @@ class Comparison:
         found = np.flatnonzero(nearest >= 0)
         at = by_id[nearest[found]]
         order = np.argsort(at, kind="stable")
-        ends = np.cumsum(np.bincount(at, minlength=len(reasons)))
+        ends = np.cumsum(np.bincount(at, minlength=batch.num_rows))
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
-        table = batch.drop_columns(["image", "reason"])
-        columns = {
-            "reason": pa.array(reasons, pa.string()),
-            "queries": pa.ListArray.from_arrays(offsets, pa.array(found[order], pa.int32())),
-            "squares": pa.ListArray.from_arrays(offsets, pa.array(squares[found[order]])),
-        }
-        for name, values in columns.items():
-            table = table.append_column(name, values)
-        return table
+        for name, values in (("queries", found.astype(np.int32)), ("squares", squares[found])):
+            lists = pa.ListArray.from_arrays(offsets, pa.array(values[order]))
+            batch = batch.append_column(name, lists)
+        return batch
+
+
+def comparing(comparison: Comparison) -> Callable[[pa.Table], pa.Table]:
+    """What a worker of stored images does with a batch of rows."""
+    return comparison.compare

@@ -11,7 +11,9 @@ from upath import UPath
 
 from raydd.data.rows import image_table
 from raydd.engine.passes import encoded, stream
-from raydd.engine.passes.decode import place_images
+from raydd.engine.passes.decode import decode_test, place_images
+from raydd.engine.passes.stream import DataConfig
+from raydd.judge import leak
 from raydd.judge.leak import LeakConfig, check_leaks
 from raydd.judge.leak_pass import Comparison
 from raydd.store.artifacts import Artifact
@@ -20,6 +22,7 @@ from raydd.store.tables import write_table
 from small_engine import PREPROCESSING, make_engine
 
 COPIES, NOISY = 12, 8
+STREAMED = DataConfig(memory_limit_mb=0)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +102,32 @@ def test_test_images_say_what_is_usual(checked):
 
 def test_batches_and_an_interruption_change_nothing(images, checked, tmp_path, monkeypatch):
     monkeypatch.setattr(encoded, "CHUNK_ROWS", 50)
-    first = check(make_engine(tmp_path), images)
+    first = check(make_engine(tmp_path, data=STREAMED), images)
     assert first.summary == checked.summary
     (first.folder / "manifest.json").unlink()
     (first.folder / "parts" / "00001.parquet").unlink()
+    assert check(make_engine(tmp_path, data=STREAMED), images).summary == checked.summary
+
+
+def test_decoded_images_are_not_decoded_again(images, checked, tmp_path, monkeypatch):
+    engine = make_engine(tmp_path)
+    place_images(engine, PREPROCESSING)
+    decode_test(engine)
+    opened = []
+    monkeypatch.setattr(type(engine.train_source), "read", lambda *asked: opened.append(asked))
+    monkeypatch.setattr(leak, "_STORED_ROWS", 50)
+    found = check(engine, images)
+    assert found.summary == checked.summary
+    assert opened == []
+    (found.folder / "manifest.json").unlink()
+    (found.folder / "parts" / "00001.parquet").unlink()
     assert check(make_engine(tmp_path), images).summary == checked.summary
 
 
 def test_other_processes_change_nothing(images, checked, tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "_TRIED_SECONDS", 0.0)
     monkeypatch.setattr(stream, "WORTH_SECONDS", 0.0)
-    assert check(make_engine(tmp_path), images).summary == checked.summary
+    assert check(make_engine(tmp_path, data=STREAMED), images).summary == checked.summary
 
 
 def test_a_draw_and_a_smaller_side_bound_the_work(engine, images):

@@ -1,4 +1,4 @@
-"""A pass of a network over pixels that are on disk already: nothing is decoded or streamed.
+"""A pass over pixels that are on disk already: nothing is decoded or streamed.
 
 Real sets that fit in memory are decoded once, by whichever stage comes first; see
 :func:`raydd.engine.passes.decode.stored_images`. The tables are those of a streamed pass, to the
@@ -7,8 +7,9 @@ byte.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,6 @@ from raydd.store.meter import advance
 from raydd.store.tables import read_table
 from raydd.store.units import PART
 
-if TYPE_CHECKING:
-    from raydd.engine.passes.network import RowNetwork
-
 
 @dataclass(frozen=True)
 class StoredJob:
@@ -38,16 +36,18 @@ class StoredJob:
     Attributes:
         folder: stage folder.
         stored: folder of the decoded images.
-        actor: answers a batch of rows.
-        arguments: of its constructor.
+        actor: makes what answers a batch of rows, with ``pixels`` and without reasons.
+        arguments: it is made with.
         batch: rows that it is given at once.
+        on_cpu: whether it has no use for a GPU.
     """
 
     folder: str
     stored: str
-    actor: type[RowNetwork]
+    actor: Callable[..., Callable[[pa.Table], pa.Table]]
     arguments: tuple[Any, ...]
     batch: int
+    on_cpu: bool = False
 
 
 def ask_stored(engine: Engine, job: StoredJob, max_rejected: float) -> dict[str, Any]:
@@ -56,17 +56,17 @@ def ask_stored(engine: Engine, job: StoredJob, max_rejected: float) -> dict[str,
     make_folders(folder)
     todo = PART.left(folder, range(len(source.shards())), shard_name)
     resources = engine.resources
-    if resources.begins_here:  # others join in a streamed pass, too, whatever does units
-        resources = replace(resources, unit_workers=None)
+    if job.on_cpu or resources.begins_here:  # others join in a streamed pass, too
+        resources = replace(resources, use_gpu=False, unit_workers=None)
     run_units(_Walker, job, todo, resources)
     return end_pass(folder, source, max_rejected, "training")
 
 
 class _Walker:
-    """A network that answers the stored rows of a shard."""
+    """Answers the stored rows of a shard."""
 
     def __init__(self, job: StoredJob) -> None:
-        self.job, self.network = job, job.actor(*job.arguments)
+        self.job, self.answer = job, job.actor(*job.arguments)
 
     def __call__(self, shard: int) -> None:
         """See :func:`raydd.cluster.pool.run_units`."""
@@ -75,7 +75,7 @@ class _Walker:
         rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
         answers = []
         for at in range(0, max(1, rows.num_rows), job.batch):
-            answers.append(self.network(rows.slice(at, job.batch)))
+            answers.append(self.answer(rows.slice(at, job.batch)))
             advance(rows=answers[-1].num_rows)
         rejected = read_table(REJECTED.path(job.stored, name))
         good = pa.concat_tables(answers).drop_columns(["shard"])

@@ -9,6 +9,8 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from raydd.models.layout import WideLinear
+
 _log = logging.getLogger(__name__)
 
 
@@ -23,8 +25,10 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         that does not follow a convolution, and a shared layer are copied as they are.
     """
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
+    if not any(type(module) is nn.BatchNorm2d for module in frozen.modules()):
+        return frozen
     try:
-        traced = fx.symbolic_trace(frozen)
+        traced = fx.GraphModule(frozen, _Tracer().trace(frozen))
     except Exception as error:  # tracing fails in as many ways as there are networks
         _log.info("network is not folded, torch.fx cannot trace it: %s", error)
         return frozen
@@ -41,6 +45,13 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
+
+
+class _Tracer(fx.Tracer):
+    """Leaves our own kind of layer whole, as it does torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, WideLinear) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _convolution_before(node: fx.Node, modules: dict[Any, Any]) -> fx.Node | None:

@@ -4,8 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from raydd.models.answers import answer
 from raydd.models.fold import fold_batch_norm
+from raydd.models.layout import WideLinear, lay_out
 from raydd.models.registry import ModelConfig, create_model
+
+CPU = torch.device("cpu")
 
 
 def _batch_norms(network):
@@ -35,6 +39,21 @@ def test_folding_leaves_the_original_alone_and_freezes_the_copy():
     assert network.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
+
+
+def test_a_wide_layer_stays_whole():
+    """Else its images would no longer be known to be shown at once."""
+    network = lay_out(create_model(ModelConfig("convnet2", 8), 9000, 16), CPU).eval()
+    folded = fold_batch_norm(network)
+    assert not _batch_norms(folded)
+    assert any(isinstance(module, WideLinear) for module in folded.modules())
+    images = torch.rand(70, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(answer(folded, images), answer(network, images))
+
+
+def test_a_network_without_norms_is_not_traced():
+    network = create_model(ModelConfig("convnet3", 8, "instance"), 3, 16)
+    assert type(fold_batch_norm(network)) is type(network)
 
 
 def test_a_shared_convolution_is_not_folded():

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from raydd.config.sweep import arm_of
 from raydd.ops.intervals import mean_and_interval, quantile
 
 CLAIMS = Path(__file__).with_suffix(".yaml")
@@ -70,14 +71,8 @@ def _trials(folder: Path, arms: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
         overrides = json.loads((path.parent / "trial.json").read_text())["overrides"]
         best = json.loads(path.read_text())["headline"]
         values = best["distilled"]["values"], best["random"]["values"]
-        trials.append(Trial(arm_of(overrides, arms), overrides, *values))
+        trials.append(Trial(arm_of(overrides, arms) or "", overrides, *values))
     return trials
-
-
-def arm_of(overrides: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
-    """The arm with the most keys whose values the overrides have."""
-    fitting = [n for n, arm in arms.items() if all(overrides.get(k) == v for k, v in arm.items())]
-    return max(fitting, key=lambda name: len(arms[name]))
 
 
 def values_of(trials: Sequence[Trial], arm: str, where: Mapping[str, Any]) -> dict[int, list]:

@@ -71,7 +71,7 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     claim_folder(folder, {**decisive_values(config), "sweep": settled(config.sweep)})
     _write_record(folder, words, config.sweep, count)
     progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")
-    watch = Watch(folder / TRIALS, progress)
+    watch = Watch(folder / TRIALS, progress, config.sweep.arms)
     work = ray.put(partial(carry_out, base))
     relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
     with progress.stage("sweep", count, count=watch.count, doing=watch.doing):

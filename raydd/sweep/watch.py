@@ -2,11 +2,12 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from upath import UPath
 
-from raydd.config.sweep import spell
+from raydd.config.sweep import arm_of, spell
 from raydd.store.meter import Meter
 from raydd.store.progress import Progress
 from raydd.store.tail import JournalTail
@@ -22,10 +23,13 @@ class Watch:
     Args:
         root: of the folders.
         progress: told of new finished ones.
+        arms: of the sweep.
     """
 
-    def __init__(self, root: UPath, progress: Progress) -> None:
-        self.root, self.progress = root, progress
+    def __init__(
+        self, root: UPath, progress: Progress, arms: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.root, self.progress, self.arms = root, progress, arms
         self.finished = self._ended(REPORT)
         self.working: dict[str, _Working] = {}
         self._pause, self._looked = JournalTail(root).seconds, -float("inf")
@@ -41,7 +45,7 @@ class Watch:
         self._looked = time.monotonic()
         finished = self._ended(REPORT)
         for name in sorted(finished - self.finished):
-            self.progress.say(f"  {describe_trial(self.root / name)}")
+            self.progress.say(f"  {describe_trial(self.root / name, self.arms)}")
         self.finished = finished
         begun = self._ended(TRIAL) - finished - self._ended(ERROR)
         self.working = {n: self.working.get(n) or _Working(self.root / n) for n in sorted(begun)}
@@ -73,8 +77,8 @@ class _Working:
         self.text = f"{self._stage} {self._meter.position()}".strip()
 
 
-def describe_trial(folder: UPath) -> str:
-    """One line about a finished trial: what it varies and what came of it."""
+def describe_trial(folder: UPath, arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line about a finished trial: its arm, what else it varies and what came of it."""
     report = json.loads((folder / REPORT).read_text())
     overrides: dict[str, Any] = json.loads((folder / TRIAL).read_text())["overrides"]
     parts = []
@@ -82,7 +86,10 @@ def describe_trial(folder: UPath) -> str:
         part = report["headline"][images]
         half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
         parts.append(f"{images} {100 * part['mean']:.1f}{half}")
-    return f"{' '.join(f'{k}={v}' for k, v in overrides.items()):<60} {', '.join(parts)} % top-1"
+    arm = arm_of(overrides, arms)
+    others = {k: v for k, v in overrides.items() if arm is None or k not in arms[arm]}
+    varied = " ".join([*([arm] if arm else []), *(f"{k}={v}" for k, v in others.items())])
+    return f"{varied:<60} {', '.join(parts)} % top-1"
 
 
 def describe_best(root: UPath) -> str | None:

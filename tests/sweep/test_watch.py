@@ -7,7 +7,7 @@ from upath import UPath
 
 from raydd.store.journal import Journal
 from raydd.store.progress import Progress
-from raydd.sweep.watch import Watch, describe_best
+from raydd.sweep.watch import Watch, describe_best, describe_trial
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def begin(tmp_path, monkeypatch):
 
 
 def test_trials_in_work_tell_their_stage_and_epoch(tmp_path, begin):
-    watch = Watch(UPath(tmp_path), Progress())
+    watch = Watch(UPath(tmp_path), Progress(), {})
     assert watch.count() == 0
     assert watch.doing() == ""
     _, first = begin("a", seed=0)
@@ -41,8 +41,21 @@ def test_trials_in_work_tell_their_stage_and_epoch(tmp_path, begin):
     )
 
 
+def test_a_finished_trial_is_called_by_its_arm(tmp_path, begin):
+    arms = {"whole": {}, "wide": {"method.observers": [{"name": "convnet3", "width": 512}]}}
+    part = {"mean": 0.5, "half_width": None}
+    said = {}
+    for name, arm in arms.items():
+        folder, _ = begin(name, **arm, **{"method.ipc": 5, "seed": 1})
+        (folder / "report.json").write_text(
+            json.dumps({"headline": {"distilled": part, "random": part}})
+        )
+        said[name] = describe_trial(UPath(folder), arms).split()[:3]
+    assert said == {name: [name, "method.ipc=5", "seed=1"] for name in arms}
+
+
 def test_a_finished_trial_is_said_once_and_no_longer_in_work(tmp_path, begin, capsys):
-    watch = Watch(UPath(tmp_path), Progress())
+    watch = Watch(UPath(tmp_path), Progress(), {})
     folder, journal = begin("a", **{"method.ipc": 5})
     watch.look()
     journal.beat("evaluate", 30, 120)

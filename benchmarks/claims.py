@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from raydd.config.sweep import arm_of
 from raydd.ops.intervals import mean_and_interval, quantile
+from raydd.report.arms import arm_of
 
 CLAIMS = Path(__file__).with_suffix(".yaml")
 EXPERIMENT = "+experiment=claims/"

@@ -71,7 +71,7 @@ def swept_keys(trials: Sequence[Trial], flat: Sequence[Mapping[str, Any]]) -> li
         At most 12 dotted keys, images per class first; of keys that no sweep set, so many that
         there are 6 together.
     """
-    swept = dict.fromkeys([IPC, *(key for trial in trials for key in trial.overrides)])
+    swept = dict.fromkeys([IPC, *(key for trial in trials for key in trial.varied)])
     kinds: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for trial, config in zip(trials, flat, strict=True):
         if not trial.overrides:
@@ -162,7 +162,7 @@ def _entry(
         "dataset": config.get("dataset.name") or report.get("dataset") or "unknown",
         "seed": config.get("seed"),
         "setting": setting,
-        "values": {key: _short(trial.overrides.get(key, config.get(key))) for key in keys},
+        "values": {key: _short(trial.varied.get(key, config.get(key))) for key in keys},
         "config": {key: value for key, value in config.items() if key not in common},
         "overrides": trial.overrides,
         "result": _result(report),

@@ -13,6 +13,7 @@ from upath import UPath
 
 from raydd.browser.curves import JudgeTraining, journal_trainings, report_trainings
 from raydd.errors import Refused
+from raydd.report.arms import varied_by
 from raydd.store.files import is_local, uncached
 from raydd.store.journal import read_events
 
@@ -30,12 +31,14 @@ class Sweep:
         search: "grid", "random", "asha" or "bayes".
         planned: how many trials it will have; None where that is open.
         space: the swept keys, as the configuration spells them.
+        arms: named sets of keys and values that belong together.
     """
 
     name: str
     search: str
     planned: int | None
     space: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Trial:
         sweep: name of its sweep, or None.
         config: what was asked for, nested; empty where it cannot be read.
         overrides: what the sweep set, by dotted key.
+        varied: the same in few words: ``arm``, where the sweep has arms, and what no arm sets.
         report: ``report.json``, of finished trials only.
         trainings: the judge's networks: of the report, else as far as the journal tells.
         heard: when its journal last grew, seconds since the epoch; None: finished, or no journal.
@@ -63,6 +67,7 @@ class Trial:
     sweep: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    varied: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] | None = None
     trainings: Sequence[JudgeTraining] = ()
     heard: float | None = None
@@ -73,7 +78,7 @@ class Trial:
 class _Place:
     folder: UPath
     path: str
-    sweep: str | None
+    sweep: Sweep | None
 
 
 def read_trials(roots: Iterable[str]) -> tuple[list[Trial], list[Sweep]]:
@@ -128,7 +133,7 @@ def _look_into(root: UPath, pool: ThreadPoolExecutor) -> tuple[list[_Place], dic
             sweeps[str(folder)] = sweep
             trials = _children(folder / "trials")
             runs = zip(trials, pool.map(_kind, trials), strict=True)
-            places += [_Place(t, _below(t, root), sweep.name) for t, is_run in runs if is_run]
+            places += [_Place(t, _below(t, root), sweep) for t, is_run in runs if is_run]
     if not places and not sweeps:
         raise Refused(f"{root} holds neither a run (config.json) nor a sweep (sweep.json).")
     return places, sweeps
@@ -154,24 +159,26 @@ def _read_sweep(folder: UPath) -> Sweep:
         record = _read_object(folder / "sweep.json") or {}
     except ValueError:  # its trials are read all the same
         record = {}
-    space = record.get("space")
+    space, arms = (v if isinstance(v, Mapping) else {} for v in map(record.get, ("space", "arms")))
     return Sweep(
         str(record.get("name") or folder.name),
         str(record.get("search") or "unknown"),
         record.get("trials"),
-        space if isinstance(space, Mapping) else {},
+        space,
+        arms,
     )
 
 
 def _read_trial(place: _Place) -> Trial | None:
     """A trial; None for what `python -m raydd.evaluate` left, which is a judgement of another."""
-    folder = place.folder
+    folder, sweep = place.folder, place.sweep
+    name, arms = (sweep.name, sweep.arms) if sweep else (None, {})
     try:
         config = _read_object(folder / "config.json") or {}
         marks = _read_object(folder / "trial.json") or {}
         report = _read_object(folder / "report.json")
     except ValueError as error:
-        return Trial(folder.name, folder, place.path, "failed", place.sweep, error=str(error))
+        return Trial(folder.name, folder, place.path, "failed", name, error=str(error))
     if report and report.get("kind") == "evaluation":
         return None
     heard = None
@@ -183,9 +190,10 @@ def _read_trial(place: _Place) -> Trial | None:
     status = "finished" if report else "failed" if failure else "unfinished"
     if status == "unfinished" and marks.get("stopped"):
         status = "stopped"
+    overrides = marks.get("overrides") or {}
     return Trial(
-        folder.name, folder, place.path, status, marks.get("sweep") or place.sweep, config,
-        marks.get("overrides") or {}, report, trainings, heard, failure,
+        folder.name, folder, place.path, status, marks.get("sweep") or name, config,
+        overrides, varied_by(overrides, arms), report, trainings, heard, failure,
     )  # fmt: skip
 
 

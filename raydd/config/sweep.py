@@ -169,17 +169,6 @@ def parse_space(space: Mapping[str, Any]) -> dict[str, Domain]:
     return {key: _parse(key, value) for key, value in space.items()}
 
 
-def arm_of(overrides: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Name of the arm that a trial belongs to; None without arms.
-
-    Args:
-        overrides: of the trial.
-        arms: of its sweep. Of those whose values the overrides have, the one with the most keys.
-    """
-    fitting = [n for n, arm in arms.items() if all(overrides.get(k) == v for k, v in arm.items())]
-    return max(fitting, key=lambda name: len(arms[name]), default=None)
-
-
 def spell(key: str, value: Any) -> str:
     """The override that sets a key to a value."""
     return f"{key}={_spell(value)}"

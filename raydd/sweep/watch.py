@@ -7,7 +7,8 @@ from typing import Any
 
 from upath import UPath
 
-from raydd.config.sweep import arm_of, spell
+from raydd.config.sweep import spell
+from raydd.report.arms import varied_by
 from raydd.store.meter import Meter
 from raydd.store.progress import Progress
 from raydd.store.tail import JournalTail
@@ -86,9 +87,7 @@ def describe_trial(folder: UPath, arms: Mapping[str, Mapping[str, Any]]) -> str:
         part = report["headline"][images]
         half = "" if part["half_width"] is None else f" +- {100 * part['half_width']:.1f}"
         parts.append(f"{images} {100 * part['mean']:.1f}{half}")
-    arm = arm_of(overrides, arms)
-    others = {k: v for k, v in overrides.items() if arm is None or k not in arms[arm]}
-    varied = " ".join([*([arm] if arm else []), *(f"{k}={v}" for k, v in others.items())])
+    varied = " ".join(f"{k}={v}" for k, v in varied_by(overrides, arms).items())
     return f"{varied:<60} {', '.join(parts)} % top-1"
 
 

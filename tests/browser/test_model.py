@@ -43,6 +43,25 @@ def test_swept_keys_are_those_that_the_sweep_set_without_the_seed(sweep: Path) -
     ]  # fmt: skip
 
 
+def test_an_ablation_has_a_column_of_its_arms_and_none_of_what_they_set(tmp_path) -> None:
+    arms = {"whole": {}, "wide": {"method.alpha": 0.4}}
+    root = tmp_path / "ablation"
+    record = {"name": "ablation", "search": "grid", "trials": 4, "space": {}, "arms": arms}
+    write_json(root / "sweep.json", record)
+    for name, arm in arms.items():
+        for seed in (0, 1):
+            write_trial(root, f"{name}{seed}", {**arm, "seed": seed}, 0.5)
+    model = model_of(root)
+    assert [key["key"] for key in model["keys"]] == ["method.ipc", "arm"]
+    assert {t["name"]: t["values"]["arm"] for t in model["trials"]} == {
+        "whole0": "whole", "whole1": "whole", "wide0": "wide", "wide1": "wide",
+    }  # fmt: skip
+    assert model["trials"][-1]["overrides"] == {
+        **arms["wide"],
+        "seed": 1,
+    }  # told in full of a trial
+
+
 def test_runs_without_a_sweep_are_told_apart_by_what_differs_within_their_method(tmp_path) -> None:
     write_run(tmp_path / "a", config("ccfs", alpha=0.1), 0.5)
     write_run(tmp_path / "b", config("ccfs", alpha=0.3), 0.5)

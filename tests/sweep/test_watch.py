@@ -51,7 +51,7 @@ def test_a_finished_trial_is_called_by_its_arm(tmp_path, begin):
             json.dumps({"headline": {"distilled": part, "random": part}})
         )
         said[name] = describe_trial(UPath(folder), arms).split()[:3]
-    assert said == {name: [name, "method.ipc=5", "seed=1"] for name in arms}
+    assert said == {name: [f"arm={name}", "method.ipc=5", "seed=1"] for name in arms}
 
 
 def test_a_finished_trial_is_said_once_and_no_longer_in_work(tmp_path, begin, capsys):

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from upath import UPath
 
+import raydd
 from raydd.config.compose import compose_tree
 from raydd.config.options import describe_choices, split_options
 from raydd.config.tree import compose_config
@@ -30,7 +31,7 @@ Without words: curricular on the embedded digits, about a minute. What a command
 plan=true; every key: --cfg job. A sweep varies any key: sweep.space.method.ipc=[10,20] (lists,
 interval(0.1,0.4), ...). The choices of every group:
 """
-_OWN = "raydd run dataset=imagefolder dataset.root=FOLDER dataset.num_classes=C plan=true"
+_OWN = "raydd run dataset=imagefolder dataset.root=FOLDER plan=true"
 _GROUPS = ("method", "dataset", "teacher", "protocol", "sweep", "+experiment")
 
 
@@ -44,6 +45,9 @@ def _carry_out(words: Sequence[str]) -> int:
     words, option = split_options(words)
     if option == "help":
         print(f"{USAGE}\n{describe_choices(_GROUPS)}")
+        return 0
+    if option == "version":
+        print(f"raydd {raydd.__version__}")
         return 0
     if option == "cfg":
         print(OmegaConf.to_yaml(compose_tree(words)), end="")
@@ -74,11 +78,22 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
         progress.say(f"judged on {report['judged_on']}")
         sizes = report["num_images"], report["num_classes"]
         progress.say(f"[bold]{verdict(best['distilled'], best['random'], *sizes).text}[/bold]")
+    _say_rejected(progress, folder.parent, report["rejected"])
     progress.say(f"report: {folder / 'report.html'}")
     local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
     progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')
     progress.say(f"publish it: {publish_command(folder / 'distilled', folder.name)}")
+    progress.say(f"judge it otherwise: raydd evaluate {folder / 'distilled'}")
     progress.say(f"next: raydd browse {folder.parent}, or your own images: {_OWN}")
+
+
+def _say_rejected(progress: Progress, storage: UPath, rejected: dict[str, Any]) -> None:
+    if count := rejected["count"]:
+        noun = "image" if count == 1 else "images"
+        progress.say(
+            f"{count:,} training {noun} could not be used ({next(iter(rejected['reasons']))}): "
+            f"{storage / rejected['ids']} names them"
+        )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ from typing import Any
 from upath import UPath
 
 from raydd.cluster.connect import connect_when_needed
-from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
+from raydd.config.dataset import (
+    describe_sizes,
+    describe_splits,
+    judged_on,
+    open_sources,
+    preprocessing_of,
+)
 from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
@@ -45,6 +51,13 @@ def check(config: RunConfig, opened: Sources | None = None) -> Sources:
     return sources
 
 
+def describe(config: RunConfig, sources: Sources, progress: Progress) -> None:
+    """Say which images there are."""
+    progress.note(describe_splits(*sources))
+    if sizes := describe_sizes(sources[0], preprocessing_of(config.dataset)):
+        progress.note(sizes)
+
+
 def run(
     config: RunConfig,
     progress: Progress,
@@ -72,7 +85,7 @@ def run(
         f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
         f"ipc {config.method.ipc}"
     )
-    progress.note(describe_splits(*sources))
+    describe(config, sources, progress)
     folder = claim_folder(folder, decisive_values(config))
     progress.follow(folder)
     resources, begin = connect_when_needed(config.cluster, say=progress.note)

@@ -11,8 +11,9 @@ from raydd.__main__ import DOORS, main
 from raydd.run import main as run_main
 
 
-def test_the_version(capsys):
-    assert main(["--version"]) == 0
+@pytest.mark.parametrize("words", [["--version"], ["run", "--version"], ["evaluate", "--version"]])
+def test_the_version(capsys, words):
+    assert main(words) == 0
     assert capsys.readouterr().out == f"raydd {raydd.__version__}\n"
 
 

@@ -19,7 +19,9 @@ from PIL import Image
 from upath import UPath
 
 from doors import refuse_by
+from raydd.config.dataset import describe_sizes
 from raydd.config.tree import compose_config
+from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source
 from raydd.engine.passes.accuracy import exchanged_classes
 from raydd.engine.passes.decode import decode_test, list_images
@@ -35,6 +37,22 @@ from small_engine import make_engine
 from small_sets import CLASSES, png, write_imagefolder, write_parquet, write_tar
 
 refuse = partial(refuse_by, main)
+
+
+@pytest.mark.parametrize(("side", "said"), [(224, True), (48, True), (40, False), (20, False)])
+def test_images_that_are_enlarged_are_said_to_be(tmp_path, side, said):
+    for label in ("cat", "dog"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        for number in range(2):
+            image = Image.new("RGB", (24, 20), (number, 0, 0))
+            image.save(tmp_path / "train" / label / f"{number}.png")
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"broken")
+    source = open_source("imagefolder", str(tmp_path), "train")
+    seen = Preprocessing(side, side, (0.5,) * 3, (0.5,) * 3)
+    sentence = describe_sizes(source, seen)
+    assert (sentence is not None) == said
+    if sentence:
+        assert f"24 x 20 pixels and is enlarged to {side}: dataset.resolution=20" in sentence
 
 
 def engine_of(folder, source, test=None):

@@ -1,13 +1,16 @@
 """A real data set: where it lies, how networks see it, and how it is opened."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from omegaconf import MISSING
 
 from raydd.data.classes import read_class_names
+from raydd.data.images import BrokenImage, image_size
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import (
     Source,
@@ -19,6 +22,8 @@ from raydd.data.sources import (
 from raydd.data.sources.heldout import HeldOut
 from raydd.data.sources.splits import shared_files
 from raydd.errors import Refused
+
+_LOOKED_AT = 16  # images, until one of them is not broken
 
 
 @dataclass
@@ -143,6 +148,26 @@ def describe_splits(train: Source, test: Source) -> str:
         unused = ", ".join(f"{count:,} {kind}" for kind, count in source.unused.items())
         words.append(f"{known} {name} images" + (f" (not used: {unused})" if unused else ""))
     return f"{len(train.class_names):,} classes; {'; '.join(words)}"
+
+
+def describe_sizes(source: Source, preprocessing: Preprocessing) -> str | None:
+    """A sentence about images that are enlarged to more than twice their size, by the first one.
+
+    Nothing else would say that: such images are made and trained on at the cost of large ones.
+    """
+    rows = (row for shard in source.shards()[:1] for row in source.read(shard))
+    for row in islice(rows, _LOOKED_AT):
+        with suppress(BrokenImage):
+            width, height = image_size(row.image)
+            side = min(width, height)
+            if 2 * side >= preprocessing.resize:
+                return None
+            return (
+                f"the first image has {width} x {height} pixels and is enlarged to "
+                f"{preprocessing.resize}: dataset.resolution={side} dataset.resize={side} keeps "
+                "its size"
+            )
+    return None
 
 
 def judged_on(data: DatasetConfig, test: Source) -> str:

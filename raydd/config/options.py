@@ -17,7 +17,7 @@ def split_options(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Take the options out of a command line.
 
     Returns:
-        The other words, and ``help`` or ``cfg`` where one of them is asked for.
+        The other words, and ``help``, ``version`` or ``cfg`` where one of them is asked for.
     Raises:
         ConfigError: there is no such option.
     """
@@ -27,6 +27,8 @@ def split_options(words: Sequence[str]) -> tuple[list[str], str | None]:
         word = waiting.pop(0)
         if word in _HELP:
             return [], "help"
+        if word == "--version":
+            return [], "version"
         name, equals, value = word.partition("=")
         if name == "--cfg":
             if not equals and waiting[:1] == ["job"]:

@@ -23,7 +23,7 @@ from raydd.judge.product import judge
 from raydd.ops.describe import byte_size
 from raydd.plan.calibrate import calibrate
 from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours
-from raydd.session import check, distil
+from raydd.session import check, describe, distil
 from raydd.store.artifacts import Artifact, Stage, Stages, Together
 from raydd.store.files import open_storage
 from raydd.store.progress import Progress
@@ -123,7 +123,10 @@ def _sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
         )
         train = CountedSource(data.num_classes, data.train_images)
         test = CountedSource(data.num_classes, data.test_images)
-    return check(config, (train, test))
+        return check(config, (train, test))
+    check(config, (train, test))
+    describe(config, (train, test), progress)
+    return train, test
 
 
 def _here(config: RunConfig, engine: Engine, rows: Sequence[PlanRow]) -> Machine:

@@ -157,7 +157,11 @@ def build_report(
         "curricula": [_curriculum(i, item, engine) for i, item in enumerate(product.curricula)],
         "diagnosis": product.diagnosis.summary if product.diagnosis else None,
         "stages": [asdict(record) for record in engine.stages.records],
-        "rejected": {"count": score["rejected"], "reasons": score["reasons"]},
+        "rejected": {
+            "count": score["rejected"],
+            "reasons": score["reasons"],
+            "ids": f"stages/{product.scores.folder.name}/rejected.parquet",
+        },
         "data": real_images(engine, product.scores),
         "versions": package_versions(),
     }

@@ -43,7 +43,8 @@ def render_report(report: Mapping[str, Any], grids: Sequence[Grid]) -> str:
                             "selection": None or SELECTION}],  # all but the number may be missing
              "diagnosis": None or the summary of raydd.judge.diagnose,  # may be missing
              "stages": [{"name", "seconds", "cached"}],
-             "rejected": {"count", "reasons": {reason: count}},  # of the training images
+             "rejected": {"count", "reasons": {reason: count},  # of the training images
+                          "ids"},  # a file below the storage
              "judged_on": words, "data": see raydd.report.gather.real_images,  # may be missing
              "versions": {...}, "config": {...}}
 

@@ -13,6 +13,7 @@ from raydd.config.options import describe_choices, split_options
         (["--cfg=job", "seed=1"], ["seed=1"], "cfg"),
         (["seed=1", "--help"], [], "help"),
         (["-h"], [], "help"),
+        (["--version", "seed=1"], [], "version"),
         (["seed=-1"], ["seed=-1"], None),
     ],
 )

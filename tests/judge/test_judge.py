@@ -19,14 +19,16 @@ def results(seeds):
     ]
 
 
-def say(capsys, seeds):
+def say(capsys, seeds, **rejected):
     report = {
+        "rejected": {"count": 0, "reasons": {}, "ids": "stages/score-1/rejected.parquet"}
+        | rejected,
         "num_images": 10,
         "num_classes": 5,
         "judged_on": "the test images",
         "headline": headline(results(seeds)),
     }
-    _say_result(Progress(), UPath("run"), report)
+    _say_result(Progress(), UPath("runs/mine"), report)
     return capsys.readouterr().out
 
 
@@ -38,6 +40,15 @@ def test_one_seed_has_no_interval(capsys):
         "net, top-1 %, random images (one seed)": "50.0",
     }
     assert "50.0 % top-1, one seed (net, last epoch)" in say(capsys, 1)
+
+
+def test_images_that_could_not_be_used_are_named_at_the_end(capsys):
+    assert "could not be used" not in say(capsys, 1)
+    assert (
+        "1 training image could not be used (zero bytes): runs/stages/score-1/rejected.parquet "
+        "names them\n"
+    ) in say(capsys, 1, count=1, reasons={"zero bytes": 1})
+    assert "1,200 training images could" in say(capsys, 1, count=1200, reasons={"zero bytes": 1200})
 
 
 def test_three_seeds_have_one(capsys):

@@ -181,7 +181,10 @@ def open_labels(product: str | UPath, device: str = "cpu") -> LabelData:
     """
     distilled = read_distilled(product)
     if not (distilled.folder / LABELS / INFO).exists():
-        raise ValueError(f"{product} carries no labels: ask the network in its {TEACHER} folder.")
+        raise ValueError(
+            f"{product} carries no labels: make it again with labels.form=seeded and another name, "
+            f"or ask the network in its {TEACHER} folder."
+        )
     pixels, classes, *_ = distilled.arrays()
     images = ImageSet(torch.from_numpy(pixels).to(device), torch.from_numpy(classes).to(device))
     return LabelData(distilled.folder / LABELS, images)

@@ -56,7 +56,7 @@ def ask_stored(engine: Engine, job: StoredJob, max_rejected: float) -> dict[str,
     make_folders(folder)
     todo = PART.left(folder, range(len(source.shards())), shard_name)
     resources = engine.resources
-    if job.on_cpu or resources.begins_here:  # others join in a streamed pass, too
+    if job.on_cpu and resources.use_gpu:
         resources = replace(resources, use_gpu=False, unit_workers=None)
     run_units(_Walker, job, todo, resources)
     return end_pass(folder, source, max_rejected, "training")

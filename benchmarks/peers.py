@@ -7,8 +7,9 @@ and ten classes, such as CIFAR-10. Processor time of a whole process tree is cou
 on the machine weigh little; one thread each. ``--quick`` takes 2,000 images, one round and
 few epochs.
 
-- ``pass``: one scoring pass of a thin ResNet over images that both sides have decoded already (what
-  that took is printed too); the plain side is a DataLoader over torchvision's transforms.
+- ``pass``: one scoring pass of a thin ResNet, in one process, over images that both sides have
+  decoded already (what that took is printed too); the plain side is a DataLoader over
+  torchvision's transforms.
 - ``run``: a whole ``ccfs`` run (20 images per class, 2 curricula, 10 epochs), ``plain_ccfs.py``
   against the command line, whose passes stay in one process, too; ours also trains the random
   rival, writes, checks and reports. Peak memory of all processes beside it.
@@ -72,7 +73,7 @@ from raydd.store.tables import write_table
 SEEN = Preprocessing(SIDE, SIDE, MEAN, STD)
 CONVNET = ModelConfig("convnet3", 128, "instance")
 CPU = torch.device("cpu")
-IPC, CORE = 10, 4
+IPC = 10
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
@@ -94,7 +95,7 @@ def report(name: str, theirs: float, ours: float) -> float:
 
 def compare_passes(folder: Path, root: str, rounds: int) -> float:
     """One scoring pass, images decoded beforehand."""
-    resources = connect(ClusterConfig())
+    resources = connect(ClusterConfig(unit_workers=0))
     source = open_source("parquet", root, "train")
     engine = make_engine(folder / "stages", source, SEEN, resources)
     teacher = fresh_checkpoint(folder / "teacher", NETWORK, source.class_names, SEEN)
@@ -118,30 +119,23 @@ def compare_passes(folder: Path, root: str, rounds: int) -> float:
 
 
 def compare_runs(folder: Path, root: str, epochs: int) -> float:
-    """A whole CCFS run, with a given teacher and given first images."""
+    """A whole CCFS run with a given teacher; ours makes its first images in two steps."""
     source = open_source("parquet", root, "train")
     teacher = fresh_checkpoint(folder / "teacher", NETWORK, source.class_names, SEEN).folder
-    common = [
-        "-m", "raydd.run", "dataset=parquet", f"dataset.root={root}", f"dataset.resolution={SIDE}",
-        f"dataset.resize={SIDE}", f"teacher.checkpoint={teacher}", "teacher.min_top1=0",
-        "protocol=ccfs_cpu", "protocol.seeds=1", f"protocol.recipe.epochs={epochs}",
-    ]  # fmt: skip
-    # first images for ours, which takes them from a finished set
-    made = [
-        *common, "method=sre2l", f"method.ipc={CORE}", "method.synthesis.steps=2",
-        f"storage={folder / 'core'}", "name=core",
-    ]  # fmt: skip
-    subprocess.run([sys.executable, *made], check=True, stdout=subprocess.DEVNULL)
     # a filter is tested once, as in all ccfs experiments here; theirs never
     recipe = f"{{epochs: {epochs}, batch_size: 25, test_points: 1}}"
     network = f"{{model: {{name: resnet10_thin, width: 16}}, recipe: {recipe}}}"
     words = {
         "theirs": ["benchmarks/plain_ccfs.py", root, str(teacher), f"--epochs={epochs}"],
         "ours": [
-            *common, "method=ccfs", f"storage={folder / 'runs'}", "name=run",
-            f"method.core={folder / 'core' / 'core' / 'distilled'}", "method.ipc=20",
-            "method.alpha=0.2", "method.curricula=2", "method.difficulty.by=logit",
-            f"method.filter_model={network}", "cluster.unit_workers=0",
+            "-m", "raydd.run", "dataset=parquet", f"dataset.root={root}",
+            f"dataset.resolution={SIDE}", f"dataset.resize={SIDE}",
+            f"teacher.checkpoint={teacher}", "teacher.min_top1=0", "protocol=ccfs_cpu",
+            "protocol.seeds=1", f"protocol.recipe.epochs={epochs}", "method=ccfs",
+            f"storage={folder / 'runs'}", "name=run", "method.ipc=20",
+            "method.alpha=0.2", "method.synthesis.steps=2", "method.curricula=2",
+            "method.difficulty.by=logit", f"method.filter_model={network}",
+            "cluster.unit_workers=0",
         ],
     }  # fmt: skip
     seconds, peaks = {}, {}

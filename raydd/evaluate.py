@@ -14,11 +14,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
-import raydd
 from raydd.cluster.connect import connect_when_needed
 from raydd.config.compose import ConfigError, compose_tree, to_typed
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
-from raydd.config.options import describe_choices, split_options
+from raydd.config.options import describe_option, split_options
 from raydd.config.paths import literal
 from raydd.config.tree import (
     CommonConfig,
@@ -81,11 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(words: Sequence[str]) -> int:
     words, option = split_options(words or ["--help"])
-    if option == "help":
-        print(f"{USAGE}\n{describe_choices(_GROUPS)}")
-        return 0
-    if option == "version":
-        print(f"raydd {raydd.__version__}")
+    if text := describe_option(option, USAGE, _GROUPS):
+        print(text)
         return 0
     tree = _compose(words, needs_folder=option != "cfg")
     if option == "cfg":

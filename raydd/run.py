@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
+from rich.markup import escape
 from upath import UPath
 
-import raydd
 from raydd.config.compose import compose_tree
-from raydd.config.options import describe_choices, split_options
+from raydd.config.options import describe_option, split_options
 from raydd.config.tree import compose_config
 from raydd.data.card import publish_command
 from raydd.errors import exit_code
@@ -43,11 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(words: Sequence[str]) -> int:
     words, option = split_options(words)
-    if option == "help":
-        print(f"{USAGE}\n{describe_choices(_GROUPS)}")
-        return 0
-    if option == "version":
-        print(f"raydd {raydd.__version__}")
+    if text := describe_option(option, USAGE, _GROUPS):
+        print(text)
         return 0
     if option == "cfg":
         print(OmegaConf.to_yaml(compose_tree(words)), end="")
@@ -90,10 +87,9 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
 def _say_rejected(progress: Progress, storage: UPath, rejected: dict[str, Any]) -> None:
     if count := rejected["count"]:
         noun = "image" if count == 1 else "images"
-        progress.say(
-            f"{count:,} training {noun} could not be used ({next(iter(rejected['reasons']))}): "
-            f"{storage / rejected['ids']} names them"
-        )
+        reason = escape(next(iter(rejected["reasons"])))
+        place = storage / rejected["ids"]
+        progress.say(f"{count:,} training {noun} could not be used ({reason}): {place} names them")
 
 
 if __name__ == "__main__":

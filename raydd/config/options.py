@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import raydd
 from raydd.config.compose import ConfigError, config_dir
 
 _HELP = ("-h", "--help")
@@ -41,6 +42,13 @@ def split_options(words: Sequence[str]) -> tuple[list[str], str | None]:
         else:
             kept.append(word)
     return kept, found
+
+
+def describe_option(option: str | None, usage: str, groups: Sequence[str]) -> str | None:
+    """What a door prints for ``help`` and ``version``; None for anything else."""
+    if option == "help":
+        return f"{usage}\n{describe_choices(groups)}"
+    return f"raydd {raydd.__version__}" if option == "version" else None
 
 
 def describe_choices(groups: Sequence[str]) -> str:

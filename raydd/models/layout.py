@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 _PIECE = 1024  # classes of a wide layer whose answers a cache holds
@@ -45,7 +45,11 @@ class WideLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Answers [B, out_features] to features [B, in_features]."""
-        weights = self.weight.split(_PIECE)
-        biases = [None] * len(weights) if self.bias is None else self.bias.split(_PIECE)
-        pieces = (F.linear(input, *pair) for pair in zip(weights, biases, strict=True))
-        return torch.cat(list(pieces), -1)
+        return _answer_in_pieces(input, self.weight, self.bias)
+
+
+@fx.wrap  # one call to whoever traces a network
+def _answer_in_pieces(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    weights = weight.split(_PIECE)
+    biases = [None] * len(weights) if bias is None else bias.split(_PIECE)
+    return torch.cat([F.linear(images, *pair) for pair in zip(weights, biases, strict=True)], -1)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from rich.markup import escape
 from upath import UPath
 
 from raydd.cluster.connect import local_resources
@@ -118,15 +119,15 @@ def _sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
         if not (data.num_classes and data.train_images and data.test_images):
             raise
         progress.say(
-            f"{reason} Planned from published numbers: {data.num_classes:,} classes, "
+            f"{escape(str(reason))} Planned from published numbers: {data.num_classes:,} classes, "
             f"{data.train_images:,} training and {data.test_images:,} test images."
         )
         train = CountedSource(data.num_classes, data.train_images)
         test = CountedSource(data.num_classes, data.test_images)
         return check(config, (train, test))
-    check(config, (train, test))
-    describe(config, (train, test), progress)
-    return train, test
+    sources = check(config, (train, test))
+    describe(config, sources, progress)
+    return sources
 
 
 def _here(config: RunConfig, engine: Engine, rows: Sequence[PlanRow]) -> Machine:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from upath import UPath
@@ -31,12 +32,12 @@ class Progress:
         self.tail: JournalTail | None = None
 
     def say(self, text: str) -> None:
-        """Print one line."""
+        """Print one line in rich's markup: what strangers wrote must be escaped."""
         self.console.print(text)
 
     def note(self, text: str) -> None:
-        """Print one line of less weight."""
-        self.say(f"[dim]{text}[/dim]")
+        """Print one line of less weight; brackets in it are no markup."""
+        self.say(f"[dim]{escape(text)}[/dim]")
 
     def cached(self, label: str) -> None:
         """Say that a stage was found finished."""

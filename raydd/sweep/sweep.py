@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from rich.markup import escape
 from upath import UPath
 
 from raydd.cluster.connect import connect
@@ -198,7 +199,7 @@ def _conclude(folder: UPath, grid: tune.ResultGrid, progress: Progress) -> int:
     progress.say(f"\ntrials: {ended}")
     for path in failed:
         reason = path.read_text().strip().splitlines()[-1]
-        progress.say(f"  {path.parent.name}: {reason}")
+        progress.say(f"  {path.parent.name}: {escape(reason)}")
     progress.say(f"their folders: {folder / TRIALS}")
     progress.say(f"Ray Tune's files (CSV, JSON, TensorBoard): {folder / TUNE}")
     progress.say(f"look at them: python -m raydd.browse {folder}")

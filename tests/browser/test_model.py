@@ -56,10 +56,8 @@ def test_an_ablation_has_a_column_of_its_arms_and_none_of_what_they_set(tmp_path
     assert {t["name"]: t["values"]["arm"] for t in model["trials"]} == {
         "whole0": "whole", "whole1": "whole", "wide0": "wide", "wide1": "wide",
     }  # fmt: skip
-    assert model["trials"][-1]["overrides"] == {
-        **arms["wide"],
-        "seed": 1,
-    }  # told in full of a trial
+    told = model["trials"][-1]["overrides"]  # of a trial, in full
+    assert told == {**arms["wide"], "seed": 1}
 
 
 def test_runs_without_a_sweep_are_told_apart_by_what_differs_within_their_method(tmp_path) -> None:

@@ -51,6 +51,13 @@ def test_images_that_could_not_be_used_are_named_at_the_end(capsys):
     assert "1,200 training images could" in say(capsys, 1, count=1200, reasons={"zero bytes": 1200})
 
 
+def test_what_strangers_wrote_is_no_markup(capsys):
+    said = say(capsys, 1, count=1, reasons={"cannot be decoded: [/bold] [dim] x": 1})
+    assert "could not be used (cannot be decoded: [/bold] [dim] x): " in said
+    Progress().note("2 unused: .[/dim] files")
+    assert capsys.readouterr().out == "2 unused: .[/dim] files\n"
+
+
 def test_three_seeds_have_one(capsys):
     assert headline(results(3))["random"]["half_width"] == pytest.approx(0.2484, abs=1e-4)
     name = "net, top-1 %, distilled images (mean and 95 % interval, 3 seeds)"

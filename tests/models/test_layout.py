@@ -52,6 +52,13 @@ def test_a_wide_layer_answers_alike_and_learns_alike_piece_by_piece():
     assert wide.state_dict().keys() == plain.state_dict().keys()
 
 
+def test_a_wide_layer_is_one_call_to_whoever_traces_a_network():
+    network = lay_out(create_model(ModelConfig("convnet2", 8), 9000, 16), CPU).eval()
+    small = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    traced = torch.fx.symbolic_trace(network)
+    torch.testing.assert_close(traced(small), network(small))
+
+
 def test_few_classes_and_other_devices_keep_their_layers():
     assert not has_wide(lay_out(create_model(ModelConfig("convnet2", 8), 100, 16), CPU))
     meta = create_model(ModelConfig("convnet2", 8), 9000, 16).to("meta")

@@ -1,8 +1,8 @@
 """A pass over pixels that are on disk already: nothing is decoded or streamed.
 
 Real sets that fit in memory are decoded once, by whichever stage comes first; see
-:func:`raydd.engine.passes.decode.stored_images`. The tables are those of a streamed pass, to the
-byte.
+:func:`raydd.engine.passes.decode.stored_images`. A network's tables are those of a streamed pass,
+to the byte.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 ROOT is a Hugging Face parquet folder with train and test files (columns image, label) of 32 pixels
 and ten classes, such as CIFAR-10. Processor time of a whole process tree is counted, so that others
-on the machine weigh little; one thread each. ``--quick`` takes 2,000 images, one round and
+on the machine weigh little; one thread each. ``--quick`` takes 1,000 images, one round and
 few epochs.
 
 - ``pass``: one scoring pass of a thin ResNet, in one process, over images that both sides have
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("root", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--quick", action="store_true", help="2,000 images, one round")
+    parser.add_argument("--quick", action="store_true", help="1,000 images, one round")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -320,11 +320,11 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     rounds, epochs = (1, 2) if options.quick else (options.rounds, 20)
-    run_epochs = 2 if options.quick else 10
+    run_epochs = 1 if options.quick else 10
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        size = (2_000, 500) if options.quick else (50_000, 10_000)
+        size = (1_000, 250) if options.quick else (50_000, 10_000)
         needs_images = {"pass", "run"} & set(options.only)
         root = smaller_copy(options.root, folder / "images", *size) if needs_images else ""
         work = {

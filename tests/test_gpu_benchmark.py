@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -13,6 +15,7 @@ def run(*words):
     return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
 
 
+@pytest.mark.slow
 def test_every_section_ends_without_ray_and_the_json_names_the_marks(tmp_path):
     done = run("--tiny", "--out", str(tmp_path / "found.json"))
     assert done.returncode == 0, done.stderr

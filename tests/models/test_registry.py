@@ -142,7 +142,7 @@ def test_vit_tiny_learns_from_small_images():
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("resolution", [16, 32])
+@pytest.mark.parametrize("resolution", [16, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_mobilenet_learns_from_images_that_end_as_one_pixel(resolution):
     network, images, labels, losses = train_on_colours("mobilenetv3_small_050", resolution, 30, 25)
     assert losses[-1] < 0.3 * losses[0]

@@ -44,7 +44,7 @@ def contents(artifact):
     return {str(path.relative_to(artifact.folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("stage", [score, embed])
+@pytest.mark.parametrize("stage", [score, pytest.param(embed, marks=pytest.mark.slow)])
 def test_a_stored_pass_leaves_the_bytes_of_a_streamed_one(stage, teacher, source, tmp_path):
     streamed = stage(make_engine(tmp_path / "a", source=source, data=STREAMED), teacher, "x")
     stored = stage(make_engine(tmp_path / "b", source=source, data=LENIENT), teacher, "x")

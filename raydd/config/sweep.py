@@ -85,7 +85,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number in [low, high], uniform, or uniform in its logarithm."""
+    """A number in [low, high], uniform, or uniform in its logarithm; no longer than by hand."""
 
     low: float
     high: float
@@ -97,7 +97,15 @@ class Interval:
         if self.is_integer:  # both ends are as likely as the rest
             low, high = self.low - 0.5, self.high + 0.5
             return min(round(_between(low, high, share, self.is_log)), int(self.high))
-        return _between(self.low, self.high, share, self.is_log)
+        value = _between(self.low, self.high, share, self.is_log)
+        return min(max(float(f"{value:.{self._digits}g}"), self.low), self.high)
+
+    @property
+    def _digits(self) -> int:
+        """Significant ones that leave a hundred steps between the ends at least."""
+        first = math.floor(math.log10(max(abs(self.low), abs(self.high))))
+        last = math.floor(math.log10((self.high - self.low) / 100))
+        return 1 + first - last
 
 
 Domain = Choice | Interval

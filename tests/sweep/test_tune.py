@@ -138,6 +138,17 @@ def test_random_draws_stay_in_their_domains_and_follow_the_seed():
     assert all(0.01 <= point["log"] <= 100 for point in points)
 
 
+@pytest.mark.parametrize(
+    ("interval", "letters"),
+    [(Interval(0.02, 0.3, True), 6), (Interval(-2.0, 3.0), 6), (Interval(1e3, 1001.0), 7)],
+)
+def test_a_drawn_number_is_as_short_as_people_write_it(interval, letters):
+    drawn = {interval.at(number / 1000) for number in range(1000)}
+    assert all(interval.low <= value <= interval.high for value in drawn)
+    assert max(len(str(value)) for value in drawn) <= letters
+    assert len(drawn) > 99
+
+
 def test_every_arm_is_tried_with_every_combination_and_seed():
     arms = {"whole": {}, "without": {"method.x": 0, "method.y": [1]}}
     space = {"method.ipc": Choice((1, 2))}

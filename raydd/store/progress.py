@@ -74,8 +74,10 @@ class Progress:
             doing: says how far those in work are, after they were counted.
         """
         started, stop = time.perf_counter(), threading.Event()
-        meter = Meter(units, count() if count else finished)
-        watch = _Watch(label, meter, self.tail, count, doing)
+        if count:
+            with suppress(Exception):  # what cannot be read is left out, as in `look`
+                finished = count()
+        watch = _Watch(label, Meter(units, finished), self.tail, count, doing)
         show = self._bars if self.console.is_terminal else self._lines
         watcher = threading.Thread(target=show, args=(watch, stop), daemon=True)
         watcher.start()

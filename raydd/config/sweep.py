@@ -85,7 +85,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number in [low, high], uniform, or uniform in its logarithm; no longer than by hand."""
+    """A number in [low, high], uniform, or uniform in its logarithm, of a few digits."""
 
     low: float
     high: float

@@ -54,10 +54,7 @@ def test_every_trial_of_the_teachers_budget_composes(teacher):
     words = ["sweep=teacher_budget", f"teacher={teacher}"]
     sweep = compose_config(words).sweep
     trials = draw_trials(sweep, parse_space(sweep.space), 0)
-    assert len(trials) == 18
-    configs = [trial_config(words, trial) for trial in trials if trial["seed"] == 0]
-    assert [config.teacher.recipe.epochs for config in configs] == [1, 2, 4, 8, 16, 32]
-    assert {config.teacher.seed for config in configs} == {0}
+    assert [trial_config(words, t).teacher.seed for t in trials] == [0] * 18
 
 
 @pytest.mark.parametrize(

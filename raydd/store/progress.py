@@ -69,14 +69,11 @@ class Progress:
         Args:
             label: name of the stage.
             units: how many units it has; 0 if it cannot be counted.
-            finished: how many of them were found done; not asked for where ``count`` tells.
+            finished: how many of them were found done.
             count: counts finished units, where nobody tells :func:`raydd.store.meter.advance`.
             doing: says how far those in work are, after they were counted.
         """
         started, stop = time.perf_counter(), threading.Event()
-        if count:
-            with suppress(Exception):  # what cannot be read is left out, as in `look`
-                finished = count()
         watch = _Watch(label, Meter(units, finished), self.tail, count, doing)
         show = self._bars if self.console.is_terminal else self._lines
         watcher = threading.Thread(target=show, args=(watch, stop), daemon=True)

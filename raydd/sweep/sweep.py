@@ -75,7 +75,7 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     watch = Watch(folder / TRIALS, progress, config.sweep.arms)
     work = ray.put(partial(carry_out, base))
     relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
-    with progress.stage("sweep", count, count=watch.count, doing=watch.doing):
+    with progress.stage("sweep", count, len(watch.finished), watch.count, watch.doing):
         grid = run_trials(relay, points, space, config.sweep, folder, config.tracker, config.seed)
     watch.look()
     _mark_stopped(folder / TRIALS, grid)

@@ -92,6 +92,7 @@ rd.DataContext.get_current().enable_progress_bars = False
 rows = map_actors(rd.range(4, override_num_blocks=4), Actor, (), 1, resources)
 found = {
     "pass": sorted({tuple(row.values()) for row in rows.take_all()}),
+    "tasks": run_many(held, range(2), resources),
     "cpu": run_many(held, range(2), resources, on_cpu=True),
     "shared": run_many(crowded, range(3), replace(resources, tasks_per_gpu=2)),
     "tries": len((folder / "tries-2").read_text()),
@@ -125,6 +126,12 @@ def scenes(tmp_path_factory):
 def test_an_actor_of_a_pass_holds_a_gpu_and_no_cpu(scenes):
     """With a CPU each, the readers of their rows would have none, and wait without a word."""
     assert scenes["pass"] == [[0, 1, 0], [1, 1, 0]]
+
+
+def test_a_task_holds_a_gpu_and_no_cpu(scenes):
+    assert [share for _, share, _ in scenes["tasks"]] == [1, 1]
+    assert {tuple(gpus) for gpus, _, _ in scenes["tasks"]} == {(0,), (1,)}
+    assert {cpus for _, _, cpus in scenes["tasks"]} == {0}
 
 
 def test_work_for_cpus_holds_no_gpu(scenes):

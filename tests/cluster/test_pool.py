@@ -152,7 +152,7 @@ def test_a_unit_that_always_ends_its_worker_is_named_and_the_others_are_kept(ray
 
 def test_an_error_of_a_unit_ends_the_stage_as_it_is(ray4, tmp_path):
     with pytest.raises(ValueError, match=r"^unit 3 is broken$"):
-        run_units(Writer, Job(str(tmp_path), breaks=3), range(8), resources(1))
+        run_units(Writer, Job(str(tmp_path), breaks=3), range(8), resources(2))
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def test_a_stage_of_which_nobody_tells_is_at_work(quick, capsys):
 
 
 def test_what_somebody_counted_before_is_in_no_rate(quick, capsys):
-    counts = iter([9, 9, *[10] * 99])  # of 18 trials nine were found finished
-    with Progress().stage("sweep", 18, count=lambda: next(counts)):
+    counts = iter([9, *[10] * 99])  # of 18 trials nine were found finished
+    with Progress().stage("sweep", 18, finished=9, count=lambda: next(counts)):
         time.sleep(0.5)
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first.endswith("9 of 18 units")

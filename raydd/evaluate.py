@@ -110,7 +110,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     resources, begin = connect_when_needed(config.cluster, say=progress.note)
     stages = Stages(open_storage(config.storage), progress, begin=begin)
     engine = make_engine(config, sources, resources, stages, folder)
-    progress.say(f"[bold]{name}[/bold]  {config.folder}, {given.layout}, as {config.dataset.name}")
+    progress.say((name, "bold"), f"  {config.folder}, {given.layout}, as {config.dataset.name}")
     images = adopt(engine, given)
     if resized := images.summary["resized"]:
         progress.say(f"{resized:,} images have another size: resized as the data set's are")
@@ -175,15 +175,16 @@ def _name(config: EvaluateConfig, decisive: dict[str, Any]) -> str:
 def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
     best = report["headline"]
     progress.say(
-        f"\n{report['num_images']:,} images of [bold]{report['folder']}[/bold], "
-        f"{best['labels']} labels, {best['architecture']}, last epoch:"
+        f"\n{report['num_images']:,} images of ",
+        (report["folder"], "bold"),
+        f", {best['labels']} labels, {best['architecture']}, last epoch:",
     )
     for images, part in best["sets"].items():
         half = part["half_width"]
         spread = "% top-1, one seed" if half is None else f"+- {100 * half:.1f} % top-1"
         progress.say(f"{_LABELS[images]:<19} {100 * part['mean']:5.1f} {spread}")
     ours, random, sizes = best["sets"]["distilled"], best["sets"]["random"], report["num_images"]
-    progress.say(f"[bold]{verdict(ours, random, sizes, report['num_classes']).text}[/bold]")
+    progress.say((verdict(ours, random, sizes, report["num_classes"]).text, "bold"))
     if scores := report["scores"]:
         progress.say(f"LRS {scores['lrs']:.3f}, ARS {scores['ars']:.3f}")
     progress.say(f"judged on {report['judged_on']}; report: {folder / 'report.html'}")

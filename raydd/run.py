@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.markup import escape
 from upath import UPath
 
 from raydd.config.compose import compose_tree
@@ -63,7 +62,7 @@ def _carry_out(words: Sequence[str]) -> int:
 
 
 def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
-    progress.say(f"\n{report['num_images']} images in [bold]{folder / 'distilled'}[/bold]")
+    progress.say(f"\n{report['num_images']} images in ", (f"{folder / 'distilled'}", "bold"))
     best = report["headline"]
     if best:
         for images in ("distilled", "random"):
@@ -74,7 +73,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
             progress.say(f"{label:<19} {100 * mean:5.1f} {spread} {network}")
         progress.say(f"judged on {report['judged_on']}")
         sizes = report["num_images"], report["num_classes"]
-        progress.say(f"[bold]{verdict(best['distilled'], best['random'], *sizes).text}[/bold]")
+        progress.say((verdict(best["distilled"], best["random"], *sizes).text, "bold"))
     _say_rejected(progress, folder.parent, report["rejected"])
     progress.say(f"report: {folder / 'report.html'}")
     local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
@@ -87,7 +86,7 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
 def _say_rejected(progress: Progress, storage: UPath, rejected: dict[str, Any]) -> None:
     if count := rejected["count"]:
         noun = "image" if count == 1 else "images"
-        reason = escape(next(iter(rejected["reasons"])))
+        reason = next(iter(rejected["reasons"]))
         place = storage / rejected["ids"]
         progress.say(f"{count:,} training {noun} could not be used ({reason}): {place} names them")
 

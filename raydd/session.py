@@ -82,8 +82,8 @@ def run(
     check_tracker(config.tracker)
     folder = folder or run_folder(config)
     progress.say(
-        f"[bold]{folder.name}[/bold]  {config.method.name} on {config.dataset.name}, "
-        f"ipc {config.method.ipc}"
+        (folder.name, "bold"),
+        f"  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}",
     )
     describe(config, sources, progress)
     folder = claim_folder(folder, decisive_values(config))

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rich.markup import escape
 from upath import UPath
 
 from raydd.cluster.connect import local_resources
@@ -119,7 +118,7 @@ def _sources(config: RunConfig, progress: Progress) -> tuple[Source, Source]:
         if not (data.num_classes and data.train_images and data.test_images):
             raise
         progress.say(
-            f"{escape(str(reason))} Planned from published numbers: {data.num_classes:,} classes, "
+            f"{reason} Planned from published numbers: {data.num_classes:,} classes, "
             f"{data.train_images:,} training and {data.test_images:,} test images."
         )
         train = CountedSource(data.num_classes, data.train_images)

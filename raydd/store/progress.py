@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 from upath import UPath
 
 from raydd.store.meter import Meter, measuring
@@ -31,21 +31,26 @@ class Progress:
         self.verbose = verbose
         self.tail: JournalTail | None = None
 
-    def say(self, text: str) -> None:
-        """Print one line in rich's markup: what strangers wrote must be escaped."""
-        self.console.print(text)
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """Print one line.
+
+        Args:
+            parts: of it: as they are, or with one of rich's styles, ``("cifar10", "bold")``.
+                Brackets are no markup: names and reasons may hold any.
+        """
+        self.console.print(Text.assemble(*parts))
 
     def note(self, text: str) -> None:
-        """Print one line of less weight; brackets in it are no markup."""
-        self.say(f"[dim]{escape(text)}[/dim]")
+        """Print one line of less weight."""
+        self.say((text, "dim"))
 
     def cached(self, label: str) -> None:
         """Say that a stage was found finished."""
-        self.say(f"[dim]{label:<34} found finished[/dim]")
+        self.note(f"{label:<34} found finished")
 
     def waiting(self, label: str) -> None:
         """Say that another run makes a stage, which is waited for."""
-        self.say(f"[dim]{label:<34} waits for another run that makes it[/dim]")
+        self.note(f"{label:<34} waits for another run that makes it")
 
     def follow(self, folder: UPath) -> None:
         """Read of trainings and long units in the journal of a run.
@@ -88,8 +93,10 @@ class Progress:
         self.say(f"{label:<34} {told}{time.perf_counter() - started:.1f} s")
 
     def _bars(self, watch: "_Watch", stop: threading.Event) -> None:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-        with Bars(*columns, console=self.console, transient=True) as bars:
+        said = TextColumn("{task.description}", markup=False)
+        with Bars(
+            SpinnerColumn(), said, TimeElapsedColumn(), console=self.console, transient=True
+        ) as bars:
             task = bars.add_task(watch.label)
             while not stop.wait(_POLL_SECONDS):
                 bars.update(task, description=f"{watch.label:<34} {watch.look()}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from rich.markup import escape
 from upath import UPath
 
 from raydd.cluster.connect import connect
@@ -71,7 +70,7 @@ def sweep(words: Sequence[str], config: RunConfig, progress: Progress) -> int:
     connect(cluster, concurrent, note)
     claim_folder(folder, {**decisive_values(config), "sweep": settled(config.sweep)})
     _write_record(folder, words, config.sweep, count)
-    progress.say(f"[bold]{folder.name}[/bold]  {count} trials, {concurrent} at once")
+    progress.say((folder.name, "bold"), f"  {count} trials, {concurrent} at once")
     watch = Watch(folder / TRIALS, progress, config.sweep.arms)
     work = ray.put(partial(carry_out, base))
     relay = Relay(folder / TRIALS, work, make_keeper(), concurrent, config.cluster.max_failures)
@@ -199,7 +198,7 @@ def _conclude(folder: UPath, grid: tune.ResultGrid, progress: Progress) -> int:
     progress.say(f"\ntrials: {ended}")
     for path in failed:
         reason = path.read_text().strip().splitlines()[-1]
-        progress.say(f"  {path.parent.name}: {escape(reason)}")
+        progress.say(f"  {path.parent.name}: {reason}")
     progress.say(f"their folders: {folder / TRIALS}")
     progress.say(f"Ray Tune's files (CSV, JSON, TensorBoard): {folder / TUNE}")
     progress.say(f"look at them: python -m raydd.browse {folder}")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.markup import escape
 from upath import UPath
 
 from raydd.config.sweep import spell
@@ -47,7 +46,7 @@ class Watch:
         self._looked = time.monotonic()
         finished = self._ended(REPORT)
         for name in sorted(finished - self.finished):
-            self.progress.say(f"  {escape(describe_trial(self.root / name, self.arms))}")
+            self.progress.say(f"  {describe_trial(self.root / name, self.arms)}")
         self.finished = finished
         begun = self._ended(TRIAL) - finished - self._ended(ERROR)
         self.working = {n: self.working.get(n) or _Working(self.root / n) for n in sorted(begun)}

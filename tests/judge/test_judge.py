@@ -55,7 +55,8 @@ def test_what_strangers_wrote_is_no_markup(capsys):
     said = say(capsys, 1, count=1, reasons={"cannot be decoded: [/bold] [dim] x": 1})
     assert "could not be used (cannot be decoded: [/bold] [dim] x): " in said
     Progress().note("2 unused: .[/dim] files")
-    assert capsys.readouterr().out == "2 unused: .[/dim] files\n"
+    Progress().say(("runs/[red]", "bold"), " of [/data] :smile:")
+    assert capsys.readouterr().out == "2 unused: .[/dim] files\nruns/[red] of [/data] :smile:\n"
 
 
 def test_three_seeds_have_one(capsys):

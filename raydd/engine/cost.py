@@ -81,6 +81,7 @@ class Cost:
         work: what networks do.
         decodes: encoded images that are decoded.
         fetches: of these, images that a unit reads by their id, far from one another in the source.
+        gradients: bytes of a training's gradients, which its workers add up in every step.
         divides: "units" over the workers of units, "tasks" (units over Ray tasks), "rows" (images
             over actors; without GPUs these decode what they look at), "batch" (each step over the
             Train workers: one training) or "none".
@@ -92,6 +93,7 @@ class Cost:
     work: Sequence[Work] = ()
     decodes: float = 0
     fetches: float = 0
+    gradients: float = 0
     divides: str = "none"
 
 

@@ -7,7 +7,8 @@ assumed after two public figures, and rounded down:
 
 - convolutions: ResNet-50 trains at 2,600 images per second on one A100 in mixed precision with
   channels last (pytorch-image-models, issue 1491): 64 TFLOP/s, a fifth of the peak. They wait for
-  memory, which grew less than the peak from Ampere to Hopper: 0.12 there.
+  memory, which grew less than the peak from Ampere to Hopper: 0.12 there; an L4 has 0.3 TB/s,
+  a seventh of the A100's: 0.08.
 - transformers: DiT-XL/2 trains at 1.3 steps of 128 images per second and device on eight H800
   (published with Open-Sora): 118 TFLOP/s, 0.12 of the peak. The same share is taken everywhere.
 - float32 with TF32: half of the tensor cores' rate, so half of the share; exact float32: 0.4 of the
@@ -16,7 +17,8 @@ assumed after two public figures, and rounded down:
 One core decodes 265 JPEGs of 500 x 375 pixels per second into 224 pixels (ours, Pillow); 200 are
 taken; 670 of 341 x 256 pixels, 600 taken (``cluster.plan_small_images``). All cores of a machine
 with GPUs decode while the devices compute. From an object store a machine of eight devices is taken
-to read 5 GB/s (their networks have 100 Gbit/s and more), one of a single device 1 GB/s. Images by
+to read 5 GB/s (their networks have 100 Gbit/s and more), one of a single device 1 GB/s; so fast do
+such machines exchange gradients, too. Within a machine that is taken to cost nothing. Images by
 their id are asked for 64 at a time; with 0.1 s for an answer that is 600 per second and process.
 """
 
@@ -72,6 +74,7 @@ class Machine:
         fetch: images that one process reads by their id per second.
         transfer: bytes per second that are read and written, of the whole machine.
         step: seconds that no step falls below: kernels must be launched.
+        wire: bytes per second between the workers of a training.
         start: seconds until a stage with work is under way.
         memory: bytes of one device; None is not known.
         beside: whether its cores decode beside devices that compute; without GPUs they do both.
@@ -95,6 +98,7 @@ class Machine:
     beside: bool = False
     alone: float = 0.0
     image_bytes: int = ENCODED_BYTES
+    wire: float = math.inf
     about: str = field(default="", compare=False)
 
 
@@ -109,7 +113,8 @@ def stage_seconds(row: PlanRow, machine: Machine) -> float:
     """
     cost = row.cost
     split = machine.workers if cost.divides == "batch" else 1
-    computing = sum(_work_seconds(work, machine, split) for work in cost.work)
+    meeting = 2 * cost.gradients * (1 - 1 / split) / machine.wire  # a ring, while they compute
+    computing = sum(_work_seconds(work, machine, split, meeting) for work in cost.work)
     reading = cost.fetches / machine.fetch
     computing += 0.0 if machine.beside else reading
     alone = machine.alone if cost.divides == "units" else 0.0
@@ -132,9 +137,9 @@ def plan_hours(rows: Sequence[PlanRow], machine: Machine) -> list[float]:
     return [0.0 if row.finished else stage_seconds(row, machine) / 3600 for row in rows]
 
 
-def _work_seconds(work: Work, machine: Machine, split: int) -> float:
+def _work_seconds(work: Work, machine: Machine, split: int, meeting: float) -> float:
     rate = machine.rates.get(work.step.name) or machine.rates[work.step.kind]
-    return work.steps * max(work.step_flops / split / rate, machine.step)
+    return work.steps * max(work.step_flops / split / rate, machine.step, meeting)
 
 
 def _share(row: PlanRow, machine: Machine) -> float:
@@ -180,6 +185,7 @@ def _machine(
     transformer: float,
     memory: int,
     transfer: int,
+    wire: float = math.inf,
 ) -> Machine:
     """Describe a machine.
 
@@ -193,6 +199,7 @@ def _machine(
         transformer: share that transformers reach.
         memory: GB of one device.
         transfer: GB/s that are read and written.
+        wire: GB/s between the devices, where they are machines of their own.
     """
     rates = {
         "convnet": convnet * tera,
@@ -200,6 +207,7 @@ def _machine(
         "exact": _VECTOR_SHARE * vector_tera,
         "transformer": transformer * tera,
     }
+    gradients = "" if math.isinf(wire) else f", gradients meet over {wire:.0f} GB/s"
     reached = ", ".join(f"{kind} {rate:.0f}" for kind, rate in rates.items())
     return Machine(
         name=name,
@@ -212,18 +220,20 @@ def _machine(
         fetch=FETCH,
         transfer=transfer * 1e9,
         step=_STEP,
+        wire=wire * 1e9,
         start=_START,
         memory=memory * 10**9,
         beside=True,
         about=(
             f"assumed, not measured: TFLOP/s of a device {reached} (dense bf16 peak {tera:.0f}), "
             f"no step below {1000 * _STEP:.0f} ms, {cores} cores that decode beside the "
-            f"devices, {transfer} GB/s, {_START:.0f} s to start a stage"
+            f"devices, {transfer} GB/s, {_START:.0f} s to start a stage{gradients}"
         ),
     )
 
 
 _HOPPER, _AMPERE, _ADA = (989, 67, 0.12, 0.12), (312, 19.5, 0.2, 0.12), (165, 82.6, 0.2, 0.12)
+_L4 = (121, 30.3, 0.08, 0.12)
 _MACHINES = {
     machine.name: machine
     for machine in (
@@ -233,5 +243,7 @@ _MACHINES = {
         _machine("8xa100", 8, 96, *_AMPERE, memory=80, transfer=5),
         _machine("1xa100", 1, 12, *_AMPERE, memory=80, transfer=1),
         _machine("1x4090", 1, 16, *_ADA, memory=24, transfer=1),
+        # workers of clusters/aws.yaml, each a machine (g6.4xlarge)
+        _machine("16xl4", 16, 256, *_L4, memory=24, transfer=16, wire=1),
     )
 }

@@ -124,6 +124,18 @@ def test_images_that_were_resized_beforehand_are_read_and_decoded_faster():
     assert stage_seconds(decoding, slow) == pytest.approx(40_000 * count / 1e9 + small.start)
 
 
+def test_gradients_meet_over_the_wire_while_devices_compute():
+    stage = row(divides="batch", work=(Work(ASK, steps=100, batch=20),), gradients=300)
+    one = stage_seconds(stage, MACHINE)
+    assert stage_seconds(stage, replace(MACHINE, wire=1)) == one  # a single worker
+    four = replace(MACHINE, workers=4)
+    assert stage_seconds(stage, four) == pytest.approx(one / 4)  # within a machine
+    # each sends and gets three quarters of them
+    slow = stage_seconds(stage, replace(four, wire=1000))
+    assert slow == pytest.approx(100 * 2 * 300 * 3 / 4 / 1000)
+    assert "gradients meet over 1 GB/s" in named_machine("16xl4").about
+
+
 def test_no_step_is_shorter_than_its_launches():
     stage = row(work=(Work(ASK, steps=100, batch=1),))
     assert stage_seconds(stage, replace(MACHINE, step=0.5)) == pytest.approx(50)
@@ -156,7 +168,7 @@ def test_a_finished_stage_takes_no_time_and_what_nobody_counted_is_unknown():
 
 
 def test_an_unknown_machine_is_refused_with_the_known_ones(capsys):
-    with pytest.raises(Refused, match="1x4090, 1xa100, 1xh100, 8xa100, 8xh100, 8xh200"):
+    with pytest.raises(Refused, match="16xl4, 1x4090, 1xa100, 1xh100, 8xa100, 8xh100, 8xh200"):
         named_machine("8xh2000")
     assert main(["plan=true", "cluster.plan_for=8xh2000"]) == 2
     assert "8xh2000 is no machine that is known here" in capsys.readouterr().err

@@ -141,10 +141,12 @@ def training_cost(
     teacher: Artifact | None = None,
 ) -> Cost:
     """What one training takes; see :func:`training_work`."""
+    weights = sizes(engine, model).weights
     return Cost(
-        writes=sizes(engine, model).weights,
+        writes=weights,
         memory=training_memory(engine, model, recipe),
         work=training_work(engine, model, recipe, images, side, teacher),
+        gradients=weights,
         divides="batch",
     )
 

@@ -27,7 +27,7 @@ from raydd.config.tree import (
     short_digest,
 )
 from raydd.data.any_set import AnySet
-from raydd.data.sources import Source
+from raydd.data.sources import Source, all_class_names
 from raydd.errors import Refused, exit_code
 from raydd.judge.adopt import adopt
 from raydd.judge.any_set import judge_set
@@ -148,9 +148,14 @@ def _open(config: EvaluateConfig, train: Source) -> AnySet:
     """Open the set, and see whether it and the networks fit the data set."""
     judge, preprocessing = config.judge, preprocessing_of(config.dataset)
     try:
-        columns = (judge.image_column, judge.label_column)
         given = open_given_set(
-            config.folder, train.class_names, *columns, preprocessing, judge.pixels
+            config.folder,
+            train.class_names,
+            judge.image_column,
+            judge.label_column,
+            preprocessing,
+            judge.pixels,
+            all_class_names(train),
         )
         check_networks(config, preprocessing, len(train.class_names))
     except ValueError as error:

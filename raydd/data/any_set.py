@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
 from upath import UPath
 
 from raydd.data.classes import check_class_order, read_class_names
@@ -74,7 +76,11 @@ class AnySet:
 
 
 def open_any_set(
-    folder: str, class_names: Sequence[str], image_column: str, label_column: str
+    folder: str,
+    class_names: Sequence[str],
+    image_column: str,
+    label_column: str,
+    all_names: Sequence[str] | None = None,
 ) -> AnySet:
     """Find out what a folder holds and whether its classes are those of a data set.
 
@@ -84,6 +90,8 @@ def open_any_set(
         image_column: of a parquet set that is not ours; where there is no "image", another usual
             name is found if exactly one is there.
         label_column: of the same, integers or class names; likewise for "label".
+        all_names: of the data set that ``class_names`` were chosen from: of a set of ours that has
+            all of them, the images of the chosen classes are taken.
     Raises:
         ValueError: nothing there, no images, or classes that the data set does not have or has in
             another order; one sentence.
@@ -92,7 +100,7 @@ def open_any_set(
     if not root.exists():
         raise ValueError(f"{folder} does not exist; the first word is the folder of a set.")
     if (root / MANIFEST).exists():
-        return _open_ours(root, class_names)
+        return _open_ours(root, class_names, all_names or class_names)
     if any(any(root.glob(pattern)) for pattern in _PARQUET):
         return _open_parquet(root, class_names, image_column, label_column)
     if flat := FlatFiles.find(root):
@@ -100,18 +108,29 @@ def open_any_set(
     return _open_folders(root, class_names)
 
 
-def _open_ours(folder: UPath, class_names: Sequence[str]) -> AnySet:
+def _open_ours(folder: UPath, class_names: Sequence[str], all_names: Sequence[str]) -> AnySet:
     distilled = read_distilled(folder)
-    check_class_order(class_names, distilled.info.class_names, str(folder))
-    fingerprint = str(hash_file(folder / MANIFEST)["sha256"])
-    return AnySet(folder, "raydd", fingerprint, partial(_our_images, distilled), distilled)
+    found, fingerprint = distilled.info.class_names, str(hash_file(folder / MANIFEST)["sha256"])
+    if tuple(class_names) != tuple(all_names) and found == tuple(all_names):
+        # its teacher and its labels know all classes: it is a set like any other
+        layout = f"raydd, {len(class_names)} of {len(found)} classes"
+        images = partial(_our_images, distilled, class_names)
+        return AnySet(folder, layout, digest(fingerprint, *class_names), images)
+    check_class_order(class_names, found, str(folder))
+    images = partial(_our_images, distilled, class_names)
+    return AnySet(folder, "raydd", fingerprint, images, distilled)
 
 
-def _our_images(distilled: DistilledSet) -> Iterator[SetImage]:
+def _our_images(distilled: DistilledSet, class_names: Sequence[str]) -> Iterator[SetImage]:
+    """The images of these classes."""
+    index = {name: position for position, name in enumerate(class_names)}
+    places = np.array([index.get(name, -1) for name in distilled.info.class_names])
     for batch in distilled.tables():
-        for row in batch.select(["image", "label", "slot", "source_id"]).to_pylist():
-            name = f"image {row['slot']} of class {row['label']}"
-            yield SetImage(name, row["label"], row["image"]["bytes"], row["slot"], row["source_id"])
+        wanted = batch.filter(pa.array(places[batch["label"].to_numpy()] >= 0))
+        for row in wanted.select(["image", "label", "slot", "source_id"]).to_pylist():
+            label, slot = places[row["label"]].item(), row["slot"]
+            name = f"image {slot} of class {row['label']}"
+            yield SetImage(name, label, row["image"]["bytes"], slot, row["source_id"])
 
 
 def _open_parquet(

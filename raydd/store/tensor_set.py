@@ -34,6 +34,7 @@ def open_given_set(
     label_column: str,
     preprocessing: Preprocessing,
     pixels: str = "auto",
+    all_names: Sequence[str] | None = None,
 ) -> AnySet:
     """Open a distilled set of any kind: tensors, or else :func:`raydd.data.any_set.open_any_set`.
 
@@ -44,6 +45,7 @@ def open_given_set(
         label_column: the same.
         preprocessing: of the data set; its mean and std undo a normalisation.
         pixels: what a tensor's numbers are, see :func:`raydd.store.tensor_pixels.to_bytes`.
+        all_names: see ``open_any_set``.
     Raises:
         ValueError: see ``open_any_set``; tensors that are no set of these classes, whitened ones,
             or numbers that could be either; one sentence.
@@ -51,7 +53,7 @@ def open_given_set(
     path = UPath(folder).absolute()
     file = _images_file(path)
     if file is None:
-        return open_any_set(folder, class_names, image_column, label_column)
+        return open_any_set(folder, class_names, image_column, label_column, all_names)
     files = [part for part in (file, _labels_of(file)) if part is not None]
     found = _read(files)
     labels = _class_indices(found.labels, len(found.images), len(class_names), file)

@@ -16,7 +16,7 @@ from raydd.data.preprocessing import Preprocessing
 from small_sets import CLASSES, picture, png, write_parquet
 
 
-def look(folder: Path, names=CLASSES, **columns: str) -> AnySet:
+def look(folder: Path, names=CLASSES, **columns) -> AnySet:
     named = {"image_column": "image", "label_column": "label", **columns}
     return open_any_set(str(folder), names, **named)
 
@@ -204,6 +204,22 @@ def test_a_set_in_an_object_store():
         (root / name / "0.png").write_bytes(png(int(name)))
     given = open_any_set(str(root), CLASSES, "image", "label")
     assert [(i.class_index, i.image) for i in given.images()] == [(0, png(0)), (1, png(1))]
+
+
+def test_some_classes_of_one_of_ours_in_another_order(tmp_path):
+    folder = write_ours(tmp_path / "ours")
+    chosen = (CLASSES[2], CLASSES[0])
+    given = look(folder, chosen, all_names=CLASSES)
+    assert given.layout == "raydd, 2 of 3 classes"
+    assert given.distilled is None
+    found = [(i.class_index, i.slot, i.source_id) for i in given.images()]
+    assert sorted(found) == [(0, 0, "id2"), (0, 1, "id5"), (1, 0, "id0"), (1, 1, "id3")]
+    assert given.fingerprint != look(folder, chosen[::-1], all_names=CLASSES).fingerprint
+    assert look(folder, all_names=CLASSES).distilled
+    with pytest.raises(ValueError, match="class order"):  # another data set's classes
+        look(folder, chosen, all_names=("dog", *CLASSES))
+    with pytest.raises(ValueError, match="class order"):  # nobody chose them
+        look(folder, chosen)
 
 
 def test_another_content_is_another_set(tmp_path):

@@ -1,6 +1,5 @@
 """Passes over real images: score tables, quarantine, resume, independence from workers."""
 
-import contextlib
 import io
 import os
 import signal
@@ -11,7 +10,6 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +21,7 @@ from ray import cloudpickle
 from torch.utils._python_dispatch import TorchDispatchMode
 from upath import UPath
 
+from ray_nodes import ancestors, processes
 from raydd.cluster.ahead import apply
 from raydd.data.rows import Reader, try_rows
 from raydd.data.sources import open_source
@@ -323,12 +322,8 @@ def test_a_killed_scorer_costs_a_restart_and_changes_nothing(squeezed, tmp_path)
 
 def scorers() -> list[int]:
     """Processes of this session's scoring actors, by the title that Ray gives them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and b"Scorer" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
+    titles = processes()  # of every run on this machine
+    return [pid for pid in titles if "Scorer" in titles[pid] and os.getpid() in ancestors(pid)]
 
 
 def test_processes_that_only_decode_never_import_torch(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ python -m raydd.run method=ccfs sweep=ipc_alpha      # the same, once per trial
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -32,6 +32,7 @@ interval(0.1,0.4), ...). The choices of every group:
 """
 _OWN = "raydd run dataset=imagefolder dataset.root=FOLDER plan=true"
 _GROUPS = ("method", "dataset", "teacher", "protocol", "sweep", "+experiment")
+_SHOWN_REASONS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,9 +87,19 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
 def _say_rejected(progress: Progress, storage: UPath, rejected: dict[str, Any]) -> None:
     if count := rejected["count"]:
         noun = "image" if count == 1 else "images"
-        reason = next(iter(rejected["reasons"]))
         place = storage / rejected["ids"]
-        progress.say(f"{count:,} training {noun} could not be used ({reason}): {place} names them")
+        reasons = _reasons(rejected["reasons"])
+        progress.say(f"{count:,} training {noun} could not be used ({reasons}): {place} names them")
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    """The commonest reasons, with their counts where there are several."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,}: {reason}" for reason, count in common[:_SHOWN_REASONS]]
+    others = sum(count for _, count in common[_SHOWN_REASONS:])
+    return "; ".join([*shown, *([f"{others:,}: others"] if others else [])])
 
 
 if __name__ == "__main__":

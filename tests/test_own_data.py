@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def test_the_report_says_of_both_splits_what_was_seen_used_and_rejected(ray4, tm
     real, _ = list_images(engine), decode_test(engine)
     found = real_images(engine, real)
     assert found["equal"] == 9
+    shutil.rmtree(real.folder / "parts")  # what was compared once is not read again
+    assert real_images(engine, real)["equal"] == 9
     training, tests = found["splits"]["training"], found["splits"]["test"]
     assert (training["seen"], training["used"], training["rejected"]) == (9, 9, 0)
     assert training["unused"] == {".txt": 1}

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from raydd.engine.engine import Engine
-from raydd.engine.passes.decode import count_equal, find_test
+from raydd.engine.passes.compare import compare_splits
+from raydd.engine.passes.decode import find_test
 from raydd.engine.product import Curriculum, Product
 from raydd.judge.any_set import Judgement
 from raydd.judge.protocol import ProtocolConfig
@@ -79,7 +80,8 @@ def real_images(engine: Engine, real: Artifact) -> dict[str, Any]:
         }
         for name, item in found.items()
     }
-    return {"splits": splits, "equal": count_equal(real, test) if test else None}
+    compared = compare_splits(engine, real, test).summary if test else {}
+    return {"splits": splits, "equal": compared.get("equal")}
 
 
 def accuracies(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

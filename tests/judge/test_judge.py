@@ -49,6 +49,11 @@ def test_images_that_could_not_be_used_are_named_at_the_end(capsys):
         "names them\n"
     ) in say(capsys, 1, count=1, reasons={"zero bytes": 1})
     assert "1,200 training images could" in say(capsys, 1, count=1200, reasons={"zero bytes": 1200})
+    reasons = {"zero bytes": 2, "a": 1, "the label -7 is out of range 0..9": 1200, "b": 1, "c": 1}
+    told = "(1,200: the label -7 is out of range 0..9; 2: zero bytes; 1: a; 2: others)"
+    assert f"1,205 training images could not be used {told}: " in say(
+        capsys, 1, count=1205, reasons=reasons
+    )
 
 
 def test_what_strangers_wrote_is_no_markup(capsys):

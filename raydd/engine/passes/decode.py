@@ -96,29 +96,6 @@ def find_test(engine: Engine) -> Artifact | None:
     return found[0] if found else None
 
 
-def count_equal(train: Artifact, test: Artifact) -> int | None:
-    """Images of the test split whose pixels are also those of a training image.
-
-    Args:
-        train: a table of the real images: scores, features or a list.
-        test: the decoded test split.
-    Returns:
-        None where one of them was made by a version that kept no ``content``.
-    """
-    tests = [read_table(path, ["content"]) for path in part_files(test.folder)]
-    if any("content" not in table.column_names for table in tests):
-        return None
-    wanted = np.concatenate([np.empty(0, np.int64), *(table["content"] for table in tests)])
-    sought, met = pa.array(wanted), [np.empty(0, np.int64)]
-    for path in part_files(train.folder):
-        table = read_table(path, ["content"])
-        if "content" not in table.column_names:
-            return None
-        content = table["content"]  # of which few are met: wanted ones are looked up by their hash
-        met.append(content.filter(pc.is_in(content, sought)).unique().to_numpy())
-    return int(np.isin(wanted, np.concatenate(met)).sum())
-
-
 def stored_images(engine: Engine, preprocessing: Preprocessing) -> Artifact | None:
     """The pixels of the real images, decoded once, where they fit in memory; else None.
 

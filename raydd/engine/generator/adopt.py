@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
 from upath import UPath
 
 from raydd.engine.generator.checkpoint import GENERATOR_CARD, INDEX, load_generator
@@ -168,6 +167,8 @@ def _with_card(
 
 
 def _read_index(config: GeneratorConfig) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download  # brings a client of the web
+
     path = str(config.path)
     try:
         if Path(path).is_dir():

@@ -3,7 +3,9 @@
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from raydd.data.sources.files import Root
 from raydd.data.sources.parquet.arrow import ArrowTable
@@ -83,7 +85,11 @@ class ParquetTable:
     def __init__(self, root: Root, path: str, *, only_labels: bool) -> None:
         self._root, self._full = root, f"{root.path}/{path}"
         self._stream = None
-        if only_labels:
+        if only_labels and isinstance(root.fs, LocalFileSystem):
+            # without Python's lock, which sixteen readers would take from one another
+            disk = pafs.LocalFileSystem()
+            self._file = pq.ParquetFile(self._full, filesystem=disk, pre_buffer=True)
+        elif only_labels:
             # Exact ranges, all row groups' at once: fsspec's read-ahead would fetch the images too.
             self._stream = root.fs.open(self._full, "rb", cache_type="none")
             self._file = pq.ParquetFile(self._stream, pre_buffer=True)

@@ -4,12 +4,14 @@ Footers and label columns only, several files at once; of each file stay a few n
 wrong with any file is said, with its name, before the first image is read.
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from threading import Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +44,7 @@ SHARD_BYTES = 64 << 20
 SHARD_PATHS = 600  # images that lie in files of their own: about as many bytes
 SAMPLED_PATHS = 16  # of each file whose images do; see identity.py
 NUM_READERS = 16  # threads for footers and label columns: mostly waiting
+_COUNTING = Semaphore(os.cpu_count() or 1)  # of them, those that compute
 
 
 class PartFile(NamedTuple):
@@ -157,7 +160,8 @@ def _facts(table: Table, label_column: str, cuts: tuple[int, ...], stamps: Seque
     column = table.column(label_column)
     if len(column) != num_rows:
         raise pa.ArrowInvalid(f"{len(column)} labels for {num_rows} rows")
-    labels, rows, content = count_labels(column)
+    with _COUNTING:
+        labels, rows, content = count_labels(column)
     hashed = digest(content, *table.group_rows, *table.group_bytes, *stamps)
     names = stored_names(schema, label_column)
     return _Facts(label_kind(schema, label_column), names, num_rows, cuts, labels, rows, hashed)

@@ -7,20 +7,21 @@ runs is the same, and holds for a machine that is free.
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
 from raydd.cluster.pool import WORTH_SECONDS
 from raydd.cluster.resources import Resources
 from raydd.cluster.threads import torch_threads
-from raydd.data.images import BrokenImage, decode
 from raydd.data.sources import Row, Shard, Source
 from raydd.engine.cost import TimedStep
 from raydd.engine.engine import Engine
+from raydd.engine.passes.encoded import END, map_rows
+from raydd.engine.passes.feed import decoding
 from raydd.plan.machines import FETCH, Machine, PlanRow
 
 _TRANSFER, _STEP, _START = 5e8, 0.0, 3.0  # a plain disk; steps are timed; processes start
@@ -57,7 +58,7 @@ def calibrate(
             for key, work in works.items()
         }
         shards = _first_rows(source)
-        decoded = _decode_rate(engine, [row.image for rows in shards for row in rows], each)
+        decoded = _decode_rate(engine, each)
         fetched = _fetch_rate(source, shards, each)
     workers = max(1, resources.num_workers)
     unit_workers = max(1, resources.count_unit_workers())
@@ -147,14 +148,22 @@ def _fetch_rate(source: Source, shards: Sequence[Sequence[Row]], seconds: float)
     return count / max(1e-9, time.perf_counter() - begin)
 
 
-def _decode_rate(engine: Engine, encoded: Sequence[bytes], seconds: float) -> float:
-    """Images per second of one core."""
-    images = encoded[:_DECODED] or [_photograph()]
+def _decode_rate(engine: Engine, seconds: float) -> float:
+    """Images per second of one core: read, decoded and hashed, as a pass does with rows."""
+    source, data = engine.train_source, engine.data
+    decode = decoding(engine.preprocessing, data.max_pixels, kept=True)
+    shards = source.shards()[:: -(-len(source.shards()) // _SHARDS) or 1]
+    tables = (t for shard in shards for t in map_rows(source, shard, 0, decode, _DECODED))
     end, began, count = time.perf_counter() + seconds, time.process_time(), 0
-    while count == 0 or (time.perf_counter() < end and count < 4 * _DECODED):
-        with suppress(BrokenImage):  # takes its time, too
-            decode(images[count % len(images)], engine.preprocessing, engine.data.max_pixels)
-        count += 1
+    for table in tables:
+        count += sum(reason != END for reason in table["reason"].to_pylist())
+        if time.perf_counter() > end:
+            break
+    if count == 0:
+        count = 8
+        photographs = pa.table({"image": [_photograph()] * count, "reason": [""] * count})
+        began = time.process_time()
+        decode(photographs)
     return count / max(1e-9, time.process_time() - began)
 
 

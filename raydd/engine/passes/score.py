@@ -8,6 +8,8 @@ by part, so that a selection may walk through them side by side. Logits are comp
 in batches padded to one size: a decision must not depend on how the stream was cut.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
+from raydd.engine.cost import Cost, TimedStep, Work
 from raydd.engine.engine import Engine
 from raydd.engine.passes.accuracy import accuracy
 from raydd.engine.passes.decode import stored_images
@@ -25,10 +28,12 @@ from raydd.engine.passes.stream import DataConfig
 from raydd.errors import Refused
 from raydd.models.answers import answer
 from raydd.models.fold import fold_batch_norm
+from raydd.ops.seeds import generator
 from raydd.store.artifacts import Artifact
 from raydd.store.units import PART
 
 _CACHED_BYTES = 1 << 21  # of logits
+_LOOKS = 5  # at every logit
 ROW_BYTES = 36  # measured: zstd parquet, short ids; margins, too
 
 
@@ -60,12 +65,37 @@ def score(engine: Engine, checkpoint: Artifact, title: str, error_norm: bool = F
         config={"max_pixels": engine.data.max_pixels}
         | ({"error_norm": True} if error_norm else {}),
         seed=0,
-        cost=lambda: asking_cost(engine, checkpoint, stored, ROW_BYTES),
+        cost=lambda: _cost(engine, checkpoint, stored),
         expected=lambda: {"top1": 1.0},
         title=title,
         units=len(engine.train_source.shards()),
         done=[PART],
     )
+
+
+def _cost(engine: Engine, checkpoint: Artifact, stored: Artifact | None) -> Cost:
+    cost = asking_cost(engine, checkpoint, stored, ROW_BYTES)
+    first = cost.work[0]
+    return replace(
+        cost, work=[*cost.work, Work(numbers_step(engine.num_classes), first.steps, first.batch)]
+    )
+
+
+def numbers_step(num_classes: int) -> TimedStep:
+    """What the score table keeps, out of a batch of logits: of many classes a third of the time."""
+
+    def begin(count: int, device: torch.device) -> Callable[[], None]:
+        draws = generator("plan", "logits")
+        logits = torch.randn(count, num_classes, generator=draws).to(device)
+        labels = (torch.arange(count) % num_classes).to(device)
+
+        @torch.inference_mode()
+        def step() -> None:
+            ask(logits, labels)
+
+        return step
+
+    return TimedStep(f"numbers of {num_classes} logits", _LOOKS * num_classes, "float32", begin)
 
 
 def score_teacher(engine: Engine, teacher: Artifact) -> Artifact:

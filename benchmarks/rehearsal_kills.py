@@ -55,7 +55,7 @@ class Run:
         """Wait until a pass has more parts than it began with; how many there are."""
         begun = None
         while self.process.poll() is None:
-            if any(begun.label == stage for begun in self.stages):
+            if any(known.label == stage for known in self.stages):
                 folder = max(storage.glob("stages/score-*"), key=lambda path: path.stat().st_mtime)
                 parts = len(list(folder.glob("parts/*.parquet")))
                 begun = parts if begun is None else begun

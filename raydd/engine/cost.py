@@ -57,12 +57,14 @@ class Work:
         steps: how many, over all units.
         batch: images in a step.
         flops: operations of one image in one step; None is the step's.
+        gradients: bytes that the workers of a training add up in each step.
     """
 
     step: TimedStep
     steps: float
     batch: int
     flops: float | None = None
+    gradients: float = 0
 
     @property
     def step_flops(self) -> float:
@@ -81,7 +83,6 @@ class Cost:
         work: what networks do.
         decodes: encoded images that are decoded.
         fetches: of these, images that a unit reads by their id, far from one another in the source.
-        gradients: bytes of a training's gradients, which its workers add up in every step.
         divides: "units" over the workers of units, "tasks" (units over Ray tasks), "rows" (images
             over actors; without GPUs these decode what they look at), "batch" (each step over the
             Train workers: one training) or "none".
@@ -93,7 +94,6 @@ class Cost:
     work: Sequence[Work] = ()
     decodes: float = 0
     fetches: float = 0
-    gradients: float = 0
     divides: str = "none"
 
 

@@ -113,8 +113,7 @@ def stage_seconds(row: PlanRow, machine: Machine) -> float:
     """
     cost = row.cost
     split = machine.workers if cost.divides == "batch" else 1
-    meeting = 2 * cost.gradients * (1 - 1 / split) / machine.wire  # a ring, while they compute
-    computing = sum(_work_seconds(work, machine, split, meeting) for work in cost.work)
+    computing = sum(_work_seconds(work, machine, split) for work in cost.work)
     reading = cost.fetches / machine.fetch
     computing += 0.0 if machine.beside else reading
     alone = machine.alone if cost.divides == "units" else 0.0
@@ -137,7 +136,8 @@ def plan_hours(rows: Sequence[PlanRow], machine: Machine) -> list[float]:
     return [0.0 if row.finished else stage_seconds(row, machine) / 3600 for row in rows]
 
 
-def _work_seconds(work: Work, machine: Machine, split: int, meeting: float) -> float:
+def _work_seconds(work: Work, machine: Machine, split: int) -> float:
+    meeting = 2 * work.gradients * (1 - 1 / split) / machine.wire  # a ring, while they compute
     rate = machine.rates.get(work.step.name) or machine.rates[work.step.kind]
     return work.steps * max(work.step_flops / split / rate, machine.step, meeting)
 

@@ -124,8 +124,7 @@ def _fit(engine: Engine, name: str, start: Artifact, recipe: GeneratorRecipe) ->
             writes=sizes.weights,
             # with the average; the memories of Minimax's classes are left out
             memory=5 * sizes.weights + 2 * recipe.batch_size * sizes.activations,
-            work=[Work(step, recipe.steps, recipe.batch_size, flops)],
-            gradients=sizes.weights,
+            work=[Work(step, recipe.steps, recipe.batch_size, flops, sizes.weights)],
             divides="batch",
         )
 

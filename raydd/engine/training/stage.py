@@ -141,12 +141,10 @@ def training_cost(
     teacher: Artifact | None = None,
 ) -> Cost:
     """What one training takes; see :func:`training_work`."""
-    weights = sizes(engine, model).weights
     return Cost(
-        writes=weights,
+        writes=sizes(engine, model).weights,
         memory=training_memory(engine, model, recipe),
         work=training_work(engine, model, recipe, images, side, teacher),
-        gradients=weights,
         divides="batch",
     )
 
@@ -187,7 +185,7 @@ def training_work(
     every = max(1, recipe.last_epoch // recipe.test_points)
     tests = -(-recipe.last_epoch // every) * engine.num_tests if tested else 0
     return [
-        Work(step, views / batch, batch),
+        Work(step, views / batch, batch, gradients=sizes(engine, model).weights),
         *(asking_work(engine, [model], tests, TEST_BATCH) if tests else ()),
         *(asking_work(engine, models_of(engine, teacher), taught, batch, asked) if teacher else ()),
     ]

@@ -75,7 +75,7 @@ class MajorityVotes:
 
     def add(self, labels: np.ndarray, answers: np.ndarray) -> None:
         """Take the answers int64 [N] to images of classes ``labels``, int64 [N]."""
-        span = len(self.answers)
+        span = max(len(self.answers), int(answers.max(initial=0)) + 1)  # others' networks know more
         pairs, times = np.unique(labels * span + answers, return_counts=True)
         of_class, answer = pairs // span, pairs % span
         lead = 2 * times - np.bincount(labels, minlength=span)[of_class]

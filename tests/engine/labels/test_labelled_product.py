@@ -129,7 +129,7 @@ def test_the_plan_names_the_labels_and_their_bytes(capsys, tmp_path):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("relabel")]
     assert [" ".join(line.split()[:2]) for line in lines] == ["relabel distilled"] + [
         "relabel random"
-    ] * 3
+    ] * 5
 
 
 def test_hard_labels_have_no_form():

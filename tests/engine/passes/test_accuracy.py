@@ -67,3 +67,10 @@ def test_votes_hold_nothing_of_the_images_they_have_seen() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 200_000  # a million pairs are 24 MB
+
+
+def test_a_network_of_more_classes_may_answer_any_of_them():
+    votes = MajorityVotes(2)
+    votes.add(np.array([0, 0, 0, 1]), np.array([6, 0, 6, 3]))
+    votes.add(np.array([1, 1]), np.array([3, 1]))
+    assert votes.answers.tolist() == [6, 3]

@@ -15,7 +15,7 @@ help: ## this list
 demo: $(INSTALLED) ## distil the embedded digits and judge the result: about two minutes
 	$(BIN)/python -m raydd.run
 
-test: $(INSTALLED_DEV) ## everything but the slow tests: about twelve minutes on two cores
+test: $(INSTALLED_DEV) ## everything but the slow tests: six to twelve minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED_DEV) ## drivers end to end, kills, node losses

@@ -123,8 +123,12 @@ def _clock(device: torch.device, threads: int) -> Callable[[], float]:
 
 def _first_rows(source: Source) -> list[list[Row]]:
     """Good rows at the beginning of a few shards, far from one another."""
+    return [list(_begin(source, shard)) for shard in _some_shards(source)]
+
+
+def _some_shards(source: Source) -> list[Shard]:
     shards = source.shards()
-    return [list(_begin(source, shard)) for shard in shards[:: -(-len(shards) // _SHARDS) or 1]]
+    return shards[:: -(-len(shards) // _SHARDS) or 1]
 
 
 def _begin(source: Source, shard: Shard) -> Iterator[Row]:
@@ -152,7 +156,7 @@ def _decode_rate(engine: Engine, seconds: float) -> float:
     """Images per second of one core: read, decoded and hashed, as a pass does with rows."""
     source, data = engine.train_source, engine.data
     decode = decoding(engine.preprocessing, data.max_pixels, kept=True)
-    shards = source.shards()[:: -(-len(source.shards()) // _SHARDS) or 1]
+    shards = _some_shards(source)
     tables = (t for shard in shards for t in map_rows(source, shard, 0, decode, _DECODED))
     end, began, count = time.perf_counter() + seconds, time.process_time(), 0
     for table in tables:

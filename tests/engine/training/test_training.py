@@ -228,7 +228,8 @@ def test_a_killed_training_continues_its_average_and_its_scale(tmp_path, images,
 
 
 def test_float16_steps_as_float32_does_by_a_scaled_loss(tmp_path, images):
-    recipe = replace(RECIPE, epochs=1, crop="none")
+    # small steps: what rounding changes grows with every large one, on some processors beyond this
+    recipe = replace(RECIPE, epochs=1, crop="none", learning_rate=0.003)
     for precision in ("fp32", "fp16"):
         train_network(
             job(tmp_path / precision, images, recipe=replace(recipe, precision=precision))
@@ -236,7 +237,7 @@ def test_float16_steps_as_float32_does_by_a_scaled_loss(tmp_path, images):
     exact, rough = weights(tmp_path / "fp32"), weights(tmp_path / "fp16")
     for name, value in exact.items():
         if value.is_floating_point():
-            torch.testing.assert_close(rough[name], value, atol=0.1, rtol=0.1)
+            torch.testing.assert_close(rough[name], value, atol=0.01, rtol=0.01)
 
 
 def test_a_scale_is_kept_and_falls_where_a_step_leaves_the_range(tmp_path, images):

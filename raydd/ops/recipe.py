@@ -77,7 +77,7 @@ class Recipe:
         average_decay: the network that is judged and kept is a running average of the weights (and
             of the BatchNorm statistics) with this decay per step; 0 is off.
         precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
-            computes it in hardware).
+            is fast at it).
         stop_epoch: end after so many of the epochs that the schedule is for; 0 trains all.
         hard_span: [from, to] in fractions of the epochs: a training with soft labels uses hard
             ones, mixed and smoothed, on fresh views in the epochs that lie wholly in between (HALD,

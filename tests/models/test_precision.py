@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
     [
         (True, True, torch.bfloat16),  # A100, H100
         (False, True, torch.float16),  # T4, V100
-        (True, False, torch.bfloat16),  # a CPU with AVX512-BF16
+        (True, False, torch.bfloat16),  # a CPU with AMX tiles
         (False, False, torch.float32),  # any other CPU, GPUs before the V100
     ],
 )
@@ -34,6 +34,13 @@ def test_auto_asks_the_gpu(monkeypatch, capability, has_bf16, dtype):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
     assert autocast_dtype("auto", torch.device("cuda")) == dtype
+
+
+@pytest.mark.parametrize(("has_tiles", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_wants_tiles_of_a_cpu_not_vectors_of_bf16_alone(monkeypatch, has_tiles, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    assert autocast_dtype("auto", CPU) == dtype
 
 
 def test_a_cpu_never_takes_float16_unasked_and_a_misspelt_precision_is_refused():

@@ -29,7 +29,7 @@ class GeneratorRecipe:
         class_dropout: share of the images that are shown without their class, which guidance needs.
         variance_weight: of the bound's term beside the square error.
         precision: "bf16", "fp16", "fp32" or "auto" (bf16, or on a GPU fp16, where the device
-            computes it in hardware).
+            is fast at it).
         checkpoint_seconds: from one checkpoint to the next; less where writing is quick.
         cache_latents: encode every image once and keep what the VAE says, rounded to float16, on
             disk (16 KB an image of 256 pixels and as much of the mirrored one); null does where

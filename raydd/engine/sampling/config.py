@@ -69,7 +69,7 @@ class SampleConfig:
             or 0 is all.
         batch_size: images per batch.
         decode_batch: images that the VAE decodes at once; bounds memory.
-        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device computes it in hardware,
+        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device is fast at it,
             else fp16 where a GPU does.
         adversary: guidance by a discriminator; unused in the first curriculum.
     """

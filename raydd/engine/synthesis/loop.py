@@ -47,7 +47,7 @@ class LoopConfig:
             images (dataset.flip=0).
         roll: smallest and largest cyclic shift of the view, pixels, both included.
         view_per_image: draw one view per image and step instead of one per batch and step.
-        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device computes it in hardware,
+        precision: "bf16", "fp16", "fp32", or "auto": bf16 where the device is fast at it,
             else fp16 where a GPU does.
         compile: run the objective through torch.compile; needs a C++ compiler on a CPU.
     """

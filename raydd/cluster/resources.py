@@ -121,7 +121,11 @@ class Resources:
             return f"on {count} GPU{'s' if count > 1 else ''}"
         if self.grows:
             return "on CPUs: this cluster has no GPU now; cluster.use_gpu=true waits for one"
-        return "on CPUs"
+        cores = self.parallel_cpu * self.threads_per_worker
+        used = max(1, self.num_workers) * self.threads_per_worker
+        if used >= cores:
+            return "on CPUs"
+        return f"on {cores} CPUs, of which a training uses {used}: cluster.threads_per_worker"
 
 
 _IMAGES_PER_WORKER = 64

@@ -50,7 +50,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return _DTYPES[precision]
     if device.type != "cuda":
-        # AVX512-BF16 without tiles takes 1.4 to 1.7 times as long as float32 (benchmarks/precision.py)
+        # AVX512-BF16 without tiles is slower than float32 (benchmarks/precision.py)
         return fastest_dtype(torch.cpu._is_amx_tile_supported(), has_fp16=False)
     has_fp16 = torch.cuda.get_device_capability(device) >= _TENSOR_CORES
     return fastest_dtype(torch.cuda.is_bf16_supported(including_emulation=False), has_fp16)
@@ -60,7 +60,7 @@ def fastest_dtype(has_bf16: bool, has_fp16: bool) -> torch.dtype:
     """bfloat16 before float16, whose range needs scaled losses, before float32.
 
     Args:
-        has_bf16: whether there is fast hardware for bfloat16: CPUs with AMX tiles, GPUs from Ampere.
+        has_bf16: whether the device is fast at bfloat16: CPUs with AMX tiles, GPUs from Ampere.
         has_fp16: whether there is hardware for float16: T4, V100.
     """
     if has_bf16:

@@ -57,9 +57,9 @@ def calibrate(
             key: step_rate(work.step, work.batch, device, resources.threads_per_worker, each)
             for key, work in works.items()
         }
-        shards = _first_rows(source)
+        known = _first_ids(source)
         decoded = _decode_rate(engine, each)
-        fetched = _fetch_rate(source, shards, each)
+        fetched = _fetch_rate(source, known, each)
     workers = max(1, resources.num_workers)
     unit_workers = max(1, resources.count_unit_workers())
     return Machine(
@@ -121,9 +121,10 @@ def _clock(device: torch.device, threads: int) -> Callable[[], float]:
     return finished
 
 
-def _first_rows(source: Source) -> list[list[Row]]:
-    """Good rows at the beginning of a few shards, far from one another."""
-    return [list(_begin(source, shard)) for shard in _some_shards(source)]
+def _first_ids(source: Source) -> list[list[str]]:
+    """Ids of the good rows that a few shards, far from one another, begin with."""
+    ids = ([row.id for row in _begin(source, shard)] for shard in _some_shards(source))
+    return list(filter(None, ids))
 
 
 def _some_shards(source: Source) -> list[Shard]:
@@ -141,9 +142,8 @@ def _begin(source: Source, shard: Shard) -> Iterator[Row]:
             return
 
 
-def _fetch_rate(source: Source, shards: Sequence[Sequence[Row]], seconds: float) -> float:
+def _fetch_rate(source: Source, known: Sequence[Sequence[str]], seconds: float) -> float:
     """Images per second, by the clock, that are read by their id, one of each shard at a time."""
-    known = [[row.id for row in rows] for rows in shards if rows]
     if not known:
         return FETCH
     draws, begin, count = np.random.default_rng(0), time.perf_counter(), 0

@@ -84,7 +84,13 @@ def test_a_small_training_is_not_elastic():
 def test_a_run_says_on_what_it_is():
     gpus, cpus = {"CPU": 4, "GPU": 8}, {"CPU": 4}
     assert resolve(ClusterConfig(), gpus).describe() == "on 8 GPUs"
-    assert resolve(ClusterConfig(), cpus).describe() == "on CPUs"
+    cores = min(3, os.cpu_count())  # one of four is the readers'
+    spread = resolve(ClusterConfig(threads_per_worker=cores), cpus)
+    assert spread.describe() == "on CPUs"
+    lone = replace(resolve(ClusterConfig(), cpus), parallel_cpu=8)
+    about = "on 8 CPUs, of which a training uses 1: cluster.threads_per_worker"
+    assert lone.describe() == about
+    assert replace(lone, num_workers=8).describe() == "on CPUs"
     joined = replace(resolve(ClusterConfig(), cpus), grows=True)
     assert "no GPU now; cluster.use_gpu=true waits for one" in joined.describe()
 

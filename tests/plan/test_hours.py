@@ -249,18 +249,18 @@ class SlowSource(DigitsSource):
 
 def test_images_by_their_id_are_timed_one_of_each_shard_at_a_time(monkeypatch):
     source = SlowSource.open("train", None, None)
-    shards = plan_calibrate._first_rows(source)
-    assert 1 < len(shards) <= 8
+    known = plan_calibrate._first_ids(source)
+    assert 1 < len(known) <= 8
     begins = [next(iter(source.read(shard))).id for shard in source.shards()]
-    assert {rows[0].id for rows in shards} <= set(begins)
+    assert {ids[0] for ids in known} <= set(begins)
     monkeypatch.setattr(
         plan_calibrate, "time", SimpleNamespace(perf_counter=lambda: SlowSource.clock)
     )
-    assert plan_calibrate._fetch_rate(source, shards, 10.0) == pytest.approx(4.0)
-    assert {len(ids) for ids in SlowSource.asked} == {len(shards)}
+    assert plan_calibrate._fetch_rate(source, known, 10.0) == pytest.approx(4.0)
+    assert {len(ids) for ids in SlowSource.asked} == {len(known)}
     assert len({ids[0] for ids in SlowSource.asked}) > 1  # from anywhere in a shard
     nothing = CountedSource(10, 100)
-    assert plan_calibrate._fetch_rate(nothing, plan_calibrate._first_rows(nothing), 10.0) == FETCH
+    assert plan_calibrate._fetch_rate(nothing, plan_calibrate._first_ids(nothing), 10.0) == FETCH
 
 
 def test_a_data_set_that_is_not_at_hand_is_counted(capsys, tmp_path):

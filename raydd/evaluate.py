@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
 from raydd.cluster.connect import connect_when_needed
-from raydd.config.compose import ConfigError, compose_tree, to_typed
+from raydd.config.compose import ConfigError, compose_tree, config_dir, to_typed
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.options import describe_option, split_options
 from raydd.config.paths import literal
+from raydd.config.sweep import spell
 from raydd.config.tree import (
     CommonConfig,
     check_networks,
@@ -27,6 +28,7 @@ from raydd.config.tree import (
     short_digest,
 )
 from raydd.data.any_set import AnySet
+from raydd.data.distilled import read_distilled
 from raydd.data.sources import Source, all_class_names
 from raydd.errors import Refused, exit_code
 from raydd.judge.adopt import adopt
@@ -47,6 +49,7 @@ FOLDER holds a distilled set: ours, an image folder (CLASS/*.png, 00000/*.png or
 new000/class000_id000.jpg), parquet files, or tensors (images*.pt and labels*.pt).
 Every key: --cfg job. The choices of every group:
 """
+_PLACES = ("root", "classes_file")
 _GROUPS = ("dataset", "protocol", "judge", "teacher")
 _LABELS = {"distilled": "the set", "random": "random real images", "herding": "herded real images"}
 
@@ -139,9 +142,34 @@ def _compose(words: Sequence[str], needs_folder: bool = True) -> DictConfig:
     if len(folders) != 1:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
-    tree = compose_tree([word for word in words if word not in folders], PRIMARY)
+    keys = [word for word in words if word not in folders]
+    tree = compose_tree([*_made_from(literal(folders[0]), keys), *keys], PRIMARY)
     tree.folder = literal(folders[0]).replace("${", r"\${")
     return tree
+
+
+def _made_from(folder: str, words: Sequence[str]) -> list[str]:
+    """Words for the data set that a set of ours was made from, where the command line names none.
+
+    Where the real images lie is not among them: a set does not say it.
+    """
+    if any(word.startswith("dataset=") for word in words):
+        return []
+    try:
+        config = read_distilled(folder).info.config
+    except (ValueError, OSError):
+        return []  # of another tool; what else is wrong with it is said where it is opened
+    if not (recorded := config.get("dataset")):
+        return []
+    data = {key: value for key, value in recorded.items() if key not in _PLACES}
+    if isinstance(data.get("classes"), str):  # a file's name
+        del data["classes"]
+    known = (config_dir() / "dataset" / f"{data['name']}.yaml").exists()
+    return [
+        f"dataset={data['name'] if known else data['kind']}",
+        *(spell(f"dataset.{key}", value) for key, value in data.items()),
+        spell("data.max_rejected", config["data"]["max_rejected"]),
+    ]
 
 
 def _open(config: EvaluateConfig, train: Source) -> AnySet:

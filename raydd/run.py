@@ -6,6 +6,7 @@ python -m raydd.run plan=true                        # what would be done, and h
 python -m raydd.run method=ccfs sweep=ipc_alpha      # the same, once per trial
 """
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,12 +27,13 @@ from raydd.store.progress import Progress
 
 USAGE = """usage: python -m raydd.run [key=value ...]      also: raydd run [key=value ...]
 
-Without words: curricular on the embedded digits, about a minute. What a command would take:
+Without words: curricular on the embedded digits, one or two minutes. What a command would take:
 plan=true; every key: --cfg job. A sweep varies any key: sweep.space.method.ipc=[10,20] (lists,
 interval(0.1,0.4), ...). The choices of every group:
 """
 _OWN = "raydd run dataset=imagefolder dataset.root=FOLDER plan=true"
 _GROUPS = ("method", "dataset", "teacher", "protocol", "sweep", "+experiment")
+_REAL = ("dataset", "data.", "storage=")  # words about the real images, and what is kept of them
 _SHOWN_REASONS = 3
 
 
@@ -58,11 +60,13 @@ def _carry_out(words: Sequence[str]) -> int:
     if config.plan:
         plan(config, progress)
     else:
-        _say_result(progress, run_folder(config), run(config, progress))
+        _say_result(progress, run_folder(config), run(config, progress), words)
     return 0
 
 
-def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> None:
+def _say_result(
+    progress: Progress, folder: UPath, report: dict[str, Any], words: Sequence[str]
+) -> None:
     progress.say(f"\n{report['num_images']} images in ", (f"{folder / 'distilled'}", "bold"))
     best = report["headline"]
     if best:
@@ -80,7 +84,9 @@ def _say_result(progress: Progress, folder: UPath, report: dict[str, Any]) -> No
     local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
     progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')
     progress.say(f"publish it: {publish_command(folder / 'distilled', folder.name)}")
-    progress.say(f"judge it otherwise: raydd evaluate {folder / 'distilled'}")
+    same = [word for word in words if word.startswith(_REAL)]
+    judging = shlex.join(["raydd", "evaluate", str(folder / "distilled"), *same])
+    progress.say(f"judge it otherwise: {judging}")
     progress.say(f"next: raydd browse {folder.parent}, or your own images: {_OWN}")
 
 

@@ -29,6 +29,7 @@ from raydd.report.tracker import check_tracker, tracking
 from raydd.report.verdict import measured
 from raydd.report.write import write_product, write_report
 from raydd.store.artifacts import Guard, Stages, unguarded
+from raydd.store.failure import kept_error
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
 
@@ -88,12 +89,13 @@ def run(
     describe(config, sources, progress)
     folder = claim_folder(folder, decisive_values(config))
     progress.follow(folder)
-    resources, begin = connect_when_needed(config.cluster, say=progress.note)
-    stages = Stages(open_storage(config.storage), progress, guard, begin)
-    engine = make_engine(config, sources, resources.shared(share), stages, folder)
-    with tracking(config.tracker, folder, decisive_values(config)) as conclude:
-        report = _carry_out(config, engine, folder, sources[1])
-        conclude(measured(report))
+    with kept_error(folder):
+        resources, begin = connect_when_needed(config.cluster, say=progress.note)
+        stages = Stages(open_storage(config.storage), progress, guard, begin)
+        engine = make_engine(config, sources, resources.shared(share), stages, folder)
+        with tracking(config.tracker, folder, decisive_values(config)) as conclude:
+            report = _carry_out(config, engine, folder, sources[1])
+            conclude(measured(report))
     return report
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -243,6 +244,30 @@ def test_wrong_words_get_one_sentence(capsys, tmp_path):
     (tmp_path / "dogs" / "dog").mkdir(parents=True)
     assert "has a folder 'dog'" in refuse(capsys, str(tmp_path / "dogs"), store)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_told_from_its_set(capsys, storage, ours):
+    text = refuse(capsys, str(storage / "ours"), f"storage={storage}/other")
+    assert f"{storage / 'ours'} is a run; its distilled set is {ours}." in text
+
+
+def test_a_set_brings_what_it_was_made_from_but_the_place(ours, tmp_path):
+    shutil.copytree(ours, tmp_path / "set")
+    record = json.loads((tmp_path / "set" / "raydd.json").read_text())
+    record["config"] = {
+        "dataset": {"name": "mine", "kind": "imagefolder", "root": "pictures", "classes": None,
+                    "classes_file": None, "resolution": 48, "resize": 52, "mean": [0.1, 0.2, 0.3]},
+        "data": {"max_rejected": 0.05},
+    }  # fmt: skip
+    (tmp_path / "set" / "raydd.json").write_text(json.dumps(record))
+    tree = compose([str(tmp_path / "set"), "dataset.root=/data/mine", "dataset.resize=60"])
+    found = to_typed(tree, EvaluateConfig)
+    assert (found.dataset.kind, found.dataset.root) == ("imagefolder", "/data/mine")
+    assert (found.dataset.resolution, found.dataset.resize) == (48, 60)
+    assert tuple(found.dataset.mean) == (0.1, 0.2, 0.3)
+    assert found.data.max_rejected == 0.05
+    named = compose([str(tmp_path / "set"), "dataset=cifar10"])
+    assert (named.dataset.name, named.data.max_rejected) == ("cifar10", 0.01)
 
 
 def test_more_images_than_there_are_real_ones(capsys, storage, ours, tmp_path):

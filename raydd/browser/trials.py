@@ -14,6 +14,7 @@ from upath import UPath
 from raydd.browser.curves import JudgeTraining, journal_trainings, report_trainings
 from raydd.errors import Refused
 from raydd.report.arms import varied_by
+from raydd.store.failure import ERROR
 from raydd.store.files import is_local, uncached
 from raydd.store.journal import read_events
 
@@ -186,7 +187,7 @@ def _read_trial(place: _Place) -> Trial | None:
         trainings = report_trainings(report)
     else:
         trainings, heard = journal_trainings(read_events(folder))
-    failure = None if report else _read_error(folder / "error.txt")
+    failure = None if report else _read_error(folder / ERROR)
     status = "finished" if report else "failed" if failure else "unfinished"
     if status == "unfinished" and marks.get("stopped"):
         status = "stopped"

@@ -84,9 +84,25 @@ def to_typed(tree: DictConfig, schema: type[Schema]) -> Schema:
     except OmegaConfBaseException as error:
         raise ConfigError(_sentence(error)) from error
     except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(_located(tree, str(error))) from error
     assert isinstance(config, schema)
     return config
+
+
+def _located(node: DictConfig, text: str, key: str = "") -> str:
+    """The error of a node with its key, of which the dataclass that raised it knows the end."""
+    for name in map(str, node):
+        child = None if OmegaConf.is_missing(node, name) else node._get_node(name)
+        if isinstance(child, DictConfig) and child._metadata.object_type is not dict:
+            try:
+                OmegaConf.to_object(child)
+            except OmegaConfBaseException:
+                continue
+            except (ValueError, TypeError) as error:
+                return _located(child, str(error), f"{key}{name}.")
+    if not key or key in text:
+        return text
+    return f"{key}{text}" if re.split(r"\W", text)[0] in node else f"{key[:-1]}: {text}"
 
 
 def _refuse_passwords(node: Any, key: str = "") -> None:
@@ -123,6 +139,8 @@ def _sentence(error: Exception, primary: str = "config") -> str:
         return f"{key[1] if key else 'a key'} takes {found[2].lower()} values, got {found[1]!r}."
     if found := re.search(r"Error parsing override '([^']*)'", text):
         return f"{found[1]!r} is not of the form key=value."
+    if "LexerNoViableAlt" in text or "no viable alternative" in text or "mismatched input" in text:
+        return f"a value does not end: {str(error).splitlines()[0]}; quote it, and close brackets."
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

@@ -19,7 +19,7 @@ from raydd.data.sources import (
     lies_without_splits,
     open_source,
 )
-from raydd.data.sources.heldout import HeldOut
+from raydd.data.sources.heldout import HeldOut, labelled_ids
 from raydd.data.sources.splits import shared_files
 from raydd.errors import Refused
 
@@ -108,7 +108,7 @@ def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Sour
         )
         is_all = lies_without_splits(train) and data.split_test != data.split_train
         if data.split_test is None or is_all:
-            return hold_out_share(train, data.holdout, data.holdout_seed)
+            return _hold_out(train, data)
         test = _open_test(read, data, train, chosen, judged)
     except ValueError as error:
         gated = " (this data set is gated: accept its licence on the Hub and log in)"
@@ -137,6 +137,18 @@ def _open_test(
         if judged:
             raise
         return hold_out_share(train, data.holdout, data.holdout_seed)[1]
+
+
+def _hold_out(whole: Source, data: DatasetConfig) -> tuple[Source, Source]:
+    """Both sides; ValueError where the draw left the test side, as far as is known, empty."""
+    train, test = hold_out_share(whole, data.holdout, data.holdout_seed)
+    known = labelled_ids(test)
+    if known is not None and next(known, None) is None:
+        raise ValueError(
+            f"dataset.holdout={data.holdout:g}, a chance of each image by itself, holds none of "
+            "them out for a test: raise it, or give a split of test images (dataset.split_test)."
+        )
+    return train, test
 
 
 def describe_splits(train: Source, test: Source) -> str:

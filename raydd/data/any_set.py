@@ -101,6 +101,8 @@ def open_any_set(
         raise ValueError(f"{folder} does not exist; the first word is the folder of a set.")
     if (root / MANIFEST).exists():
         return _open_ours(root, class_names, all_names or class_names)
+    if (root / "distilled" / MANIFEST).exists():
+        raise ValueError(f"{folder} is a run; its distilled set is {folder.rstrip('/')}/distilled.")
     if any(any(root.glob(pattern)) for pattern in _PARQUET):
         return _open_parquet(root, class_names, image_column, label_column)
     if flat := FlatFiles.find(root):

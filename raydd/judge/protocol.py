@@ -23,6 +23,7 @@ from raydd.engine.training.loop import train_network
 from raydd.engine.training.stage import new_job, training_memory, training_work
 from raydd.engine.training.state import TRAINED, finished_outcome
 from raydd.models.registry import ModelConfig
+from raydd.ops.configs import check_at_least_one
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Artifact, Stage
 
@@ -64,8 +65,9 @@ class ProtocolConfig:
             raise ValueError("many_classes must be at least 0 and many_classes_factor above 0")
         if self.labels not in ("soft", "hard"):
             raise ValueError(f"protocol.labels must be soft or hard, got {self.labels!r}")
-        if self.seeds < 1 or not self.architectures:
-            raise ValueError("a protocol needs at least one architecture and one seed")
+        check_at_least_one(self, "seeds")
+        if not self.architectures:
+            raise ValueError("protocol.architectures names no network: a protocol needs one")
 
     def resolve(self, counts: Sequence[int]) -> "ProtocolConfig":
         """The protocol for a set of that many images of each class: its recipe has the epochs."""

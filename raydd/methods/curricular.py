@@ -16,6 +16,7 @@ from raydd.engine.selection.ranking import Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
+from raydd.ops.configs import check_at_least_one
 from raydd.ops.recipe import Recipe
 from raydd.ops.scores import Columns
 from raydd.store.artifacts import Artifact
@@ -62,6 +63,7 @@ class CurricularConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        check_at_least_one(self, "ipc")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
                 f"method.boundaries={self.inner()} must rise strictly between 0 and "

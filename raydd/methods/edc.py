@@ -28,6 +28,7 @@ from raydd.engine.vocabulary import (
     stored_images,
 )
 from raydd.models.registry import ModelConfig
+from raydd.ops.configs import check_at_least_one
 from raydd.store.artifacts import Artifact
 
 
@@ -56,6 +57,7 @@ class EdcConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
+        check_at_least_one(self, "ipc")
         count = max(1, len(self.observers))
         wrong = [position for position in self.labelers if not 0 <= position < count]
         if wrong:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from raydd.errors import FULL, Refused
 from raydd.models.networks.airnet import AirNet
 from raydd.models.networks.convnet import NORMS, ConvNet
 from raydd.models.networks.resnet_ap import ResNetAP
@@ -136,9 +139,10 @@ def _create_foreign(config: ModelConfig, num_classes: int, resolution: int) -> n
         return _create_vit(config, num_classes, resolution)
     card = timm.get_pretrained_cfg(config.name)
     size: dict[str, Any] = {"img_size": resolution} if card and card.fixed_input_size else {}
-    return timm.create_model(
-        config.name, pretrained=config.pretrained, num_classes=num_classes, **size
-    )
+    with _fetching(config.name):
+        return timm.create_model(
+            config.name, pretrained=config.pretrained, num_classes=num_classes, **size
+        )
 
 
 def _create_vit(config: ModelConfig, num_classes: int, resolution: int) -> nn.Module:
@@ -164,6 +168,20 @@ def _refuse_pretrained(config: ModelConfig) -> None:
         )
 
 
+@contextmanager
+def _fetching(name: str) -> Iterator[None]:
+    """Say in a sentence that public weights are out of reach."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise Refused(
+            f"the public weights of {name} cannot be fetched ({error}); teacher.checkpoint=FOLDER "
+            "takes a network that is here."
+        ) from error
+
+
 def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
     from torchvision import models
 
@@ -177,7 +195,8 @@ def _create_torchvision(config: ModelConfig, num_classes: int) -> nn.Module:
     model = models.get_model(name, weights=None, num_classes=num_classes, **norm)
     if config.pretrained:
         known = models.get_model_weights(name)
-        weights = known[_TORCHVISION_WEIGHTS].get_state_dict(progress=False, check_hash=True)
+        with _fetching(config.name):
+            weights = known[_TORCHVISION_WEIGHTS].get_state_dict(progress=False, check_hash=True)
         own = model.state_dict()
         fitting = {
             key: value

@@ -29,6 +29,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return keys
 
 
+_CONFIG = "config.json"  # of a run: whose folder it is
 _LOCK = "made-by-one.lock"  # of a folder that a process works in
 _PACKAGES = ("ray", "torch", "torchvision", "timm", "pyarrow", "numpy")
 
@@ -106,11 +107,13 @@ def open_storage(uri: str) -> UPath:
     """Resolve a storage against the working folder of this process: workers have another.
 
     Raises:
-        Refused: an object store that cannot be reached, or without the bucket that is named: a
-            typing error must not make one.
+        Refused: a file stands where the folder should be; an object store that cannot be reached,
+            or without the bucket that is named: a typing error must not make one.
     """
     path = uncached(UPath(uri).absolute())
     if is_local(path):
+        if file := next((place for place in (path, *path.parents) if place.is_file()), None):
+            raise Refused(f"storage={uri} cannot be written: {file} is a file, not a folder.")
         return path
     bucket = path.fs._strip_protocol(str(path)).split("/")[0]
     try:
@@ -151,6 +154,23 @@ def storage_arguments(folder: UPath) -> dict[str, Any]:
     }
 
 
+# May differ where a run is continued: it decides whether the run stops, not what it makes.
+_TOLERANCES = ("data.max_rejected",)
+
+
+def check_claim(folder: UPath, what: Mapping[str, Any]) -> None:
+    """Refuse a run's folder that belongs to another configuration; see :func:`claim_folder`."""
+    record = folder / _CONFIG
+    if not record.exists():
+        return
+    found = differing_keys(json.loads(record.read_text()), dict(what))
+    if keys := [key for key in found if key not in _TOLERANCES]:
+        raise Refused(
+            f"the run {folder.name!r} exists with another configuration; these keys "
+            f"differ: {', '.join(keys)}. Choose another name=."
+        )
+
+
 def claim_folder(folder: UPath, what: Mapping[str, Any]) -> UPath:
     """Make a run's folder, or continue in it if it belongs to the same configuration.
 
@@ -160,17 +180,10 @@ def claim_folder(folder: UPath, what: Mapping[str, Any]) -> UPath:
     Raises:
         Refused: the folder belongs to another configuration, or cannot be written.
     """
-    record = folder / "config.json"
     try:
-        if record.exists():
-            keys = differing_keys(json.loads(record.read_text()), dict(what))
-            if keys:
-                raise Refused(
-                    f"the run {folder.name!r} exists with another configuration; these keys "
-                    f"differ: {', '.join(keys)}. Choose another name=."
-                )
+        check_claim(folder, what)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(what, indent=1).encode())
+        write_atomic(folder / _CONFIG, json.dumps(what, indent=1).encode())
     except OSError as error:
         if error.errno in FULL:  # trouble on the way, not a wrong storage
             raise

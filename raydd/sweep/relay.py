@@ -7,28 +7,25 @@ of a judged network, leaves no Train run behind. This module imports no torch: e
 a process that does nothing else.
 """
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from upath import UPath
 
-from raydd.errors import Refused
 from raydd.report.verdict import measured
 from raydd.store.artifacts import Guard
-from raydd.store.files import write_atomic
+from raydd.store.failure import kept_error
 from raydd.store.journal import read_events
 from raydd.sweep.locks import stage_guard
 
 METRIC, TIME = "top1", "percent"  # of the judged networks, in [0, 1]; of their epochs, done
-REPORT, ERROR = "report.json", "error.txt"  # of a trial that is finished, or failed
+REPORT = "report.json"  # of a trial that is finished
 _POLL_SECONDS = 2.0
 
 # folder of the trial, its overrides, guard of its stages, number of trials that share the cluster
@@ -58,7 +55,7 @@ class Relay:
         """Run a trial in Tune; one that has its report is not run again."""
         folder = self.root / trial_name(overrides)
         if not (folder / REPORT).exists():
-            with _kept_error(folder):
+            with kept_error(folder):
                 self._watch(folder, overrides)
         tune.report({TIME: 100.0, **tune_metrics(folder)})
 
@@ -117,17 +114,3 @@ def curve(folder: UPath) -> list[tuple[float, float]]:
 def tune_metrics(folder: UPath) -> dict[str, float]:
     """What Tune is told of a finished trial; accuracies in [0, 1]."""
     return measured(json.loads((folder / REPORT).read_text()))
-
-
-@contextlib.contextmanager
-def _kept_error(folder: UPath) -> Iterator[None]:
-    """Leave ``error.txt`` in the trial's folder, as long as its last attempt failed."""
-    (folder / ERROR).unlink(missing_ok=True)
-    try:
-        yield
-    except Exception as error:
-        cause = error.cause if isinstance(error, RayTaskError) else None
-        text = f"raydd: {cause}" if isinstance(cause, Refused) else str(error)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / ERROR, text.encode())
-        raise

@@ -34,10 +34,11 @@ from raydd.ops.configs import settled
 from raydd.report.tracker import check_tracker
 from raydd.session import check, run
 from raydd.store.artifacts import Guard
+from raydd.store.failure import ERROR
 from raydd.store.files import claim_folder, open_storage, write_atomic
 from raydd.store.progress import Progress
 from raydd.sweep.locks import make_keeper
-from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
+from raydd.sweep.relay import REPORT, Relay, trial_name
 from raydd.sweep.tune import TUNE, count_concurrent, run_trials
 from raydd.sweep.watch import TRIAL, Watch, describe_best
 

@@ -9,10 +9,11 @@ from upath import UPath
 
 from raydd.config.sweep import spell
 from raydd.report.arms import varied_by
+from raydd.store.failure import ERROR
 from raydd.store.meter import Meter
 from raydd.store.progress import Progress
 from raydd.store.tail import JournalTail
-from raydd.sweep.relay import ERROR, REPORT
+from raydd.sweep.relay import REPORT
 
 TRIAL = "trial.json"  # of a trial: what it varies
 _SHOWN = 2  # trials in work of which a line tells

@@ -11,8 +11,9 @@ from upath import UPath
 
 import sweep_trials
 from raydd.config.sweep import Choice, Interval, SweepConfig, draw_trials
+from raydd.store.failure import ERROR
 from raydd.sweep.locks import make_keeper, stage_guard
-from raydd.sweep.relay import ERROR, REPORT, Relay, trial_name
+from raydd.sweep.relay import REPORT, Relay, trial_name
 from raydd.sweep.tune import TUNE, run_trials
 
 cloudpickle.register_pickle_by_value(sweep_trials)  # workers do not find modules of the tests

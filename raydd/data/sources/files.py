@@ -90,10 +90,12 @@ class Root:
             return bool(self.fs.isdir(f"{self.path}/{relative}"))
 
     def require(self) -> None:
-        """Raise ValueError unless the root exists."""
+        """Raise ValueError unless the root is a folder."""
         with self.explained():
             if not self.fs.exists(self.path):
                 raise FileNotFoundError(self.path)
+            if self.fs.isfile(self.path):
+                raise NotADirectoryError(self.path)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -115,7 +117,12 @@ class Root:
                 "log in (for the Hub: `hf auth login`, or set HF_TOKEN; for S3: set AWS_PROFILE, "
                 "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and run again."
             )
-        if names & {"FileNotFoundError", "NotADirectoryError", "RepositoryNotFoundError"}:
+        if "NotADirectoryError" in names:
+            return (
+                f"The {self.kind} root {self.url} is a file; dataset.root names the folder that "
+                "holds the images."
+            )
+        if names & {"FileNotFoundError", "RepositoryNotFoundError"}:
             return f"The {self.kind} root {self.url} does not exist; set dataset.root."
         if names & {
             "TransportError",

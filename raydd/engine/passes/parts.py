@@ -3,6 +3,7 @@
 The latter is counted image by image, and refused where it is too much.
 """
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -53,7 +54,7 @@ def conclude(folder: UPath, names: list[str], max_rejected: float, split: str) -
     Returns:
         ``rows``, ``rejected`` images and for how many each of the ``reasons`` holds.
     Raises:
-        Refused: more are broken.
+        Refused: more are broken, or all.
     """
     found = [_with_images(read_table(REJECTED.path(folder, name))) for name in names]
     rejected = pa.concat_tables(found)
@@ -65,18 +66,27 @@ def conclude(folder: UPath, names: list[str], max_rejected: float, split: str) -
         *(rejected[n].to_pylist() for n in ("reason", "images")), strict=True
     ):
         reasons[reason] += images
-    if lost > max_rejected * (rows + lost):
+    if not rows + lost:
+        raise Refused(f"there are no {split} images.")
+    if lost > max_rejected * (rows + lost) or not rows:
         reason, often = reasons.most_common(1)[0]
         example = rejected["id"][rejected["reason"].to_pylist().index(reason)].as_py()
+        allowed = f", more than data.max_rejected={max_rejected:g} allows" if rows else ""
+        further = f" To go on: data.max_rejected={_allowing(lost, rows)}." if rows else ""
         raise Refused(
-            f"{lost:,} of {rows + lost:,} {split} images are broken, more than "
-            f"data.max_rejected={max_rejected:g} allows; {often:,} of them: {reason} (for example "
-            f"{example}). Ids and reasons are in {folder / 'rejected.parquet'}."
+            f"{lost:,} of {rows + lost:,} {split} images are broken{allowed}; {often:,} of them: "
+            f"{reason} (for example {example}). Ids and reasons are in "
+            f"{folder / 'rejected.parquet'}.{further}"
         )
     listed = dict(reasons.most_common(_LISTED_REASONS))
     if more := len(reasons) - len(listed):  # hostile files have a reason each
         listed[f"{more} other reasons"] = lost - sum(listed.values())
     return {"rows": rows, "rejected": lost, "reasons": listed}
+
+
+def _allowing(lost: int, rows: int) -> str:
+    """The least share, in hundredths, that allows so many broken images beside the good rows."""
+    return f"{math.ceil(100 * lost / (rows + lost)) / 100:g}"
 
 
 def _with_images(rejected: pa.Table) -> pa.Table:

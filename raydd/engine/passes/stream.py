@@ -25,6 +25,7 @@ from raydd.data.sources import Shard, Source
 from raydd.engine.passes.encoded import END, Work, map_rows
 from raydd.engine.passes.feed import mapped_rows
 from raydd.engine.passes.parts import end_pass, make_folders, shard_name, write_part
+from raydd.ops.configs import check_at_least_one
 from raydd.store.meter import advance
 from raydd.store.units import PART
 
@@ -45,6 +46,12 @@ class DataConfig:
     training holds them as one tensor. Larger ones are streamed. MiB."""
     score_batch: int = 256
     """Images per forward pass of the score stage."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before any work."""
+        check_at_least_one(self, "max_pixels", "score_batch")
+        if not 0 <= self.max_rejected <= 1:
+            raise ValueError(f"max_rejected must lie in [0, 1], got {self.max_rejected}")
 
 
 _TRIED_SECONDS = 0.5  # of one process, before others are thought of

@@ -178,10 +178,12 @@ def _check_names(
 ) -> None:
     missing = sorted(set(names) - set(found))
     if missing:
+        others = sorted(set(found) - set(names)) if len(names) == num_all else []
+        beside = f"; of no class is its folder {others[0]!r}" if others else ""
         raise ValueError(
             f"The imagefolder root {place.root.url} has no folder {missing[0]!r} in split "
-            f"{place.split!r} ({len(missing)} of the {len(names)} classes are missing); correct "
-            "dataset.classes_file or dataset.root."
+            f"{place.split!r} ({len(missing)} of the {len(names)} classes are missing{beside}); "
+            "correct its folders, dataset.classes_file or dataset.root."
         )
     if num_classes is not None and num_classes != num_all:
         raise ValueError(

@@ -1,6 +1,7 @@
 """One seed has no interval: the report stays valid json, and people read "one seed"."""
 
 import json
+import shlex
 
 import pytest
 from upath import UPath
@@ -19,7 +20,7 @@ def results(seeds):
     ]
 
 
-def say(capsys, seeds, **rejected):
+def say(capsys, seeds, words=(), **rejected):
     report = {
         "rejected": {"count": 0, "reasons": {}, "ids": "stages/score-1/rejected.parquet"}
         | rejected,
@@ -28,7 +29,7 @@ def say(capsys, seeds, **rejected):
         "judged_on": "the test images",
         "headline": headline(results(seeds)),
     }
-    _say_result(Progress(), UPath("runs/mine"), report)
+    _say_result(Progress(), UPath("runs/mine"), report, words)
     return capsys.readouterr().out
 
 
@@ -54,6 +55,14 @@ def test_images_that_could_not_be_used_are_named_at_the_end(capsys):
     assert f"1,205 training images could not be used {told}: " in say(
         capsys, 1, count=1205, reasons=reasons
     )
+
+
+def test_the_command_that_judges_again_names_the_same_images(capsys):
+    images = ["dataset=imagefolder", "dataset.root=/my pictures", "data.max_rejected=0.1"]
+    words = ["method=ccfs", *images, "storage=runs", "name=mine"]
+    (line,) = [x for x in say(capsys, 1, words).splitlines() if x.startswith("judge it otherwise")]
+    command = shlex.split(line.partition(": ")[2])
+    assert command == ["raydd", "evaluate", "runs/mine/distilled", *images, "storage=runs"]
 
 
 def test_what_strangers_wrote_is_no_markup(capsys):

@@ -75,11 +75,20 @@ def _trials(folder: Path, arms: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
     return trials
 
 
-def values_of(trials: Sequence[Trial], arm: str, where: Mapping[str, Any]) -> dict[int, list]:
-    """Accuracies of each judged network by run seed; ``random`` is any arm's baseline."""
+def values_of(
+    trials: Sequence[Trial], arm: str, beside: str, where: Mapping[str, Any]
+) -> dict[int, list]:
+    """Accuracies of each judged network by run seed.
+
+    Args:
+        trials: of an experiment.
+        arm: whose; ``random`` is the baseline of the other, which has its images of each class.
+        beside: the arm that it is compared with.
+        where: overrides of the trials that count.
+    """
     chosen = [t for t in trials if all(t.overrides.get(k) == v for k, v in where.items())]
     if arm == "random":
-        return {trial.seed: list(trial.random) for trial in reversed(chosen)}
+        return {trial.seed: list(trial.random) for trial in chosen if trial.arm == beside}
     return {trial.seed: list(trial.ours) for trial in chosen if trial.arm == arm}
 
 
@@ -111,7 +120,8 @@ def judge_claim(difference: float, half: float) -> str:
 def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     """A row of the table; None where no two runs can be compared."""
     where = claim.get("where", {})
-    more, less = (values_of(trials, claim[side], where) for side in ("more", "less"))
+    sides = claim["more"], claim["less"]
+    more, less = (values_of(trials, *pair, where) for pair in (sides, sides[::-1]))
     pairs = sorted(more.keys() & less.keys())
     if len(pairs) < 2:
         return None
@@ -119,11 +129,11 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     gaps = [float(np.mean(more[seed]) - np.mean(less[seed])) for seed in pairs]
     difference, half = mean_and_interval(gaps)
     at = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in where.items())
-    sides = [_cell(claim[side], values) for side, values in (("more", more), ("less", less))]
+    shown = [_cell(arm, values) for arm, values in zip(sides, (more, less), strict=True)]
     cells = [
         f"{claim['claim']}{at}",
         claim["paper"],
-        *sides,
+        *shown,
         f"{100 * difference:+.1f} +- {100 * half:.1f}",
         f"{len(pairs)} x {len(more[pairs[0]])}",
         f"**{judge_claim(difference, half)}**",

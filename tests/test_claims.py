@@ -69,18 +69,20 @@ def test_pairs_of_equal_seeds_are_compared(claims, tmp_path):
         pair = [high - 0.01, high + 0.01]
         make_run(sweep / "trials" / f"a{seed}", {"seed": seed}, pair, [0.3, 0.3])
         lower = {"method.x": 0, "seed": seed}
-        make_run(sweep / "trials" / f"n{seed}", lower, [low, low], [0.3, 0.3])
+        make_run(sweep / "trials" / f"n{seed}", lower, [low, low], [0.2, 0.2])
     trials = claims.read_trials(tmp_path)["toy"]
     line = claims.line_of({"claim": "c", "paper": "p", "more": "all", "less": "none"}, trials)
     # 2, 3 and 1 points: mean 2, deviation 1, t(2) = 4.303, so 4.303 / sqrt(3)
     assert "+2.0 +- 2.5 | 3 x 2 | **cannot tell**" in line
-    mean, half, training = claims.spreads(claims.values_of(trials, "all", {}))
+    mean, half, training = claims.spreads(claims.values_of(trials, "all", "none", {}))
     assert mean == pytest.approx(0.5)
     assert half == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
     # each pair has a variance of 2e-4; three degrees of freedom, six networks
     assert training == pytest.approx(3.182 * (2e-4 / 6) ** 0.5, rel=1e-3)
     random = claims.line_of({"claim": "c", "paper": "p", "more": "all", "less": "random"}, trials)
     assert "`random` 30.0 +- 0.0" in random
+    other = claims.line_of({"claim": "c", "paper": "p", "more": "random", "less": "none"}, trials)
+    assert "`random` 20.0 +- 0.0" in other  # drawn as the other arm's images are
 
 
 @pytest.mark.parametrize(

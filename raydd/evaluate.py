@@ -15,7 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
 from raydd.cluster.connect import connect_when_needed
-from raydd.config.compose import ConfigError, compose_tree, config_dir, to_typed
+from raydd.config.compose import (
+    ConfigError,
+    compose_tree,
+    config_dir,
+    refuse_passwords,
+    to_typed,
+)
 from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
 from raydd.config.options import describe_option, split_options
 from raydd.config.paths import literal
@@ -142,6 +148,7 @@ def _compose(words: Sequence[str], needs_folder: bool = True) -> DictConfig:
     if len(folders) != 1:
         found = f", got {' and '.join(folders)}" if folders else ""
         raise ConfigError(f"name the folder of one distilled set as the first word{found}.")
+    refuse_passwords(folders[0], "folder")
     keys = [word for word in words if word not in folders]
     tree = compose_tree([*_made_from(literal(folders[0]), keys), *keys], PRIMARY)
     tree.folder = literal(folders[0]).replace("${", r"\${")
@@ -157,7 +164,7 @@ def _made_from(folder: str, words: Sequence[str]) -> list[str]:
         return []
     try:
         config = read_distilled(folder).info.config
-    except (ValueError, OSError):
+    except Exception:  # every store has its own kinds
         return []  # of another tool; what else is wrong with it is said where it is opened
     if not (recorded := config.get("dataset")):
         return []

@@ -46,7 +46,7 @@ def test_a_held_out_share_without_an_image_is_refused(capsys, tmp_path, more):
 
 def test_a_root_that_is_a_file_is_said_to_be_one(capsys, tmp_path):
     image = write_folder(tmp_path / "set") / "cat" / "0.png"
-    assert "is a file; dataset.root names the folder" in refuse(capsys, *own(image))
+    assert "is a file; set dataset.root to its folder" in refuse(capsys, *own(image))
 
 
 def test_a_class_of_another_name_is_named_beside_the_missing_one(capsys, tmp_path):

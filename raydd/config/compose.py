@@ -78,7 +78,7 @@ def to_typed(tree: DictConfig, schema: type[Schema]) -> Schema:
     Raises:
         ConfigError: a key without a value, a value that cannot run, or a URI with a password.
     """
-    _refuse_passwords(OmegaConf.to_container(tree))
+    refuse_passwords(OmegaConf.to_container(tree))
     try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
@@ -105,7 +105,7 @@ def _located(node: DictConfig, text: str, key: str = "") -> str:
     return f"{key}{text}" if re.split(r"\W", text)[0] in node else f"{key[:-1]}: {text}"
 
 
-def _refuse_passwords(node: Any, key: str = "") -> None:
+def refuse_passwords(node: Any, key: str = "") -> None:
     """Refuse URIs with a password: what is configured is kept in folders, reports and logs."""
     if isinstance(node, str) and _PASSWORD.search(node):
         raise ConfigError(
@@ -118,7 +118,7 @@ def _refuse_passwords(node: Any, key: str = "") -> None:
         else enumerate(node if isinstance(node, list) else ())
     )
     for name, value in items:
-        _refuse_passwords(value, f"{key}.{name}" if key else str(name))
+        refuse_passwords(value, f"{key}.{name}" if key else str(name))
 
 
 def _sentence(error: Exception, primary: str = "config") -> str:

@@ -121,7 +121,7 @@ class _Watch:
     ) -> None:
         self.label, self.meter, self.tail, self.count, self.doing = label, meter, tail, count, doing
         self.started = self.looked = time.monotonic()
-        self.begun = time.time()
+        self.begun = round(time.time(), 3)  # as a journal rounds what it is compared with
 
     def look(self) -> str:
         """What is to be said now; what cannot be read is left out: the work itself will say why."""

@@ -91,7 +91,7 @@ def test_a_plan_marks_what_the_storage_has_finished(ray4, tmp_path, capsys):
     words += ["teacher.min_top1=0", "cluster.plan_seconds=0"]
     assert main(words) == 0
     capsys.readouterr()
-    assert main([*words, "method.ipc=2", "plan=true"]) == 0
+    assert main([*words, "name=two", "method.ipc=2", "plan=true"]) == 0
     lines = capsys.readouterr().out.splitlines()
     finished = [line.split("  ")[0] for line in lines if line.endswith("finished")]
     assert finished == ["decode train", "decode test", "squeeze teacher", "score teacher"]

@@ -118,10 +118,7 @@ class Root:
                 "or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and run again."
             )
         if "NotADirectoryError" in names:
-            return (
-                f"The {self.kind} root {self.url} is a file; dataset.root names the folder that "
-                "holds the images."
-            )
+            return f"The {self.kind} root {self.url} is a file; set dataset.root to its folder."
         if names & {"FileNotFoundError", "RepositoryNotFoundError"}:
             return f"The {self.kind} root {self.url} does not exist; set dataset.root."
         if names & {

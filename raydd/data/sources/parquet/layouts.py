@@ -64,8 +64,6 @@ def find_split(root: Root, split: str) -> Split:
     Raises:
         ValueError: there is none, or several configurations have one.
     """
-    if root.path.endswith((PARQUET, ARROW)) and root.fs.isfile(root.path):
-        raise ValueError(f"The parquet root {root.url} is a file; set dataset.root to its folder.")
     base = _Base(root, "")
     if base.find(split) is None and not base.splits():
         base = _only_configuration(root, split) or base

@@ -112,7 +112,10 @@ def open_storage(uri: str) -> UPath:
     """
     path = uncached(UPath(uri).absolute())
     if is_local(path):
-        if file := next((place for place in (path, *path.parents) if place.is_file()), None):
+        # by os: what may not be looked at is no file here, and said to be so where it is written
+        if file := next(
+            (place for place in (path, *path.parents) if os.path.isfile(place.path)), None
+        ):
             raise Refused(f"storage={uri} cannot be written: {file} is a file, not a folder.")
         return path
     bucket = path.fs._strip_protocol(str(path)).split("/")[0]

@@ -14,7 +14,7 @@ from upath import UPath
 from raydd.cluster.connect import local_resources
 from raydd.cluster.resources import Resources
 from raydd.config.dataset import open_sources
-from raydd.config.tree import RunConfig, decisive_values, make_engine
+from raydd.config.tree import RunConfig, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.data.sources.counted import CountedSource
 from raydd.engine.engine import Engine
@@ -23,7 +23,7 @@ from raydd.judge.product import judge
 from raydd.ops.describe import byte_size
 from raydd.plan.calibrate import calibrate
 from raydd.plan.machines import Machine, PlanRow, named_machine, plan_hours
-from raydd.session import check, describe, distil, run_folder
+from raydd.session import check, describe, distil
 from raydd.store.artifacts import Artifact, Stage, Stages, Together
 from raydd.store.files import check_claim, open_storage
 from raydd.store.progress import Progress
@@ -66,7 +66,7 @@ def walk(config: RunConfig, progress: Progress) -> tuple[Engine, list[PlanRow]]:
     """Walk through a run's stages without work: the engine, and a row for each stage."""
     sources = _sources(config, progress)
     storage = open_storage(config.storage)
-    check_claim(run_folder(config), decisive_values(config))
+    check_claim(storage / run_name(config), decisive_values(config))
     stages, nothing = NotedStages(storage, progress), Resources(0, 0, False, 1, 1, 0)
     engine = make_engine(config, sources, nothing, stages, storage)
     product = distil(engine, config)

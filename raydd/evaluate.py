@@ -44,6 +44,7 @@ from raydd.report.gather import build_evaluation
 from raydd.report.verdict import verdict
 from raydd.report.write import write_evaluation
 from raydd.store.artifacts import Stages
+from raydd.store.failure import kept_error
 from raydd.store.files import claim_folder, open_storage
 from raydd.store.progress import Progress
 from raydd.store.tensor_set import open_given_set
@@ -116,17 +117,33 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     folder = claim_folder(open_storage(config.storage) / name, decisive)
     progress.follow(folder)
     progress.note(describe_splits(*sources))
+    with kept_error(folder):
+        report = _judge(config, sources, given, folder, progress)
+    _say_result(progress, folder, report)
+    return report
+
+
+def _judge(
+    config: EvaluateConfig,
+    sources: tuple[Source, Source],
+    given: AnySet,
+    folder: UPath,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Do the work and write the report into the folder."""
     resources, begin = connect_when_needed(config.cluster, say=progress.note)
     stages = Stages(open_storage(config.storage), progress, begin=begin)
     engine = make_engine(config, sources, resources, stages, folder)
-    progress.say((name, "bold"), f"  {config.folder}, {given.layout}, as {config.dataset.name}")
+    progress.say(
+        (folder.name, "bold"), f"  {config.folder}, {given.layout}, as {config.dataset.name}"
+    )
     images = adopt(engine, given)
     if resized := images.summary["resized"]:
         progress.say(f"{resized:,} images have another size: resized as the data set's are")
     found = judge_set(engine, given, images, config.protocol, config.judge)
     engine = engine.seen_by(found.teacher) if found.teacher else engine
     about = {
-        "name": name,
+        "name": folder.name,
         "dataset": config.dataset.name,
         "licence": config.dataset.licence,
         "seed": config.seed,
@@ -136,7 +153,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     report = build_evaluation(engine, found, about)
     write_evaluation(folder, report, found, engine)
-    _say_result(progress, folder, report)
     return report
 
 

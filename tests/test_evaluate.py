@@ -29,6 +29,7 @@ from raydd.engine.vocabulary import relabel, squeeze
 from raydd.evaluate import EvaluateConfig, main
 from raydd.evaluate import _compose as compose
 from raydd.report.write import write_product
+from raydd.store.failure import ERROR
 from small_engine import make_engine
 
 SMALL = [
@@ -276,8 +277,9 @@ def test_more_images_than_there_are_real_ones(capsys, storage, ours, tmp_path):
     (tmp_path / "3").mkdir()
     for number in range(180):
         (tmp_path / "3" / f"{number}.png").write_bytes(one)
-    text = refuse(capsys, str(tmp_path), f"storage={storage}", *SMALL, *HARD)
+    text = refuse(capsys, str(tmp_path), f"storage={storage}", "name=many", *SMALL, *HARD)
     assert re.search(r"has 180 images of class '3', but there are only \d+ real ones", text)
+    assert (storage / "many" / ERROR).read_text() == text.strip()
 
 
 def test_a_set_of_another_resolution_is_refused(capsys, ours, tmp_path):

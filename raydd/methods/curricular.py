@@ -1,7 +1,8 @@
 """CUDD: synthesise images curriculum by curriculum, adversarial to the current student.
 
 Source: Ma, Cao et al., arXiv 2405.09150; the recover loop is SRe2L's (arXiv 2306.13092). Presets
-of this driver: ``sre2l`` and ``cda`` (arXiv 2311.18838): one curriculum, noise start, no student.
+of this driver: ``sre2l`` and ``cda`` (arXiv 2311.18838): one curriculum, noise start, no student;
+``curricular_easy``: of each rung the easiest images first.
 Deviations from the paper and the official code, and our numbers: ``curricular.md`` beside this
 file.
 """
@@ -12,17 +13,24 @@ from itertools import pairwise
 import numpy as np
 
 from raydd.engine.product import Curriculum, Product, slot_ranges
+from raydd.engine.selection.difficulty import (
+    COLUMNS,
+    DifficultyConfig,
+    check_difficulty,
+    difficulty,
+)
 from raydd.engine.selection.ranking import Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
-from raydd.ops.configs import check_at_least_one
+from raydd.ops.configs import LATER, check_at_least_one, check_choices, later
 from raydd.ops.recipe import Recipe
 from raydd.ops.scores import Columns
 from raydd.store.artifacts import Artifact
 
 FIRST_LADDER = ("simple", "other")
 LADDER = ("medium", "hard", "other")
+ORDERS = ("random", "simple")
 
 
 @dataclass
@@ -53,6 +61,9 @@ class CurricularConfig:
             curriculum, null for two of equal length.
         synthesis: constants of the recover loop.
         student: the adversary.
+        order: of the start images on a rung of the ladder: "random" (the paper), or "simple", the
+            least difficult first.
+        difficulty: of "simple".
     """
 
     name: str = "curricular"
@@ -60,10 +71,17 @@ class CurricularConfig:
     boundaries: list[int] | None = None
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
+    order: str = later("random")
+    difficulty: DifficultyConfig = field(
+        default_factory=lambda: DifficultyConfig(by="aum"), metadata=LATER
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc")
+        check_choices(self, {"order": ORDERS})
+        if self.order != "random" and self.synthesis.start == "noise":
+            raise ValueError(f"order={self.order} orders real start images: start=noise has none")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
                 f"method.boundaries={self.inner()} must rise strictly between 0 and "
@@ -83,9 +101,13 @@ class CurricularConfig:
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
     """Run the method; steps are numbered as in the paper's algorithm."""
+    is_ordered = config.order != "random"
+    if is_ordered:
+        check_difficulty(engine, config.difficulty)
     teacher = squeeze(engine)
     engine = engine.seen_by(teacher)
     scores = score_teacher(engine, teacher)
+    tables = [scores, *(difficulty(engine, config.difficulty, scores) if is_ordered else [])]
     product = Product(teacher, scores)
     student: Artifact | None = None
     curricula = slot_ranges(config.ipc, config.inner())
@@ -93,12 +115,13 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder
             asked = [score(engine, student, f"student {curriculum}")] if student else []
-            tables = [scores, *asked]
-            ranking = Ranking(LADDER if student else FIRST_LADDER, rung)
-            start = select(engine, tables, ranking, len(slots), product.starts, curriculum)
+            order = ladder(config, len(tables), bool(student))
+            used = product.starts
+            start = select(engine, [*tables, *asked], order, len(slots), used, curriculum)
         # step 2b
         images = synthesize(engine, start, teacher, student, config.synthesis, slots, curriculum)
-        product.curricula.append(Curriculum(images, start))  # step 2c
+        shown = config.difficulty.by if is_ordered else None
+        product.curricula.append(Curriculum(images, start, shown))  # step 2c
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
     return product
@@ -113,6 +136,22 @@ def train_student(
     title = f"student {len(product.curricula)}"
     recipe = replace(config.recipe, learning_rate=rate)
     return train(engine, product.images, product.teacher, config.model, recipe, warm, title)
+
+
+def ladder(config: CurricularConfig, static: int, has_student: bool) -> Ranking:
+    """How a curriculum's start images are ordered; ``static`` tables are made by no student."""
+    rungs = LADDER if has_student else FIRST_LADDER
+    if config.order == "random":
+        return Ranking(rungs, rung)
+    by = config.difficulty.by
+    return Ranking(
+        rungs,
+        lambda tables: rung([tables[0], *tables[static:]]),
+        columns=("prediction", COLUMNS[by]),
+        difficulty=lambda tables: config.difficulty.of_rows(tables[:static]),
+        order=config.order,
+        settings={"difficulty": by},
+    )
 
 
 def rung(tables: list[Columns]) -> np.ndarray:

@@ -3,12 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from raydd.config.tree import compose_config
 from raydd.engine.product import slot_ranges
 from raydd.engine.selection.chosen import SelectedIds
-from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, rung
+from raydd.engine.selection.difficulty import DifficultyConfig
+from raydd.engine.training.teacher import TeacherConfig
+from raydd.errors import Refused
+from raydd.methods.curricular import LADDER, CurricularConfig, StudentConfig, distil, ladder, rung
+from raydd.store.tables import part_files, read_table
 from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
+
+EASY = CurricularConfig(ipc=3, boundaries=[], synthesis=SYNTHESIS, order="simple")
 
 
 def columns(classes, predictions):
@@ -24,6 +32,55 @@ def test_the_ladder_of_later_curricula_prefers_what_the_teacher_knows_and_the_st
     student = columns([0, 0, 0, 0], [1, 1, 0, 0])
     names = [LADDER[i] for i in rung([teacher, student])]
     assert names == ["medium", "hard", "other", "other"]
+
+
+def test_the_easiest_of_a_rung_are_those_of_the_teachers_margins_whatever_the_student_says():
+    first, second = (
+        {**columns([0, 0, 0], [0, 1, 0]), "aum": np.array(m)} for m in ([1, 5, 3], [3, 7, 1])
+    )
+    student = {**columns([0, 0, 0], [1, 1, 0]), "aum": np.array([9, 9, 9])}
+    mean = replace(EASY, difficulty=DifficultyConfig("aum", runs=2))
+    for has_student, tables in ((False, [first, second]), (True, [first, second, student])):
+        order = ladder(mean, 2, has_student)
+        assert order.difficulty(tables).tolist() == [-2, -6, -2]
+        assert order.rung(tables).tolist() == ([0, 1, 2] if has_student else [0, 1, 0])
+    assert order.ladder == LADDER
+    assert ladder(replace(EASY, order="random"), 1, False).difficulty is None
+
+
+def test_the_easiest_images_that_the_teacher_gets_right_are_the_starts(ray4, tmp_path):
+    (curriculum,) = (product := distil(make_engine(tmp_path), EASY)).curricula
+    table = pa.concat_tables(map(read_table, part_files(product.scores.folder)))
+    names, labels, margin, guess = (
+        table[name].to_numpy(zero_copy_only=False)
+        for name in ("id", "class_index", "aum", "prediction")
+    )
+    chosen = SelectedIds(curriculum.start.folder, 10)
+    for label in range(10):
+        known = (labels == label) & (guess == label)
+        best = known if known.sum() >= 3 else labels == label
+        taken = np.isin(names, list(chosen[label]))
+        least = np.sort(margin[best & taken])[0]
+        assert taken.sum() == 3
+        assert (best & ~taken & (margin > least)).sum() == 0
+    assert curriculum.difficulty == "aum"
+
+
+def test_what_cannot_be_ordered_is_refused(tmp_path):
+    noise = replace(SYNTHESIS, start="noise", start_weight=0.0, adversarial_weight=0.0)
+    with pytest.raises(ValueError, match="start=noise has none"):
+        replace(EASY, synthesis=noise)
+    with pytest.raises(ValueError, match="order must be one of random, simple"):
+        replace(EASY, order="easy")
+    given = make_engine(tmp_path, teacher=TeacherConfig(TINY, RECIPE, checkpoint="/nowhere"))
+    with pytest.raises(Refused, match=r"difficulty\.by=aum needs a teacher that is trained here"):
+        distil(given, EASY)
+
+
+def test_the_preset_is_cudd_but_for_the_order():
+    easy, cudd = (compose_config([f"method={n}"]).method for n in ("curricular_easy", "curricular"))
+    assert (easy.order, easy.difficulty.by, cudd.order) == ("simple", "aum", "random")
+    assert replace(easy, name="curricular", order="random", difficulty=cudd.difficulty) == cudd
 
 
 def test_slot_ranges_cover_every_slot_once():

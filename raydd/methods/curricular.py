@@ -63,7 +63,7 @@ class CurricularConfig:
         student: the adversary.
         order: of the start images on a rung of the ladder: "random" (the paper), or "simple", the
             least difficult first.
-        difficulty: of "simple".
+        difficulty: of "simple"; its "logit" is the teacher's.
     """
 
     name: str = "curricular"
@@ -80,13 +80,18 @@ class CurricularConfig:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc")
         check_choices(self, {"order": ORDERS})
-        if self.order != "random" and self.synthesis.start == "noise":
+        if self.is_ordered and self.synthesis.start == "noise":
             raise ValueError(f"order={self.order} orders real start images: start=noise has none")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
                 f"method.boundaries={self.inner()} must rise strictly between 0 and "
                 f"method.ipc={self.ipc}."
             )
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the difficulty decides anything."""
+        return self.order != "random"
 
     def inner(self) -> list[int]:
         """The boundaries, derived from the images per class where none are given."""
@@ -101,13 +106,12 @@ class CurricularConfig:
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
     """Run the method; steps are numbered as in the paper's algorithm."""
-    is_ordered = config.order != "random"
-    if is_ordered:
+    if config.is_ordered:
         check_difficulty(engine, config.difficulty)
     teacher = squeeze(engine)
     engine = engine.seen_by(teacher)
     scores = score_teacher(engine, teacher)
-    tables = [scores, *(difficulty(engine, config.difficulty, scores) if is_ordered else [])]
+    tables = [scores, *(difficulty(engine, config.difficulty, scores) if config.is_ordered else [])]
     product = Product(teacher, scores)
     student: Artifact | None = None
     curricula = slot_ranges(config.ipc, config.inner())
@@ -120,8 +124,7 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
             start = select(engine, [*tables, *asked], order, len(slots), used, curriculum)
         # step 2b
         images = synthesize(engine, start, teacher, student, config.synthesis, slots, curriculum)
-        shown = config.difficulty.by if is_ordered else None
-        product.curricula.append(Curriculum(images, start, shown))  # step 2c
+        product.curricula.append(Curriculum(images, start))  # step 2c
         if curriculum + 1 < len(curricula) and config.synthesis.adversarial_weight > 0:  # step 2d
             student = train_student(engine, config.student, product, student)
     return product
@@ -141,7 +144,7 @@ def train_student(
 def ladder(config: CurricularConfig, static: int, has_student: bool) -> Ranking:
     """How a curriculum's start images are ordered; ``static`` tables are made by no student."""
     rungs = LADDER if has_student else FIRST_LADDER
-    if config.order == "random":
+    if not config.is_ordered:
         return Ranking(rungs, rung)
     by = config.difficulty.by
     return Ranking(

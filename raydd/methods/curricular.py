@@ -19,7 +19,7 @@ from raydd.engine.selection.difficulty import (
     check_difficulty,
     difficulty,
 )
-from raydd.engine.selection.ranking import Ranking
+from raydd.engine.selection.ranking import START_ORDERS, Ranking
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
@@ -30,7 +30,6 @@ from raydd.store.artifacts import Artifact
 
 FIRST_LADDER = ("simple", "other")
 LADDER = ("medium", "hard", "other")
-ORDERS = ("random", "simple")
 
 
 @dataclass
@@ -79,7 +78,7 @@ class CurricularConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc")
-        check_choices(self, {"order": ORDERS})
+        check_choices(self, {"order": START_ORDERS})
         if self.is_ordered and self.synthesis.start == "noise":
             raise ValueError(f"order={self.order} orders real start images: start=noise has none")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):

@@ -12,7 +12,7 @@ import numpy as np
 
 from raydd.engine.passes.statistics_batches import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.selection.ranking import ANY
+from raydd.engine.selection.ranking import ANY, START_ORDERS, SUREST
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import (
@@ -28,7 +28,7 @@ from raydd.engine.vocabulary import (
     stored_images,
 )
 from raydd.models.registry import ModelConfig
-from raydd.ops.configs import check_at_least_one
+from raydd.ops.configs import check_at_least_one, check_choices, later
 from raydd.store.artifacts import Artifact
 
 
@@ -45,6 +45,8 @@ class EdcConfig:
         statistics: what is measured on the real images.
         crops: how start images are made where ``synthesis.start`` is "rded".
         synthesis: constants of the recover loop; null leaves the start images as they are (RDED).
+        order: of real start images: "random" (the paper), or "simple", those first whose class the
+            labelers are surest of.
     """
 
     name: str = "edc"
@@ -54,10 +56,16 @@ class EdcConfig:
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
     crops: CropConfig = field(default_factory=CropConfig)
     synthesis: MatchConfig | None = field(default_factory=MatchConfig)
+    order: str = later("random")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc")
+        check_choices(self, {"order": START_ORDERS})
+        if self.order != "random" and not self.starts_real:
+            raise ValueError(
+                f"order={self.order} is of real start images: set synthesis.start=real"
+            )
         count = max(1, len(self.observers))
         wrong = [position for position in self.labelers if not 0 <= position < count]
         if wrong:
@@ -66,9 +74,14 @@ class EdcConfig:
                 f"{count - 1}."
             )
 
+    @property
+    def starts_real(self) -> bool:
+        """Whether whole real images are what is optimised."""
+        return self.synthesis is not None and self.synthesis.start == "real"
+
     def real_ipc(self) -> int:
         """Real images that every class must have; the pool of tiles is looked at when it is cut."""
-        return self.ipc if self.synthesis and self.synthesis.start == "real" else 0
+        return self.ipc if self.starts_real else 0
 
 
 def distil(engine: Engine, config: EdcConfig) -> Product:
@@ -85,7 +98,8 @@ def distil(engine: Engine, config: EdcConfig) -> Product:
         return product
     start = chosen = None  # S2
     if synthesis.start == "real":
-        start = chosen = select(engine, [scores], ANY, config.ipc)
+        ranking = ANY if config.order == "random" else SUREST
+        start = chosen = select(engine, [scores], ranking, config.ipc)
     elif synthesis.start == "rded":
         start = crop_tiles(engine, config, teacher, scores)
     stored = stored_images(engine, engine.preprocessing)

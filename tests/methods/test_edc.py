@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from raydd.config.tree import compose_config
 from raydd.engine.passes.statistics_batches import StatisticsConfig
+from raydd.engine.selection.chosen import SelectedIds
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import observe
@@ -93,6 +96,22 @@ def test_every_start_gives_as_many_images(engine, product, start):
     assert made.counts == [2] * 10
     assert made.starts == []
     assert not torch.equal(images(made), images(product))
+
+
+def test_the_surest_images_of_the_labelers_are_the_starts(engine):
+    product = distil(engine, replace(CONFIG, order="simple"))
+    table = pa.concat_tables(map(read_table, part_files(product.scores.folder)))
+    names, labels, logits = (
+        table[name].to_numpy(zero_copy_only=False) for name in ("id", "class_index", "true_logit")
+    )
+    chosen = SelectedIds(product.starts[0].folder, 10)
+    for label in range(10):
+        taken = np.isin(names, list(chosen[label]))
+        assert taken.sum() == 2
+        assert np.sort(logits[taken]).tolist() == np.sort(logits[labels == label])[-2:].tolist()
+    for start in ("noise", "rded"):
+        with pytest.raises(ValueError, match=r"order=simple is of real start images"):
+            replace(CONFIG, order="simple", synthesis=replace(SYNTHESIS, start=start))
 
 
 def test_without_synthesis_the_product_is_the_tiles(engine):

@@ -1,12 +1,14 @@
 """How real images are ordered when some of each class are chosen."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from raydd.ops.scores import Columns
+
+START_ORDERS = ("random", "simple")  # of images that a synthesis starts from
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,17 @@ def _first_rung(tables: list[Columns]) -> np.ndarray:
 
 
 ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
+
+
+def _uncertainty(tables: list[Columns]) -> np.ndarray:
+    return -tables[0]["true_logit"]
+
+
+SUREST = replace(  # those whose class the network of the first table is surest of
+    ANY,
+    ladder=("surest",),
+    columns=("true_logit",),
+    difficulty=_uncertainty,
+    order="simple",
+    settings={"difficulty": "logit"},
+)

@@ -7,7 +7,9 @@ Looks for sweeps of ``+experiment=claims/NAME`` in a storage and reads their tri
 Two arms are compared in pairs: trials of one run seed, whose networks start and are shown their
 images alike. The mean of a run over its judge seeds is one value; the interval is Student's t over
 the runs, so that it holds the spread of synthesis and of training. The spread of training alone,
-between judge seeds of one run, is given beside it.
+between judge seeds of one run, is given beside it. Where runs were diagnosed (sampled curricula), a
+second table has how far their curricula repeat each other and how many images a teacher of real
+ones names right.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ CLAIMS = Path(__file__).with_suffix(".yaml")
 EXPERIMENT = "+experiment=claims/"
 POINT = 0.01  # a difference that matters, as a fraction
 HEAD = "| claim | paper | better | worse | difference, points | runs x networks | verdict |"
+DIAGNOSED = "| set | repeated, % | cosine to the others | named right, % | runs |"
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ class Trial:
         overrides: what it varies.
         ours: last-epoch accuracy of each judged network, [0, 1].
         random: the same of networks trained on random real images.
+        diagnosis: of its curricula, see :func:`raydd.judge.diagnose.diagnose`.
     """
 
     arm: str
     overrides: Mapping[str, Any]
     ours: Sequence[float]
     random: Sequence[float]
+    diagnosis: Mapping[str, Any] | None = None
 
     @property
     def seed(self) -> int:
@@ -69,9 +74,10 @@ def _trials(folder: Path, arms: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
     trials = []
     for path in sorted(folder.glob("*/report.json")):
         overrides = json.loads((path.parent / "trial.json").read_text())["overrides"]
-        best = json.loads(path.read_text())["headline"]
+        report = json.loads(path.read_text())
+        best, arm = report["headline"], arm_of(overrides, arms) or ""
         values = best["distilled"]["values"], best["random"]["values"]
-        trials.append(Trial(arm_of(overrides, arms) or "", overrides, *values))
+        trials.append(Trial(arm, overrides, *values, report.get("diagnosis")))
     return trials
 
 
@@ -141,6 +147,34 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     return f"| {' | '.join(cells)} |"
 
 
+def diagnoses(trials: Sequence[Trial]) -> list[str]:
+    """Rows of the second table: each arm at each point of the sweep's space."""
+    points: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for trial in trials:
+        found = trial.diagnosis
+        if found and found["cross_mean"] is not None:  # several curricula
+            at = [f"{key.split('.')[-1]} {trial.overrides[key]}" for key in _space(trials, trial)]
+            points.setdefault(", ".join([f"`{trial.arm}`", *at]), {})[trial.seed] = found
+    return [_diagnosis_row(name, list(found.values())) for name, found in points.items()]
+
+
+def _diagnosis_row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    repeated, half = mean_and_interval([100 * item["cross_mean"] for item in found])
+    cosine, spread = mean_and_interval([item["union"]["cosine"] for item in found])
+    named, wide = mean_and_interval([100 * item["union"]["validity"] for item in found])
+    cells = (
+        f"{repeated:.0f} +- {half:.0f} | {cosine:.2f} +- {spread:.2f} | {named:.0f} +- {wide:.0f}"
+    )
+    return f"| {name} | {cells} | {len(found)} |"
+
+
+def _space(trials: Sequence[Trial], trial: Trial) -> list[str]:
+    """Keys of the sweep's space: those that every trial overrides, but the seed."""
+    return [
+        key for key in trial.overrides if key != "seed" and all(key in t.overrides for t in trials)
+    ]
+
+
 def _cell(arm: str, values: Mapping[int, Sequence[float]]) -> str:
     mean, half, training = (100 * value for value in spreads(values))
     alone = "" if np.isnan(training) else f" (training {training:.1f})"
@@ -159,6 +193,8 @@ def main() -> None:
     lines = [line_of(claim, trials.get(name, [])) for name in claims for claim in claims[name]]
     known = list(filter(None, lines))
     print("\n".join([HEAD, "|---" * (HEAD.count("|") - 1) + "|", *known]))
+    if rows := [row for name in claims for row in diagnoses(trials.get(name, []))]:
+        print("\n".join(["", DIAGNOSED, "|---" * (DIAGNOSED.count("|") - 1) + "|", *rows]))
     missing = [n for n in claims if not trials.get(n)]
     if missing:
         print(f"\nnot run: {', '.join(EXPERIMENT + name for name in missing)}")

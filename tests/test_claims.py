@@ -85,6 +85,18 @@ def test_pairs_of_equal_seeds_are_compared(claims, tmp_path):
     assert "`random` 20.0 +- 0.0" in other  # drawn as the other arm's images are
 
 
+def test_what_curricula_repeat_stands_beside_the_claims(claims):
+    def diagnosed(arm, ipc, seed, cross, cosine):
+        union = {"cosine": cosine, "validity": 0.9}
+        overrides = {"method": arm, "method.ipc": ipc, "seed": seed}
+        return claims.Trial(arm, overrides, [0.5], [0.5], {"cross_mean": cross, "union": union})
+
+    trials = [diagnosed("acs", 2, seed, 0.7 + 0.1 * seed, 0.9) for seed in range(3)]
+    trials += [diagnosed("dit", 1, 0, None, 0.9), claims.Trial("dit", {"method.ipc": 5}, [1], [1])]
+    # deviation 10 points, t(2) = 4.303
+    assert claims.diagnoses(trials) == ["| `acs`, ipc 2 | 80 +- 25 | 0.90 +- 0.00 | 90 +- 0 | 3 |"]
+
+
 @pytest.mark.parametrize(
     ("difference", "half", "verdict"),
     [

@@ -31,7 +31,7 @@ CLAIMS = Path(__file__).with_suffix(".yaml")
 EXPERIMENT = "+experiment=claims/"
 POINT = 0.01  # a difference that matters, as a fraction
 HEAD = "| claim | paper | better | worse | difference, points | runs x networks | verdict |"
-DIAGNOSED = "| set | repeated, % | cosine to the others | named right, % | runs |"
+DIAGNOSED = "| set | repeated, % | cosine within classes | named right, % | runs |"
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,16 @@ file.
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-import numpy as np
-
 from raydd.engine.product import Curriculum, Product, slot_ranges
-from raydd.engine.selection.difficulty import (
-    COLUMNS,
-    DifficultyConfig,
-    check_difficulty,
-    difficulty,
-)
-from raydd.engine.selection.ranking import START_ORDERS, Ranking
+from raydd.engine.selection.difficulty import DifficultyConfig, check_difficulty, difficulty
+from raydd.engine.selection.ladder import ladder
+from raydd.engine.selection.ranking import START_ORDERS
 from raydd.engine.synthesis.teacher import SynthesisConfig
 from raydd.engine.vocabulary import Engine, score, score_teacher, select, squeeze, synthesize, train
 from raydd.models.registry import ModelConfig
 from raydd.ops.configs import LATER, check_at_least_one, check_choices, later
 from raydd.ops.recipe import Recipe
-from raydd.ops.scores import Columns
 from raydd.store.artifacts import Artifact
-
-FIRST_LADDER = ("simple", "other")
-LADDER = ("medium", "hard", "other")
 
 
 @dataclass
@@ -79,7 +69,7 @@ class CurricularConfig:
         """Refuse what cannot run, before any work."""
         check_at_least_one(self, "ipc")
         check_choices(self, {"order": START_ORDERS})
-        if self.is_ordered and self.synthesis.start == "noise":
+        if self.easiest and self.synthesis.start == "noise":
             raise ValueError(f"order={self.order} orders real start images: start=noise has none")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
@@ -88,9 +78,9 @@ class CurricularConfig:
             )
 
     @property
-    def is_ordered(self) -> bool:
-        """Whether the difficulty decides anything."""
-        return self.order != "random"
+    def easiest(self) -> DifficultyConfig | None:
+        """By what the start images are ordered; None where they are random."""
+        return self.difficulty if self.order == "simple" else None
 
     def inner(self) -> list[int]:
         """The boundaries, derived from the images per class where none are given."""
@@ -105,12 +95,12 @@ class CurricularConfig:
 
 def distil(engine: Engine, config: CurricularConfig) -> Product:
     """Run the method; steps are numbered as in the paper's algorithm."""
-    if config.is_ordered:
-        check_difficulty(engine, config.difficulty)
+    if easiest := config.easiest:
+        check_difficulty(engine, easiest)
     teacher = squeeze(engine)
     engine = engine.seen_by(teacher)
     scores = score_teacher(engine, teacher)
-    tables = [scores, *(difficulty(engine, config.difficulty, scores) if config.is_ordered else [])]
+    tables = [scores, *(difficulty(engine, easiest, scores) if easiest else [])]
     product = Product(teacher, scores)
     student: Artifact | None = None
     curricula = slot_ranges(config.ipc, config.inner())
@@ -118,8 +108,7 @@ def distil(engine: Engine, config: CurricularConfig) -> Product:
         start = None
         if config.synthesis.start != "noise":  # step 2a: the ladder
             asked = [score(engine, student, f"student {curriculum}")] if student else []
-            order = ladder(config, len(tables), bool(student))
-            used = product.starts
+            order, used = ladder(easiest, len(tables), bool(student)), product.starts
             start = select(engine, [*tables, *asked], order, len(slots), used, curriculum)
         # step 2b
         images = synthesize(engine, start, teacher, student, config.synthesis, slots, curriculum)
@@ -138,37 +127,3 @@ def train_student(
     title = f"student {len(product.curricula)}"
     recipe = replace(config.recipe, learning_rate=rate)
     return train(engine, product.images, product.teacher, config.model, recipe, warm, title)
-
-
-def ladder(config: CurricularConfig, static: int, has_student: bool) -> Ranking:
-    """How a curriculum's start images are ordered; ``static`` tables are made by no student."""
-    rungs = LADDER if has_student else FIRST_LADDER
-    if not config.is_ordered:
-        return Ranking(rungs, rung)
-    by = config.difficulty.by
-    return Ranking(
-        rungs,
-        lambda tables: rung([tables[0], *tables[static:]]),
-        columns=("prediction", COLUMNS[by]),
-        difficulty=lambda tables: config.difficulty.of_rows(tables[:static]),
-        order=config.order,
-        settings={"difficulty": by},
-    )
-
-
-def rung(tables: list[Columns]) -> np.ndarray:
-    """Rung of each real image on the ladder; the lowest that holds.
-
-    Args:
-        tables: columns of the teacher's score table and, from the second curriculum on, of the
-            student's.
-
-    Returns:
-        int8 [N]. First curriculum: 0 simple (teacher right), 1 other. Later: 0 medium (teacher
-        right, student wrong), 1 hard (both wrong), 2 other.
-    """
-    teacher_right = tables[0]["prediction"] == tables[0]["class_index"]
-    if len(tables) == 1:
-        return np.where(teacher_right, 0, 1).astype(np.int8)
-    student_right = tables[1]["prediction"] == tables[1]["class_index"]
-    return np.select([student_right, teacher_right], [2, 0], 1).astype(np.int8)

@@ -5,11 +5,11 @@ import hashlib
 import pytest
 
 from raydd.engine.passes.score import score_teacher
+from raydd.engine.selection.ladder import FIRST_LADDER, rung
 from raydd.engine.selection.ranking import Ranking
 from raydd.engine.selection.select import select
 from raydd.engine.synthesis.stage import synthesize
 from raydd.engine.training.teacher import squeeze
-from raydd.methods.curricular import FIRST_LADDER, rung
 from raydd.store.tables import part_files, read_table
 from raydd.store.units import name_starts, plan_units
 from small_engine import SYNTHESIS, make_engine

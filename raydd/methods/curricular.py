@@ -39,6 +39,10 @@ class StudentConfig:
     warm_learning_rate: float = 0.0005
 
 
+def _margins() -> DifficultyConfig:
+    return DifficultyConfig(by="aum")
+
+
 @dataclass
 class CurricularConfig:
     """Knobs of the driver.
@@ -61,9 +65,7 @@ class CurricularConfig:
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     order: str = later("random")
-    difficulty: DifficultyConfig = field(
-        default_factory=lambda: DifficultyConfig(by="aum"), metadata=LATER
-    )
+    difficulty: DifficultyConfig = field(default_factory=_margins, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before any work."""
@@ -71,6 +73,8 @@ class CurricularConfig:
         check_choices(self, {"order": START_ORDERS})
         if self.easiest and self.synthesis.start == "noise":
             raise ValueError(f"order={self.order} orders real start images: start=noise has none")
+        if not self.easiest and self.difficulty != _margins():
+            raise ValueError("difficulty orders start images with order=simple alone")
         if any(low >= high for low, high in pairwise([0, *self.inner(), self.ipc])):
             raise ValueError(
                 f"method.boundaries={self.inner()} must rise strictly between 0 and "

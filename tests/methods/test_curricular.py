@@ -72,6 +72,8 @@ def test_what_cannot_be_ordered_is_refused(tmp_path):
         replace(EASY, synthesis=noise)
     with pytest.raises(ValueError, match="order must be one of random, simple"):
         replace(EASY, order="easy")
+    with pytest.raises(ValueError, match="difficulty orders start images with order=simple alone"):
+        replace(EASY, order="random", difficulty=DifficultyConfig("logit"))
     given = make_engine(tmp_path, teacher=TeacherConfig(TINY, RECIPE, checkpoint="/nowhere"))
     with pytest.raises(Refused, match=r"difficulty\.by=aum needs a teacher that is trained here"):
         distil(given, EASY)

@@ -18,6 +18,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def judge_claim(difference: float, half: float) -> str:
     return "cannot tell"
 
 
+def spelled_out(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A claim for each combination of what its ``where`` lists."""
+    out = []
+    for claim in claims:
+        where = {k: v if isinstance(v, list) else [v] for k, v in claim.get("where", {}).items()}
+        points = (dict(zip(where, values, strict=True)) for values in product(*where.values()))
+        out += [{**claim, "where": point} for point in points]
+    return out
+
+
 def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     """A row of the table; None where no two runs can be compared."""
     where = claim.get("where", {})
@@ -134,10 +145,9 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     more, less = ({seed: side[seed] for seed in pairs} for side in (more, less))
     gaps = [float(np.mean(more[seed]) - np.mean(less[seed])) for seed in pairs]
     difference, half = mean_and_interval(gaps)
-    at = "".join(f", {key.rpartition('.')[2]} {value}" for key, value in where.items())
     shown = [_cell(arm, values) for arm, values in zip(sides, (more, less), strict=True)]
     cells = [
-        f"{claim['claim']}{at}",
+        _at(claim["claim"], where),
         claim["paper"],
         *shown,
         f"{100 * difference:+.1f} +- {100 * half:.1f}",
@@ -153,8 +163,8 @@ def diagnoses(trials: Sequence[Trial]) -> list[str]:
     for trial in trials:
         found = trial.diagnosis
         if found and found["cross_mean"] is not None:  # several curricula
-            at = [f"{key.split('.')[-1]} {trial.overrides[key]}" for key in _space(trials, trial)]
-            points.setdefault(", ".join([f"`{trial.arm}`", *at]), {})[trial.seed] = found
+            name = _at(f"`{trial.arm}`", _point(trials, trial))
+            points.setdefault(name, {})[trial.seed] = found
     return [_diagnosis_row(name, list(found.values())) for name, found in points.items()]
 
 
@@ -168,11 +178,21 @@ def _diagnosis_row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
     return f"| {name} | {cells} | {len(found)} |"
 
 
-def _space(trials: Sequence[Trial], trial: Trial) -> list[str]:
-    """Keys of the sweep's space: those that every trial overrides, but the seed."""
-    return [
-        key for key in trial.overrides if key != "seed" and all(key in t.overrides for t in trials)
-    ]
+def _point(trials: Sequence[Trial], trial: Trial) -> dict[str, Any]:
+    """Of the sweep's space: what every trial overrides, but the seed."""
+    return {
+        key: value
+        for key, value in trial.overrides.items()
+        if key != "seed" and all(key in other.overrides for other in trials)
+    }
+
+
+def _at(name: str, point: Mapping[str, Any]) -> str:
+    return ", ".join([name, *(f"{key.rpartition('.')[2]} {point[key]}" for key in point)])
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rows])
 
 
 def _cell(arm: str, values: Mapping[int, Sequence[float]]) -> str:
@@ -190,11 +210,15 @@ def main() -> None:
     parser.add_argument("--claims", type=Path, default=CLAIMS, help="what is claimed")
     arguments = parser.parse_args()
     claims, trials = yaml.safe_load(arguments.claims.read_text()), read_trials(arguments.storage)
-    lines = [line_of(claim, trials.get(name, [])) for name in claims for claim in claims[name]]
+    lines = [
+        line_of(claim, trials.get(name, []))
+        for name in claims
+        for claim in spelled_out(claims[name])
+    ]
     known = list(filter(None, lines))
-    print("\n".join([HEAD, "|---" * (HEAD.count("|") - 1) + "|", *known]))
+    print(_table(HEAD, known))
     if rows := [row for name in claims for row in diagnoses(trials.get(name, []))]:
-        print("\n".join(["", DIAGNOSED, "|---" * (DIAGNOSED.count("|") - 1) + "|", *rows]))
+        print(f"\n{_table(DIAGNOSED, rows)}")
     missing = [n for n in claims if not trials.get(n)]
     if missing:
         print(f"\nnot run: {', '.join(EXPERIMENT + name for name in missing)}")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from upath import UPath
 
@@ -18,7 +19,7 @@ from raydd.models.registry import ModelConfig
 from raydd.ops.recipe import Recipe
 from raydd.store.artifacts import Stages
 from raydd.store.progress import Progress
-from raydd.store.tables import write_table
+from raydd.store.tables import part_files, read_table, write_table
 
 TINY = ModelConfig("resnet10_thin", width=8)
 PREPROCESSING = Preprocessing(16, 16, (0.3, 0.3, 0.3), (0.32, 0.32, 0.32))
@@ -78,3 +79,9 @@ def write_images(folder: Path, count: int = 200) -> str:
     )
     write_table(UPath(folder / "parts" / "00000.parquet"), table)
     return str(folder)
+
+
+def columns_of(artifact):
+    """Columns of a score table, numpy arrays by name."""
+    table = pa.concat_tables(read_table(path) for path in part_files(artifact.folder))
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}

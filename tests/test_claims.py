@@ -39,9 +39,9 @@ def test_every_trial_of_an_experiment_composes_and_all_share_a_teacher(name):
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_a_claim_names_arms_that_its_experiment_has(name):
+def test_a_claim_names_arms_that_its_experiment_has(name, claims):
     sweep = compose_config([f"+experiment=claims/{name}", "dataset.root=/x"]).sweep
-    for claim in CLAIMS[name]:
+    for claim in claims.spelled_out(CLAIMS[name]):
         assert {claim["more"], claim["less"]} <= {*sweep.arms, "random"}
         assert all(value in sweep.space[key] for key, value in claim.get("where", {}).items())
 
@@ -95,6 +95,13 @@ def test_what_curricula_repeat_stands_beside_the_claims(claims):
     trials += [diagnosed("dit", 1, 0, None, 0.9), claims.Trial("dit", {"method.ipc": 5}, [1], [1])]
     # deviation 10 points, t(2) = 4.303
     assert claims.diagnoses(trials) == ["| `acs`, ipc 2 | 80 +- 25 | 0.90 +- 0.00 | 90 +- 0 | 3 |"]
+
+
+def test_a_list_is_a_claim_for_each_of_it(claims):
+    one = {"claim": "c", "where": {"a": [1, 2], "b": 3}}
+    assert [claim["where"] for claim in claims.spelled_out([one, {"claim": "d"}])] == [
+        {"a": 1, "b": 3}, {"a": 2, "b": 3}, {},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import numpy as np
 
 from raydd.engine.passes.statistics_batches import StatisticsConfig
 from raydd.engine.product import Curriculum, Product
-from raydd.engine.selection.ranking import ANY, START_ORDERS, SUREST
+from raydd.engine.selection.difficulty import DifficultyConfig, easiest_first
+from raydd.engine.selection.ranking import ANY, START_ORDERS
 from raydd.engine.synthesis.observers import MatchConfig
 from raydd.engine.synthesis.tiles import CropConfig
 from raydd.engine.vocabulary import (
@@ -30,6 +31,8 @@ from raydd.engine.vocabulary import (
 from raydd.models.registry import ModelConfig
 from raydd.ops.configs import check_at_least_one, check_choices, later
 from raydd.store.artifacts import Artifact
+
+SUREST = easiest_first(replace(ANY, ladder=("surest",)), DifficultyConfig(by="logit"), static=1)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from raydd.report.gather import build_report
 from raydd.report.write import write_product, write_report
 from raydd.store.images import load_pixels
 from raydd.store.tables import part_files, read_table, write_table
-from small_engine import PREPROCESSING, RECIPE, SYNTHESIS, TINY, make_engine
+from small_engine import PREPROCESSING, RECIPE, SYNTHESIS, TINY, columns_of, make_engine
 
 CORE = replace(SYNTHESIS, start="noise", start_weight=0.0, adversarial_weight=0.0)
 CONFIG = CcfsConfig(
@@ -54,8 +54,7 @@ def ids_by_class(chosen):
 
 def scores(artifact):
     """Columns of a score table, and where each id is in them."""
-    table = pa.concat_tables(read_table(path) for path in part_files(artifact.folder))
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    columns = columns_of(artifact)
     return columns, {name: at for at, name in enumerate(columns["id"])}
 
 

@@ -19,7 +19,7 @@ from raydd.methods.ccfs import CcfsConfig, distil
 from raydd.report.gather import build_report
 from raydd.report.write import write_report
 from raydd.store.tables import part_files, read_table, write_table
-from small_engine import RECIPE, TINY, make_engine
+from small_engine import RECIPE, TINY, columns_of, make_engine
 
 ABOUT = {
     "name": "run",
@@ -34,11 +34,6 @@ ABOUT = {
 
 def preset(name, *words):
     return compose_config([f"method={name}", "method.ipc=5", *words]).method
-
-
-def columns_of(artifact):
-    table = pa.concat_tables(read_table(path) for path in part_files(artifact.folder))
-    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from raydd.config.tree import compose_config
@@ -14,8 +13,7 @@ from raydd.engine.selection.ladder import LADDER, ladder, rung
 from raydd.engine.training.teacher import TeacherConfig
 from raydd.errors import Refused
 from raydd.methods.curricular import CurricularConfig, StudentConfig, distil
-from raydd.store.tables import part_files, read_table
-from small_engine import RECIPE, SYNTHESIS, TINY, make_engine
+from small_engine import RECIPE, SYNTHESIS, TINY, columns_of, make_engine
 
 EASY = CurricularConfig(ipc=3, boundaries=[], synthesis=SYNTHESIS, order="simple")
 
@@ -51,10 +49,9 @@ def test_the_easiest_of_a_rung_are_those_of_the_teachers_margins_whatever_the_st
 
 def test_the_easiest_images_that_the_teacher_gets_right_are_the_starts(ray4, tmp_path):
     product = distil(make_engine(tmp_path), EASY)
-    table = pa.concat_tables(map(read_table, part_files(product.scores.folder)))
+    scores = columns_of(product.scores)
     names, labels, margin, guess = (
-        table[name].to_numpy(zero_copy_only=False)
-        for name in ("id", "class_index", "aum", "prediction")
+        scores[name] for name in ("id", "class_index", "aum", "prediction")
     )
     chosen = SelectedIds(product.starts[0].folder, 10)
     for label in range(10):

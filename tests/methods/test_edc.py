@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -18,7 +17,7 @@ from raydd.models.registry import ModelConfig
 from raydd.store.checkpoint import load_card, load_checkpoint
 from raydd.store.images import load_pixels
 from raydd.store.tables import part_files, read_table
-from small_engine import TINY, make_engine
+from small_engine import TINY, columns_of, make_engine
 
 SYNTHESIS = MatchConfig(steps=4, batch_size=10, precision="fp32")
 CONFIG = EdcConfig(
@@ -100,10 +99,8 @@ def test_every_start_gives_as_many_images(engine, product, start):
 
 def test_the_surest_images_of_the_labelers_are_the_starts(engine):
     product = distil(engine, replace(CONFIG, order="simple"))
-    table = pa.concat_tables(map(read_table, part_files(product.scores.folder)))
-    names, labels, logits = (
-        table[name].to_numpy(zero_copy_only=False) for name in ("id", "class_index", "true_logit")
-    )
+    scores = columns_of(product.scores)
+    names, labels, logits = (scores[name] for name in ("id", "class_index", "true_logit"))
     chosen = SelectedIds(product.starts[0].folder, 10)
     for label in range(10):
         taken = np.isin(names, list(chosen[label]))

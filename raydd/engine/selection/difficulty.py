@@ -12,6 +12,7 @@ from raydd.data.difficulty_table import ORDERS, check_order
 from raydd.data.difficulty_table import read_table as read_table_file
 from raydd.engine.engine import Engine
 from raydd.engine.passes.score import score
+from raydd.engine.selection.ranking import Ranking
 from raydd.engine.selection.table import import_table
 from raydd.engine.training.teacher import TeacherConfig, make_teacher
 from raydd.errors import Refused
@@ -105,6 +106,19 @@ def check_difficulty(engine: Engine, config: DifficultyConfig) -> None:
             check_order(table, config.order, table.rows)  # a pass will tell how many images
         except ValueError as error:
             raise Refused(str(error)) from error
+
+
+def easiest_first(ranking: Ranking, config: DifficultyConfig, static: int) -> Ranking:
+    """A ranking whose rungs are ordered by difficulty; ``static`` tables are made by no network of
+    a curriculum's own: the teacher's, and those of :func:`difficulty`.
+    """
+    return replace(
+        ranking,
+        columns=(*ranking.columns, COLUMNS[config.by]),
+        difficulty=lambda tables: config.of_rows(tables[:static]),
+        order="simple",
+        settings={"difficulty": config.by},
+    )
 
 
 def difficulty(engine: Engine, config: DifficultyConfig, scores: Artifact) -> list[Artifact]:

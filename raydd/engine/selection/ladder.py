@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raydd.engine.selection.difficulty import COLUMNS, DifficultyConfig
+from raydd.engine.selection.difficulty import DifficultyConfig, easiest_first
 from raydd.engine.selection.ranking import Ranking
 from raydd.ops.scores import Columns
 
@@ -18,17 +18,11 @@ def ladder(easiest: DifficultyConfig | None, static: int, has_student: bool) -> 
         static: tables that are made by no student: the teacher's, and those of the difficulty.
         has_student: the last table is a student's.
     """
-    rungs = LADDER if has_student else FIRST_LADDER
-    if easiest is None:
-        return Ranking(rungs, rung)
-    return Ranking(
-        rungs,
+    ranking = Ranking(
+        LADDER if has_student else FIRST_LADDER,
         lambda tables: rung([tables[0], *tables[static:]]),
-        columns=("prediction", COLUMNS[easiest.by]),
-        difficulty=lambda tables: easiest.of_rows(tables[:static]),
-        order="simple",
-        settings={"difficulty": easiest.by},
     )
+    return easiest_first(ranking, easiest, static) if easiest else ranking
 
 
 def rung(tables: list[Columns]) -> np.ndarray:

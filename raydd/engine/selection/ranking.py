@@ -1,7 +1,7 @@
 """How real images are ordered when some of each class are chosen."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,17 +62,3 @@ def _first_rung(tables: list[Columns]) -> np.ndarray:
 
 
 ANY = Ranking(("random",), _first_rung, columns=())  # any image, uniformly
-
-
-def _uncertainty(tables: list[Columns]) -> np.ndarray:
-    return -tables[0]["true_logit"]
-
-
-SUREST = replace(  # those whose class the network of the first table is surest of
-    ANY,
-    ladder=("surest",),
-    columns=("true_logit",),
-    difficulty=_uncertainty,
-    order="simple",
-    settings={"difficulty": "logit"},
-)

@@ -18,7 +18,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _trials(folder: Path, arms: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
 def values_of(
     trials: Sequence[Trial], arm: str, beside: str, where: Mapping[str, Any]
 ) -> dict[int, list]:
-    """Accuracies of each judged network by run seed.
+    """Accuracies of each judged network by run seed; of equal trials the one with most counts.
 
     Args:
         trials: of an experiment.
@@ -94,6 +94,7 @@ def values_of(
         where: overrides of the trials that count.
     """
     chosen = [t for t in trials if all(t.overrides.get(k) == v for k, v in where.items())]
+    chosen.sort(key=lambda trial: len(trial.ours))
     if arm == "random":
         return {trial.seed: list(trial.random) for trial in chosen if trial.arm == beside}
     return {trial.seed: list(trial.ours) for trial in chosen if trial.arm == arm}
@@ -124,14 +125,29 @@ def judge_claim(difference: float, half: float) -> str:
     return "cannot tell"
 
 
-def spelled_out(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A claim for each combination of what its ``where`` lists."""
+def claims_of(claims: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """An experiment's claims: a claim for each combination of what its ``where`` lists.
+
+    Args:
+        claims: of all experiments; ``{like: NAME, said: WORDS}`` are those of another one, whose
+            sentences end with the words.
+        name: whose.
+    """
+    own, words = claims[name], what_differs(claims, name)
+    if isinstance(own, Mapping):
+        own = claims[own["like"]]
     out = []
-    for claim in claims:
+    for claim in own:
         where = {k: v if isinstance(v, list) else [v] for k, v in claim.get("where", {}).items()}
         points = (dict(zip(where, values, strict=True)) for values in product(*where.values()))
-        out += [{**claim, "where": point} for point in points]
+        sentence = claim["claim"] + words
+        out += [{**claim, "claim": sentence, "where": point} for point in points]
     return out
+
+
+def what_differs(claims: Mapping[str, Any], name: str) -> str:
+    """The words that tell an experiment from the one whose claims it takes; "" with its own."""
+    return f" {claims[name]['said']}" if isinstance(claims[name], Mapping) else ""
 
 
 def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
@@ -157,13 +173,13 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     return f"| {' | '.join(cells)} |"
 
 
-def diagnoses(trials: Sequence[Trial]) -> list[str]:
-    """Rows of the second table: each arm at each point of the sweep's space."""
+def diagnoses(trials: Sequence[Trial], words: str = "") -> list[str]:
+    """Rows of the second table: each arm at each point of the sweep's space, and what differs."""
     points: dict[str, dict[int, Mapping[str, Any]]] = {}
     for trial in trials:
         found = trial.diagnosis
         if found and found["cross_mean"] is not None:  # several curricula
-            name = _at(f"`{trial.arm}`", _point(trials, trial))
+            name = _at(f"`{trial.arm}`{words}", _point(trials, trial))
             points.setdefault(name, {})[trial.seed] = found
     return [_diagnosis_row(name, list(found.values())) for name, found in points.items()]
 
@@ -211,14 +227,13 @@ def main() -> None:
     arguments = parser.parse_args()
     claims, trials = yaml.safe_load(arguments.claims.read_text()), read_trials(arguments.storage)
     lines = [
-        line_of(claim, trials.get(name, []))
-        for name in claims
-        for claim in spelled_out(claims[name])
+        line_of(claim, trials.get(name, [])) for name in claims for claim in claims_of(claims, name)
     ]
     known = list(filter(None, lines))
     print(_table(HEAD, known))
-    if rows := [row for name in claims for row in diagnoses(trials.get(name, []))]:
-        print(f"\n{_table(DIAGNOSED, rows)}")
+    rows = [diagnoses(trials.get(name, []), what_differs(claims, name)) for name in claims]
+    if found := list(chain.from_iterable(rows)):
+        print(f"\n{_table(DIAGNOSED, found)}")
     missing = [n for n in claims if not trials.get(n)]
     if missing:
         print(f"\nnot run: {', '.join(EXPERIMENT + name for name in missing)}")

@@ -41,7 +41,9 @@ def test_every_trial_of_an_experiment_composes_and_all_share_a_teacher(name):
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_claim_names_arms_that_its_experiment_has(name, claims):
     sweep = compose_config([f"+experiment=claims/{name}", "dataset.root=/x"]).sweep
-    for claim in claims.spelled_out(CLAIMS[name]):
+    found = claims.claims_of(CLAIMS, name)
+    assert found
+    for claim in found:
         assert {claim["more"], claim["less"]} <= {*sweep.arms, "random"}
         assert all(value in sweep.space[key] for key, value in claim.get("where", {}).items())
 
@@ -95,13 +97,26 @@ def test_what_curricula_repeat_stands_beside_the_claims(claims):
     trials += [diagnosed("dit", 1, 0, None, 0.9), claims.Trial("dit", {"method.ipc": 5}, [1], [1])]
     # deviation 10 points, t(2) = 4.303
     assert claims.diagnoses(trials) == ["| `acs`, ipc 2 | 80 +- 25 | 0.90 +- 0.00 | 90 +- 0 | 3 |"]
+    assert claims.diagnoses(trials, " at 16")[0].startswith("| `acs` at 16, ipc 2 |")
 
 
 def test_a_list_is_a_claim_for_each_of_it(claims):
     one = {"claim": "c", "where": {"a": [1, 2], "b": 3}}
-    assert [claim["where"] for claim in claims.spelled_out([one, {"claim": "d"}])] == [
-        {"a": 1, "b": 3}, {"a": 2, "b": 3}, {},
-    ]  # fmt: skip
+    found = claims.claims_of({"toy": [one, {"claim": "d"}]}, "toy")
+    assert [claim["where"] for claim in found] == [{"a": 1, "b": 3}, {"a": 2, "b": 3}, {}]
+
+
+def test_an_experiment_may_take_the_claims_of_another(claims):
+    known = {"toy": [{"claim": "a beats b", "more": "a"}], "big": {"like": "toy", "said": "at 16"}}
+    assert claims.claims_of(known, "big") == [
+        {"claim": "a beats b at 16", "more": "a", "where": {}}
+    ]
+
+
+def test_of_equal_trials_the_one_with_most_networks_counts(claims):
+    trials = [claims.Trial("ccfs", {"seed": 0}, [0.1 * n] * n, [0.01 * n] * n) for n in (2, 6, 4)]
+    assert claims.values_of(trials, "ccfs", "random", {}) == {0: [pytest.approx(0.6)] * 6}
+    assert claims.values_of(trials, "random", "ccfs", {}) == {0: [pytest.approx(0.06)] * 6}
 
 
 @pytest.mark.parametrize(

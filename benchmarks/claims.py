@@ -158,7 +158,9 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
     pairs = sorted(more.keys() & less.keys())
     if len(pairs) < 2:
         return None
-    more, less = ({seed: side[seed] for seed in pairs} for side in (more, less))
+    # the networks of equal judge seeds: all that every run has
+    networks = min(len(side[seed]) for side in (more, less) for seed in pairs)
+    more, less = ({seed: side[seed][:networks] for seed in pairs} for side in (more, less))
     gaps = [float(np.mean(more[seed]) - np.mean(less[seed])) for seed in pairs]
     difference, half = mean_and_interval(gaps)
     shown = [_cell(arm, values) for arm, values in zip(sides, (more, less), strict=True)]
@@ -167,7 +169,7 @@ def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
         claim["paper"],
         *shown,
         f"{100 * difference:+.1f} +- {100 * half:.1f}",
-        f"{len(pairs)} x {len(more[pairs[0]])}",
+        f"{len(pairs)} x {networks}",
         f"**{judge_claim(difference, half)}**",
     ]
     return f"| {' | '.join(cells)} |"

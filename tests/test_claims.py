@@ -119,6 +119,14 @@ def test_of_equal_trials_the_one_with_most_networks_counts(claims):
     assert claims.values_of(trials, "random", "ccfs", {}) == {0: [pytest.approx(0.06)] * 6}
 
 
+def test_runs_are_compared_by_the_judge_seeds_that_both_have(claims):
+    trials = [claims.Trial("a", {"seed": s}, [0.5, 0.6 + s / 100, 0.9], [0]) for s in range(2)]
+    trials += [claims.Trial("b", {"seed": s}, [0.4, 0.5], [0]) for s in range(2)]
+    line = claims.line_of({"claim": "c", "paper": "p", "more": "a", "less": "b"}, trials)
+    assert "`a` 55.2 " in line
+    assert "| +10.2 +- 3.2 | 2 x 2 |" in line  # 10.0 and 10.5: 12.706 * 0.354 / sqrt(2)
+
+
 @pytest.mark.parametrize(
     ("difference", "half", "verdict"),
     [

@@ -133,11 +133,9 @@ def claims_of(claims: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
             sentences end with the words.
         name: whose.
     """
-    own, words = claims[name], what_differs(claims, name)
-    if isinstance(own, Mapping):
-        own = claims[own["like"]]
+    written, words = written_claims(claims, name)
     out = []
-    for claim in own:
+    for claim in written:
         where = {k: v if isinstance(v, list) else [v] for k, v in claim.get("where", {}).items()}
         points = (dict(zip(where, values, strict=True)) for values in product(*where.values()))
         sentence = claim["claim"] + words
@@ -145,9 +143,12 @@ def claims_of(claims: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return out
 
 
-def what_differs(claims: Mapping[str, Any], name: str) -> str:
-    """The words that tell an experiment from the one whose claims it takes; "" with its own."""
-    return f" {claims[name]['said']}" if isinstance(claims[name], Mapping) else ""
+def written_claims(claims: Mapping[str, Any], name: str) -> tuple[list[dict[str, Any]], str]:
+    """An experiment's claims as they are written, and what its sentences end with."""
+    own = claims[name]
+    if isinstance(own, Mapping):
+        return claims[own["like"]], f" {own['said']}"
+    return own, ""
 
 
 def line_of(claim: Mapping[str, Any], trials: Sequence[Trial]) -> str | None:
@@ -233,7 +234,7 @@ def main() -> None:
     ]
     known = list(filter(None, lines))
     print(_table(HEAD, known))
-    rows = [diagnoses(trials.get(name, []), what_differs(claims, name)) for name in claims]
+    rows = [diagnoses(trials.get(name, []), written_claims(claims, name)[1]) for name in claims]
     if found := list(chain.from_iterable(rows)):
         print(f"\n{_table(DIAGNOSED, found)}")
     missing = [n for n in claims if not trials.get(n)]

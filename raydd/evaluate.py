@@ -22,7 +22,8 @@ from raydd.config.compose import (
     refuse_passwords,
     to_typed,
 )
-from raydd.config.dataset import describe_splits, judged_on, open_sources, preprocessing_of
+from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.describe import describe_splits, judged_on, remember_data
 from raydd.config.options import describe_option, split_options
 from raydd.config.paths import literal
 from raydd.config.sweep import spell
@@ -117,6 +118,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     folder = claim_folder(open_storage(config.storage) / name, decisive)
     progress.follow(folder)
     progress.note(describe_splits(*sources))
+    if change := remember_data(folder, sources):
+        progress.note(change)
     with kept_error(folder):
         report = _judge(config, sources, given, folder, progress)
     _say_result(progress, folder, report)

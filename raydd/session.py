@@ -8,13 +8,8 @@ from typing import Any
 from upath import UPath
 
 from raydd.cluster.connect import connect_when_needed
-from raydd.config.dataset import (
-    describe_sizes,
-    describe_splits,
-    judged_on,
-    open_sources,
-    preprocessing_of,
-)
+from raydd.config.dataset import open_sources, preprocessing_of
+from raydd.config.describe import describe_sizes, describe_splits, judged_on, remember_data
 from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
@@ -89,6 +84,8 @@ def run(
     describe(config, sources, progress)
     folder = claim_folder(folder, decisive_values(config))
     progress.follow(folder)
+    if change := remember_data(folder, sources):
+        progress.note(change)
     with kept_error(folder):
         resources, begin = connect_when_needed(config.cluster, say=progress.note)
         stages = Stages(open_storage(config.storage), progress, guard, begin)

@@ -20,7 +20,7 @@ from PIL import Image
 from upath import UPath
 
 from doors import refuse_by
-from raydd.config.dataset import describe_sizes
+from raydd.config.describe import describe_sizes
 from raydd.config.tree import compose_config
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import open_source

@@ -1,16 +1,13 @@
 """A real data set: where it lies, how networks see it, and how it is opened."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from omegaconf import MISSING
 
 from raydd.data.classes import read_class_names
-from raydd.data.images import BrokenImage, image_size
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import (
     Source,
@@ -19,11 +16,11 @@ from raydd.data.sources import (
     lies_without_splits,
     open_source,
 )
+from raydd.data.sources.files import digest
 from raydd.data.sources.heldout import HeldOut, labelled_ids
 from raydd.data.sources.splits import shared_files
 from raydd.errors import Refused
-
-_LOOKED_AT = 16  # images, until one of them is not broken
+from raydd.ops.configs import later
 
 
 @dataclass
@@ -57,6 +54,9 @@ class DatasetConfig:
         train_images: of the public training split: ``plan=true`` counts with it where the data are
             not at hand; null needs the data.
         test_images: the same of the test split.
+        version: a name of your own for these images. All copies that are read under it are the same
+            data to the storage, whatever the times of their files; change it when an image
+            changes. Null goes by the files themselves, see :mod:`raydd.data.sources.identity`.
     """
 
     name: str = MISSING
@@ -80,6 +80,7 @@ class DatasetConfig:
     gated: bool = False
     train_images: int | None = None
     test_images: int | None = None
+    version: str | None = later(None)
 
 
 def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Source]:
@@ -93,13 +94,7 @@ def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Sour
         Refused: a split, a root or a class list that is not as the configuration says; or a file
             that is in both splits.
     """
-    read = partial(
-        open_source,
-        data.kind,
-        data.root,
-        image_column=data.image_column,
-        label_column=data.label_column,
-    )
+    read = partial(_read, data)
     try:
         names = read_class_names(data.classes_file) if data.classes_file else None
         chosen = _chosen_classes(data.classes)
@@ -122,6 +117,21 @@ def open_sources(data: DatasetConfig, judged: bool = True) -> tuple[Source, Sour
             "dataset.split_test."
         )
     return train, test
+
+
+def _read(data: DatasetConfig, split: str, **expected: Any) -> Source:
+    """One split, called by its files or by the user's own name for them."""
+    columns: dict[str, Any] = {
+        "image_column": data.image_column,
+        "label_column": data.label_column,
+    }
+    source = open_source(data.kind, data.root, split, **columns, **expected)
+    if data.version is None:
+        return source
+    # what ids and shards point to is compared, so that only copies laid out alike are one
+    layout = [(shard.name, shard.begin, shard.end) for shard in source.shards()]
+    named = (data.name, data.kind, data.version, split, columns, source.class_names, layout)
+    return replace(source, fingerprint=digest("version", *named))  # type: ignore[type-var]
 
 
 def _open_test(
@@ -149,46 +159,6 @@ def _hold_out(whole: Source, data: DatasetConfig) -> tuple[Source, Source]:
             "them out for a test: raise it, or give a split of test images (dataset.split_test)."
         )
     return train, test
-
-
-def describe_splits(train: Source, test: Source) -> str:
-    """One line about the images of both splits, as far as they are known before work begins."""
-    words = []
-    for name, source in (("training", train), ("test", test)):
-        counts = source.class_counts()
-        known = "not counted yet," if counts is None else f"{int(counts.sum()):,}"
-        unused = ", ".join(f"{count:,} {kind}" for kind, count in source.unused.items())
-        words.append(f"{known} {name} images" + (f" (not used: {unused})" if unused else ""))
-    return f"{len(train.class_names):,} classes; {'; '.join(words)}"
-
-
-def describe_sizes(source: Source, preprocessing: Preprocessing) -> str | None:
-    """A sentence about images that are enlarged to more than twice their size, by the first one.
-
-    Nothing else would say that: such images are made and trained on at the cost of large ones.
-    """
-    rows = (row for shard in source.shards()[:1] for row in source.read(shard))
-    for row in islice(rows, _LOOKED_AT):
-        with suppress(BrokenImage):
-            width, height = image_size(row.image)
-            side = min(width, height)
-            if 2 * side >= preprocessing.resize:
-                return None
-            return (
-                f"the first image has {width} x {height} pixels and is enlarged to "
-                f"{preprocessing.resize}: dataset.resolution={side} dataset.resize={side} keeps "
-                "its size"
-            )
-    return None
-
-
-def judged_on(data: DatasetConfig, test: Source) -> str:
-    """Which images networks are judged on, for people; ``test`` is the source of them."""
-    if isinstance(test, HeldOut):
-        return f"{test.share:.0%} of the images, held out by seed {test.seed}"
-    if data.split_test == data.split_train:
-        return f"the training images themselves (split {data.split_train!r})"
-    return f"the test images (split {data.split_test!r})"
 
 
 def _chosen_classes(classes: Any) -> list[str] | None:

@@ -17,7 +17,8 @@ images that a parquet file only names, the first few of each file).
 What it cannot see: a local file that was rewritten with the same size *and* given its old time back
 (``touch -r``, ``rsync --times`` of a tampered copy), unless its labels are read and it is they that
 changed; and, where files are sampled, a change in one that was not. A copy that does not keep times
-(``cp`` without ``-p``) counts as other data.
+(``cp`` without ``-p``) counts as other data, unless its user calls both by one ``dataset.version``:
+then their layout and that name are all that counts.
 """
 
 from collections.abc import Mapping

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import raydd
+from raydd.errors import exit_code
 
 DOORS = {
     "run": "distil a data set, judge the product and write a report; without words the digits",
@@ -31,6 +32,10 @@ USAGE = "\n".join(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hand the words to a door; returns its exit code (2 for a command that is not there)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(lambda: _carry_out(words))
+
+
+def _carry_out(words: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"raydd {raydd.__version__}")
         return 0

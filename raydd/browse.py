@@ -30,13 +30,13 @@ _RENEW_SECONDS = 15
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (2 for input that cannot be read)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-        return 0
     return exit_code(lambda: _carry_out(words))
 
 
 def _carry_out(words: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return
     folders, out = _parse([word for word in words if word != "--watch"])
     while browse(folders, out, watch="--watch" in words):
         time.sleep(_RENEW_SECONDS)

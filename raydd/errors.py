@@ -1,13 +1,16 @@
 """What the doors say in a sentence: input at fault, storage and memory that are full or gone."""
 
 import errno
+import os
 import re
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 
 class Refused(ValueError):
@@ -36,6 +39,10 @@ class Stopped(BaseException):
     """SIGTERM, as Ctrl-C is a KeyboardInterrupt: whatever runs is unwound."""
 
 
+class ReaderLeft(BaseException):
+    """Nobody reads any more what a run prints: ``head``, or another program that it is piped to."""
+
+
 def stop_on_signals() -> None:
     """Have SIGTERM raise :class:`Stopped`, and Ctrl-C what it does by itself.
 
@@ -53,16 +60,26 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 def exit_code(act: Callable[[], int | None]) -> int:
     """Exit code of a door that does something; what is known to go wrong is said in a sentence.
 
-    2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues; 130
-    and 143 are Ctrl-C and SIGTERM.
+    2 is input at fault, nothing was begun; 1 is trouble on the way, the same command continues;
+    130, 141 and 143 are Ctrl-C, a reader of the output who has left, and SIGTERM.
     """
     stop_on_signals()
     try:
-        return act() or 0
+        code = act() or 0
+        sys.stdout.flush()  # a reader who has left is met here, not while Python ends
+        return code
     except Refused as error:
         print(f"raydd: {error}", file=sys.stderr)
         return 2
+    except ReaderLeft:
+        with suppress(BrokenPipeError):  # stderr may have had the same reader
+            print(f"raydd: nobody reads the output any more. {_KEPT}", file=sys.stderr, flush=True)
+        return _unread()
     except (Exception, KeyboardInterrupt, Stopped) as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(
+            sys.stdout
+        ):  # of a help: that was enough
+            return _unread()
         if number := _signal_of(error):
             print(f"raydd: stopped by {number.name}. {_KEPT}", file=sys.stderr)
             return 128 + number
@@ -70,6 +87,24 @@ def exit_code(act: Callable[[], int | None]) -> int:
             raise
         print(f"raydd: {sentence}", file=sys.stderr)
         return 1
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether this is a pipe that nobody reads: another pipe or socket may have broken as well."""
+    poll = select.poll()
+    try:
+        poll.register(stream, 0)  # errors alone
+    except ValueError:  # a notebook's, which is no file
+        return False
+    return bool(poll.poll(0))
+
+
+def _unread() -> int:
+    """The code of SIGPIPE; what is still to be printed goes nowhere, or Python would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(_is_unread, (sys.stdout, sys.stderr)):
+        os.dup2(nowhere, stream.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _signal_of(error: BaseException) -> signal.Signals | None:

@@ -12,11 +12,19 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from upath import UPath
 
+from raydd.errors import ReaderLeft
 from raydd.store.meter import Meter, measuring
 from raydd.store.tail import JournalTail
 
 _POLL_SECONDS = 1.0
 _PLAIN_SECONDS = 30.0
+
+
+class _Console(Console):
+    """Has a reader who leaves end the run as a signal does; rich would end it without a word."""
+
+    def on_broken_pipe(self) -> None:
+        raise ReaderLeft
 
 
 class Progress:
@@ -27,7 +35,7 @@ class Progress:
     """
 
     def __init__(self, verbose: bool = False) -> None:
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.console = _Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.verbose = verbose
         self.tail: JournalTail | None = None
 
@@ -102,10 +110,11 @@ class Progress:
                 bars.update(task, description=f"{watch.label:<34} {watch.look()}")
 
     def _lines(self, watch: "_Watch", stop: threading.Event) -> None:
-        if self.verbose:
-            self.say(f"{watch.label:<34} started")
-        while not stop.wait(_PLAIN_SECONDS):
-            self.say(f"{watch.label:<34} {watch.look() or 'at work'}")
+        with suppress(ReaderLeft):  # the run itself meets it where the stage ends
+            if self.verbose:
+                self.say(f"{watch.label:<34} started")
+            while not stop.wait(_PLAIN_SECONDS):
+                self.say(f"{watch.label:<34} {watch.look() or 'at work'}")
 
 
 class _Watch:

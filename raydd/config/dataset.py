@@ -55,8 +55,8 @@ class DatasetConfig:
             not at hand; null needs the data.
         test_images: the same of the test split.
         version: a name of your own for these images. All copies that are read under it are the same
-            data to the storage, whatever the times of their files; change it when an image
-            changes. Null goes by the files themselves, see :mod:`raydd.data.sources.identity`.
+            data to the storage, whatever the times of their files; change it when an image or a
+            label changes. Null goes by the files, see :mod:`raydd.data.sources.identity`.
     """
 
     name: str = MISSING

@@ -61,6 +61,7 @@ def main(folder: str, epochs: int = 8) -> dict[str, list[float]]:
     chosen = normalise(pixels[classes < FIRST], seen.mean, seen.std)
     found: dict[str, list[float]] = {"distilled": [], "random real": [], "no memory": []}
     for seed in range(SEEDS):
+        print(f"seed {seed + 1} of {SEEDS}: three networks, two tasks", flush=True)
         torch.manual_seed(seed)
         random = tasks[0][0][draw(tasks[0][1], classes[classes < FIRST].bincount())]
         memories = ((chosen, teacher(chosen)), (random, teacher(random)), None)
@@ -80,4 +81,5 @@ def main(folder: str, epochs: int = 8) -> dict[str, list[float]]:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    torch.set_num_threads(1)  # threads of so small a network mostly wait for each other
     main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -57,4 +57,5 @@ def main(folder: str, epochs: int = 100) -> dict[str, float]:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    torch.set_num_threads(1)  # threads of so small a network mostly wait for each other
     main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -81,8 +81,8 @@ def _say_result(
         progress.say((verdict(best["distilled"], best["random"], *sizes).text, "bold"))
     _say_rejected(progress, folder.parent, report["rejected"])
     progress.say(f"report: {folder / 'report.html'}")
-    local = f'datasets.load_dataset("{folder / "distilled"}") or ' if is_local(folder) else ""
-    progress.say(f'load it: {local}raydd.load("{folder / "distilled"}")')
+    local = f' or datasets.load_dataset("{folder / "distilled"}")' if is_local(folder) else ""
+    progress.say(f'load it: raydd.load("{folder / "distilled"}"){local}')
     progress.say(f"publish it: {publish_command(folder / 'distilled', folder.name)}")
     same = [word for word in words if word.startswith(_REAL)]
     judging = shlex.join(["raydd", "evaluate", str(folder / "distilled"), *same])

@@ -54,9 +54,10 @@ class DatasetConfig:
         train_images: of the public training split: ``plan=true`` counts with it where the data are
             not at hand; null needs the data.
         test_images: the same of the test split.
-        version: a name of your own for these images. All copies that are read under it are the same
-            data to the storage, whatever the times of their files; change it when an image or a
-            label changes. Null goes by the files, see :mod:`raydd.data.sources.identity`.
+        version: a name of your own for these images. Copies with as many of every class that are
+            read under it are the same data to the storage, whatever the times of their files;
+            change it when an image or a label changes. Null goes by the files, see
+            :mod:`raydd.data.sources.identity`.
     """
 
     name: str = MISSING
@@ -128,9 +129,10 @@ def _read(data: DatasetConfig, split: str, **expected: Any) -> Source:
     source = open_source(data.kind, data.root, split, **columns, **expected)
     if data.version is None:
         return source
-    # what ids and shards point to is compared, so that only copies laid out alike are one
+    # copies are one where ids and shards point to the same, and as many images as far as is known
     layout = [(shard.name, shard.begin, shard.end) for shard in source.shards()]
-    named = (data.name, data.kind, data.version, split, columns, source.class_names, layout)
+    counts = None if (known := source.class_counts()) is None else known.tolist()
+    named = (data.name, data.kind, data.version, split, columns, source.class_names, layout, counts)
     return replace(source, fingerprint=digest("version", *named))  # type: ignore[type-var]
 
 

@@ -85,6 +85,15 @@ def test_without_a_version_the_files_decide(copies: tuple[DatasetConfig, Dataset
     assert set(plain).isdisjoint(touched)
 
 
+def test_a_version_does_not_hide_that_images_are_missing(tmp_path: Path) -> None:
+    data = DatasetConfig(name="x", kind=folders(tmp_path), root=str(tmp_path), version="1")
+    before = prints(data)
+    next((tmp_path / "train").rglob("*.png")).unlink()
+    after = prints(data)
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
 def test_a_version_holds_for_one_layout_of_the_files(tmp_path: Path) -> None:
     data = DatasetConfig(name="x", kind=tables(tmp_path), root=str(tmp_path), version="1")
     before = prints(data)

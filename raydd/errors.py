@@ -76,9 +76,8 @@ def exit_code(act: Callable[[], int | None]) -> int:
             print(f"raydd: nobody reads the output any more. {_KEPT}", file=sys.stderr, flush=True)
         return _unread()
     except (Exception, KeyboardInterrupt, Stopped) as error:
-        if isinstance(error, BrokenPipeError) and _is_unread(
-            sys.stdout
-        ):  # of a help: that was enough
+        # of a help: that was enough
+        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
             return _unread()
         if number := _signal_of(error):
             print(f"raydd: stopped by {number.name}. {_KEPT}", file=sys.stderr)

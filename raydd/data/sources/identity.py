@@ -18,7 +18,7 @@ What it cannot see: a local file that was rewritten with the same size *and* giv
 (``touch -r``, ``rsync --times`` of a tampered copy), unless its labels are read and it is they that
 changed; and, where files are sampled, a change in one that was not. A copy that does not keep times
 (``cp`` without ``-p``) counts as other data, unless its user calls both by one ``dataset.version``:
-then their layout and that name are all that counts.
+then that name, their layout and the images of each class are all that counts.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ from raydd.config.compose import (
     to_typed,
 )
 from raydd.config.dataset import open_sources, preprocessing_of
-from raydd.config.describe import describe_splits, judged_on, remember_data
+from raydd.config.describe import describe_splits, enter_folder, judged_on
 from raydd.config.options import describe_option, split_options
 from raydd.config.paths import literal
 from raydd.config.sweep import spell
@@ -46,7 +46,7 @@ from raydd.report.verdict import verdict
 from raydd.report.write import write_evaluation
 from raydd.store.artifacts import Stages
 from raydd.store.failure import kept_error
-from raydd.store.files import claim_folder, open_storage
+from raydd.store.files import open_storage
 from raydd.store.progress import Progress
 from raydd.store.tensor_set import open_given_set
 
@@ -115,11 +115,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     given = _open(config, sources[0])
     decisive = {**decisive_values(config), "folder": given.fingerprint}  # wherever it lies now
     name = config.name or _name(config, decisive)
-    folder = claim_folder(open_storage(config.storage) / name, decisive)
-    progress.follow(folder)
+    folder = enter_folder(open_storage(config.storage) / name, decisive, sources, progress)
     progress.note(describe_splits(*sources))
-    if change := remember_data(folder, sources):
-        progress.note(change)
     with kept_error(folder):
         report = _judge(config, sources, given, folder, progress)
     _say_result(progress, folder, report)

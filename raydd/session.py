@@ -9,7 +9,7 @@ from upath import UPath
 
 from raydd.cluster.connect import connect_when_needed
 from raydd.config.dataset import open_sources, preprocessing_of
-from raydd.config.describe import describe_sizes, describe_splits, judged_on, remember_data
+from raydd.config.describe import describe_sizes, describe_splits, enter_folder, judged_on
 from raydd.config.tree import RunConfig, check_networks, decisive_values, make_engine, run_name
 from raydd.data.sources import Source
 from raydd.engine.engine import Engine
@@ -25,7 +25,7 @@ from raydd.report.verdict import measured
 from raydd.report.write import write_product, write_report
 from raydd.store.artifacts import Guard, Stages, unguarded
 from raydd.store.failure import kept_error
-from raydd.store.files import claim_folder, open_storage
+from raydd.store.files import open_storage
 from raydd.store.progress import Progress
 
 Sources = tuple[Source, Source]
@@ -82,10 +82,7 @@ def run(
         f"  {config.method.name} on {config.dataset.name}, ipc {config.method.ipc}",
     )
     describe(config, sources, progress)
-    folder = claim_folder(folder, decisive_values(config))
-    progress.follow(folder)
-    if change := remember_data(folder, sources):
-        progress.note(change)
+    folder = enter_folder(folder, decisive_values(config), sources, progress)
     with kept_error(folder):
         resources, begin = connect_when_needed(config.cluster, say=progress.note)
         stages = Stages(open_storage(config.storage), progress, guard, begin)

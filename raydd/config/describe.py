@@ -1,9 +1,10 @@
 """What a run says about its data before it works on them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 from upath import UPath
 
@@ -12,7 +13,8 @@ from raydd.data.images import BrokenImage, image_size
 from raydd.data.preprocessing import Preprocessing
 from raydd.data.sources import Source
 from raydd.data.sources.heldout import HeldOut
-from raydd.store.files import write_atomic
+from raydd.store.files import claim_folder, write_atomic
+from raydd.store.progress import Progress
 
 _LOOKED_AT = 16  # images, until one of them is not broken
 _DATA = "data.json"  # in a run's folder: the fingerprints of both splits
@@ -56,6 +58,26 @@ def judged_on(data: DatasetConfig, test: Source) -> str:
     if data.split_test == data.split_train:
         return f"the training images themselves (split {data.split_train!r})"
     return f"the test images (split {data.split_test!r})"
+
+
+def enter_folder(
+    folder: UPath, what: Mapping[str, Any], sources: Sequence[Source], progress: Progress
+) -> UPath:
+    """Claim a run's folder and follow its journal; say so where its data are no longer the same.
+
+    Args:
+        folder: of the run.
+        what: everything that decides what the run makes, as json values.
+        sources: of both splits.
+        progress: says what is being done.
+    Raises:
+        Refused: see :func:`raydd.store.files.claim_folder`.
+    """
+    folder = claim_folder(folder, what)
+    progress.follow(folder)
+    if change := remember_data(folder, sources):
+        progress.note(change)
+    return folder
 
 
 def remember_data(folder: UPath, sources: Sequence[Source]) -> str | None:

@@ -12,6 +12,7 @@ from upath import UPath
 from raydd.config.dataset import DatasetConfig, open_sources
 from raydd.config.describe import remember_data
 from raydd.data.sources import hold_out_share
+from raydd.data.sources.folders.layout import count_files
 from small_sets import CLASSES, png, write_imagefolder, write_parquet, write_tar
 
 
@@ -92,6 +93,14 @@ def test_a_version_does_not_hide_that_images_are_missing(tmp_path: Path) -> None
     after = prints(data)
     assert after[0] != before[0]
     assert after[1] == before[1]
+
+
+def test_a_version_has_a_folder_listed_no_more_often(tmp_path: Path) -> None:
+    data = DatasetConfig(name="x", kind=folders(tmp_path), root=str(tmp_path), version="1")
+    listed_before = count_files.cache_info().misses
+    for source in open_sources(data):
+        assert source.class_counts().tolist() == [4, 4, 4]
+    assert count_files.cache_info().misses - listed_before == 2  # once for each split
 
 
 def test_a_version_holds_for_one_layout_of_the_files(tmp_path: Path) -> None:

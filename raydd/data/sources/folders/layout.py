@@ -226,7 +226,7 @@ def _joined(folder: str, name: str) -> str:
 
 @lru_cache(maxsize=8)
 def count_files(
-    root: Root, folder: str, class_names: tuple[str, ...], fingerprint: str
+    root: Root, folder: str, class_names: tuple[str, ...], reading: str
 ) -> np.ndarray | None:
     """Files of each class; listed once for all who ask about one reading of the data."""
     counts = np.zeros(len(class_names), dtype=np.int64)

@@ -51,6 +51,9 @@ class ImageFolderSource:
         class_names: names of class folders, in label order.
         all_names: those of the whole set, where ``class_names`` are chosen from it.
         without_splits: the root has no split folders, so this is all there is.
+        unused: files that are passed over, by suffix.
+        reading: digest of the files as they were found: what is counted of them is kept under it.
+        fingerprint: the same, or what the user calls them; see ``identity``.
     """
 
     root: Root
@@ -59,6 +62,7 @@ class ImageFolderSource:
     all_names: tuple[str, ...]
     without_splits: bool
     unused: Mapping[str, int]
+    reading: str
     fingerprint: str
 
     @classmethod
@@ -129,7 +133,7 @@ class ImageFolderSource:
 
     def class_counts(self) -> np.ndarray | None:
         """Files that ``read`` yields, per class; None above two million, which take minutes."""
-        return count_files(self.root, self.folder, self.class_names, self.fingerprint)
+        return count_files(self.root, self.folder, self.class_names, self.reading)
 
     def labelled_ids(self) -> Iterator[tuple[str, int]]:
         """See :class:`raydd.data.sources.heldout.KnowsIds`."""
@@ -237,6 +241,5 @@ def _source(
     if not surveyed.is_whole:  # beyond the cap: when files came to a class folder, or left it
         entries = root.listing(folder)
         hashed += [f"{e['name']} {e['stamp']}" for e in entries if e["name"] in set(names)]
-    return ImageFolderSource(
-        root, folder, names, all_names, place.without_splits, dict(unused), digest(*hashed)
-    )
+    reading, alone = digest(*hashed), place.without_splits
+    return ImageFolderSource(root, folder, names, all_names, alone, dict(unused), reading, reading)
